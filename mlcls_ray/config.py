@@ -1,0 +1,127 @@
+"""`LabelJob`: everything that a labeling run is told. One frozen model for YAML, command line and library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
+
+from mlcls_ray.errors import UsageError, did_you_mean
+
+MAX_PIXELS = 178_956_970
+"""The number of pixels at which Pillow itself refuses an image (and PaddleX with it)."""
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+RunId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class Thresholds(BaseModel):
+    """`default` for every class (none: the model's own), and exceptions by class name, or class id as text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    default: Probability | None = None
+    classes: dict[str, Probability] = Field(default_factory=dict)
+
+
+class S3Options(BaseModel):
+    """How to reach `s3://`. What is not set comes the usual ways: AWS_* variables, ~/.aws, the instance's role."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    anonymous: bool = False
+
+
+class LabelJob(BaseModel):
+    """One labeling job. Flags override the file; the file overrides these defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inputs: tuple[str, ...] = Field(default=(), description="Folders, files, globs, lists of uris, s3:// or http(s):// uris")
+    out: str = Field(default="", description="Output folder, local or s3://; runs are added to it")
+    run_id: RunId | None = Field(default=None, description="Name of the run; the same name resumes it. None: the time")
+    limit: PositiveInt | None = Field(default=None, description="Take only the first N inputs")
+    uri_column: str | None = Field(default=None, description="Column of a CSV or Parquet list; None: uri, url, path, …")
+
+    model: str = Field(default="starter", description="A name (`mlcls models`), a local model folder, or its uri")
+    device: str = Field(default="cpu", description="cpu, gpu or npu: what each scoring worker runs on")
+    engine: Literal["paddle"] = Field(default="paddle", description="What executes the network")
+    batch_size: PositiveInt = Field(default=16, description="Images per forward pass")
+    threshold: Thresholds = Field(default=Thresholds(), description="A number, or class: number pairs; none: the model's own")
+    all_scores: Literal["all", "top_k", "none"] = Field(default="all", description="Which scores the table keeps beside the labels'")
+    top_k: PositiveInt = Field(default=10, description="How many scores all_scores: top_k keeps")
+    annotate: Literal["none", "all"] | PositiveInt = Field(default="none", description="Annotated images: none, all, or a sample of N")
+
+    placement: Literal["auto", "split", "fused"] = Field(default="auto", description="Decode and score apart or in one process")
+    ray_address: str | None = Field(default=None, description="A Ray cluster; None: RAY_ADDRESS, or Ray started here")
+    workers: PositiveInt | None = Field(default=None, description="Scoring workers; None: from what the cluster has")
+    fetch_threads: PositiveInt = Field(default=8, description="Images read at once by a worker")
+    block_rows: PositiveInt | None = Field(default=None, description="Rows per task; None: from the number of inputs")
+    rows_per_fragment: PositiveInt | None = Field(default=None, description="Rows per output file; None: from the number of inputs")
+
+    max_pixels: Annotated[int, Field(gt=0, le=MAX_PIXELS)] = Field(default=MAX_PIXELS, description="A larger image is `too_large`")
+    max_bytes: PositiveInt = Field(default=100_000_000, description="A larger file is `too_large`")
+    timeout_s: PositiveFloat = Field(default=30.0, description="Seconds that one download may take")
+    s3: S3Options = S3Options()
+
+    @field_validator("inputs", mode="before")
+    @classmethod
+    def _one_input(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _plain_threshold(cls, value: Any) -> Any:
+        """A bare number, or a mapping of classes to numbers, as people write it in YAML."""
+        if isinstance(value, (int, float)):
+            return Thresholds(default=value)
+        if isinstance(value, Mapping) and not set(value) <= {"default", "classes"}:
+            classes = {str(name): number for name, number in value.items()}
+            return {"default": classes.pop("default", None), "classes": classes}
+        return value
+
+
+def load_job(path: Path | None, overrides: Mapping[str, Any]) -> LabelJob:
+    """A job from a YAML file (or none) and what the command line said.
+
+    Raises:
+        UsageError: the file cannot be read, or a field is unknown or wrong; names field, value and way out.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"config '{path}' cannot be read: {error.strerror}") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UsageError(f"config '{path}' is not valid YAML: {error}") from None
+        if not isinstance(loaded, Mapping):
+            raise UsageError(f"config '{path}' is not a mapping of fields")
+        values.update(loaded)
+    values.update(overrides)
+    try:
+        return LabelJob.model_validate(values)
+    except ValidationError as error:
+        where = f"config '{path}': " if path else ""
+        raise UsageError(where + describe(error)) from None
+
+
+def describe(error: ValidationError) -> str:
+    """The first thing that is wrong, in one line."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = S3Options.model_fields if field.startswith("s3.") else LabelJob.model_fields
+        return f"unknown field '{field}'{did_you_mean(field.rpartition('.')[2], known)}"
+    return f"{field}: {first['msg']} (it is {first['input']!r})"
+
+
+def dump_job(job: LabelJob) -> str:
+    """The job as YAML that `--config` takes."""
+    return yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,113 @@
+"""Paddle Inference: on CPU with oneDNN, on GPU and NPU by the same configuration that PaddleX uses."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from mlcls_ray.engines.device import Device, check_device
+from mlcls_ray.errors import RunError
+from mlcls_ray.images.preprocess import Preprocess
+from mlcls_ray.models.artifact import Model
+
+ONEDNN_SHAPES = 10
+"""How many input shapes oneDNN keeps its compiled kernels for."""
+GPU_POOL_MB = 100
+
+
+class PaddleEngine:
+    """See `base.Engine`."""
+
+    name = "paddle"
+    precision = "fp32"
+
+    def __init__(self, model: Model, device: Device, threads: int) -> None:
+        """Load the network.
+
+        Args:
+            threads: CPU threads of one score call.
+
+        Raises:
+            UsageError: the device is not there.
+            RunError: Paddle cannot load the model.
+        """
+        with quiet_stderr():
+            check_device(device)
+            from paddle import inference
+
+            config = _config(inference, model, device, threads)
+            try:
+                self._predictor = inference.create_predictor(config)
+            except Exception as error:  # Paddle raises what its C++ side maps to: ValueError, RuntimeError, OSError …
+                raise RunError(f"model '{model.name}': Paddle cannot load {model.program}: {error}") from None
+        (input_name,) = self._predictor.get_input_names()
+        (output_name,) = self._predictor.get_output_names()
+        self._input = self._predictor.get_input_handle(input_name)
+        self._output = self._predictor.get_output_handle(output_name)
+        self._preprocess = model.preprocess
+        self._class_num = len(model.vocabulary)
+        self._tensor = np.empty((0, 3, *reversed(model.preprocess.input_size)), dtype=np.float32)
+
+    def warm_up(self, batch_size: int) -> None:
+        width, height = self._preprocess.input_size
+        self.score(np.zeros((batch_size, height, width, 3), dtype=np.uint8))
+
+    def score(self, pixels: np.ndarray) -> np.ndarray:
+        if len(self._tensor) < len(pixels):
+            self._tensor = np.empty((len(pixels), *self._tensor.shape[1:]), dtype=np.float32)
+        tensor = normalize(pixels, self._preprocess, self._tensor[: len(pixels)])
+        self._input.reshape(tensor.shape)
+        self._input.copy_from_cpu(tensor)
+        self._predictor.run()
+        scores: np.ndarray = self._output.copy_to_cpu()
+        if scores.shape != (len(pixels), self._class_num):
+            raise RunError(f"the network gives {scores.shape}; inference.yml lists {self._class_num} classes")
+        return scores
+
+
+def normalize(pixels: np.ndarray, preprocess: Preprocess, out: np.ndarray) -> np.ndarray:
+    """uint8 [N, H, W, 3] → float32 [N, 3, H, W] in `out`: one multiply and one add per channel, as PaddleX does."""
+    for channel in range(3):
+        alpha = np.float32(preprocess.scale / preprocess.std[channel])
+        beta = np.float32(-preprocess.mean[channel] / preprocess.std[channel])
+        np.multiply(pixels[..., channel], alpha, out=out[:, channel], dtype=np.float32)
+        out[:, channel] += beta
+    return out
+
+
+def _config(inference: Any, model: Model, device: Device, threads: int) -> Any:
+    config = inference.Config(str(model.program), str(model.parameters))
+    if device.kind == "gpu":
+        config.enable_use_gpu(GPU_POOL_MB, device.index)
+        config.set_optimization_level(3)
+    elif device.kind == "cpu":
+        config.disable_gpu()
+        config.enable_mkldnn()
+        config.set_mkldnn_cache_capacity(ONEDNN_SHAPES)
+        config.set_cpu_math_library_num_threads(threads)
+        config.set_optimization_level(3)
+    else:
+        config.enable_custom_device(device.kind, device.index)
+    if model.program.suffix == ".json":
+        config.enable_new_ir(True)
+    config.enable_new_executor()
+    config.enable_memory_optim()
+    config.disable_glog_info()
+    return config
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Paddle's C++ side prints notes to the file descriptor itself while it loads; they mean nothing to a user."""
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as devnull:
+            os.dup2(devnull.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)

@@ -1,0 +1,1 @@
+"""Pure functions on bytes and arrays: decode, resize, annotate. No Ray, no Paddle."""

@@ -1,0 +1,1 @@
+"""Class names, thresholds, selection and metrics: pure functions on arrays."""

@@ -1,0 +1,1 @@
+"""Models: inference folders, the named ones, and the networks they are exported from."""

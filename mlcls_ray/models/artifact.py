@@ -1,0 +1,180 @@
+"""A model: a folder in Paddle's inference format with its `inference.yml` (PaddleX 3.7 semantics)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mlcls_ray.errors import UsageError, did_you_mean
+from mlcls_ray.images.preprocess import Preprocess
+
+CONFIG = "inference.yml"
+PARAMETERS = "inference.pdiparams"
+PROGRAMS = ("inference.json", "inference.pdmodel")
+"""Paddle's new program format and its old one; the new one wins where both are there."""
+
+DEFAULT_THRESHOLD = 0.5
+DECODE_VERSION = 1
+"""Raised when the pixels that `images` makes of the same bytes change; part of the preprocessing fingerprint."""
+
+
+class Model(BaseModel):
+    """An inference folder, read. `thresholds` are the model's own, one per class of `vocabulary`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    folder: Path
+    program: Path
+    parameters: Path
+    preprocess: Preprocess
+    vocabulary: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    fingerprint: str
+    """sha256 of program, parameters and vocabulary: with the preprocessing, what decides the scores."""
+
+    @property
+    def preprocess_fingerprint(self) -> str:
+        text = self.preprocess.model_dump_json() + f"|decode {DECODE_VERSION}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_model(folder: Path) -> Model:
+    """Read an inference folder.
+
+    Raises:
+        UsageError: a file is missing, or `inference.yml` asks for something that we do not do; names the field.
+    """
+    program = next((folder / name for name in PROGRAMS if (folder / name).is_file()), None)
+    parameters, config = folder / PARAMETERS, folder / CONFIG
+    missing = [path.name for path in (parameters, config) if not path.is_file()]
+    if program is None:
+        missing.insert(0, " or ".join(PROGRAMS))
+    if missing or program is None:
+        raise UsageError(f"model folder '{folder}' lacks {', '.join(missing)}: it is not a Paddle inference folder")
+    try:
+        loaded = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{config} is not valid YAML: {error}") from None
+    if not isinstance(loaded, Mapping):
+        raise UsageError(f"{config} is not a mapping")
+    try:
+        preprocess = parse_preprocess(_field(loaded, "PreProcess", "transform_ops"))
+        vocabulary, thresholds = _parse_output(_field(loaded, "PostProcess", "MultiLabelThreshOutput"))
+    except (ValueError, TypeError) as error:  # pydantic's ValidationError is a ValueError
+        raise UsageError(f"{config}: {_first_line(error)}") from None
+    return Model(
+        name=str((loaded.get("Global") or {}).get("model_name") or folder.name),
+        folder=folder,
+        program=program,
+        parameters=parameters,
+        preprocess=preprocess,
+        vocabulary=vocabulary,
+        thresholds=thresholds,
+        fingerprint=_fingerprint(program, parameters, vocabulary),
+    )
+
+
+def parse_preprocess(operations: Any) -> Preprocess:
+    """`PreProcess.transform_ops` as a `Preprocess`. The order of the operations means nothing, as in PaddleX.
+
+    Raises:
+        ValueError: an unknown operation or a value that PaddleX would refuse too.
+    """
+    if not isinstance(operations, list) or not all(isinstance(one, Mapping) and len(one) == 1 for one in operations):
+        raise ValueError("PreProcess.transform_ops is not a list of one-key mappings")
+    given = {str(name): dict(options or {}) for one in operations for name, options in one.items()}
+    for name in given:
+        if name not in _OPERATIONS:
+            raise ValueError(f"unknown transform_ops entry '{name}'{did_you_mean(name, _OPERATIONS)}")
+    for name in ("ResizeImage", "NormalizeImage", "ToCHWImage"):
+        if name not in given:
+            raise ValueError(f"transform_ops lacks {name}")
+    resize, normalize = given["ResizeImage"], given["NormalizeImage"]
+    if normalize.get("order", "") != "":
+        raise ValueError(f"NormalizeImage.order must be '', not {normalize['order']!r}")
+    if normalize.get("channel_num", 3) != 3:
+        raise ValueError(f"NormalizeImage.channel_num must be 3, not {normalize['channel_num']}")
+    values: dict[str, Any] = {
+        "size": None if resize.get("resize_short") else _pair(resize.get("size")),
+        "resize_short": resize.get("resize_short"),
+        "crop": _pair(given["CropImage"].get("size", 224)) if "CropImage" in given else None,
+        "backend": str(resize.get("backend", "cv2")).lower(),
+        "interpolation": str(resize.get("interpolation", "LINEAR")).upper(),
+        "scale": _fraction(normalize.get("scale", 1 / 255)),
+    }
+    for name in ("mean", "std"):
+        if name in normalize:
+            values[name] = [normalize[name]] * 3 if isinstance(normalize[name], float) else normalize[name]
+    return Preprocess.model_validate(values)
+
+
+_OPERATIONS = ("ResizeImage", "CropImage", "NormalizeImage", "ToCHWImage", "DecodeImage")
+
+
+def _pair(value: Any) -> Any:
+    return (value, value) if isinstance(value, int) else value
+
+
+def _fraction(value: Any) -> float:
+    """`1.0/255.0` as older configs write it, or a number."""
+    numerator, separator, denominator = str(value).partition("/")
+    return float(numerator) / float(denominator) if separator else float(numerator)
+
+
+def _parse_output(options: Any) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    options = dict(options or {})
+    names = options.get("label_list")
+    if not isinstance(names, list) or not names:
+        raise ValueError("PostProcess.MultiLabelThreshOutput.label_list is missing or empty")
+    vocabulary = tuple(str(name) for name in names)
+    threshold = options.get("threshold", DEFAULT_THRESHOLD)
+    if isinstance(threshold, Mapping):
+        default = float(threshold.get("default", DEFAULT_THRESHOLD))
+        by_class = {str(key): float(value) for key, value in threshold.items()}
+        values = [by_class.get(str(position), by_class.get(name, default)) for position, name in enumerate(vocabulary)]
+    elif isinstance(threshold, list):
+        values = [float(value) for value in threshold]
+    else:
+        values = [float(threshold)] * len(vocabulary)
+    if len(values) != len(vocabulary):
+        raise ValueError(f"MultiLabelThreshOutput.threshold has {len(values)} entries for {len(vocabulary)} classes")
+    return vocabulary, tuple(values)
+
+
+def _field(loaded: Mapping[str, Any], *names: str) -> Any:
+    value: Any = loaded
+    for name in names:
+        if not isinstance(value, Mapping) or name not in value:
+            raise ValueError(f"{'.'.join(names)} is missing")
+        value = value[name]
+    return value
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}".lstrip(": ")
+    return str(error).splitlines()[0]
+
+
+def _fingerprint(program: Path, parameters: Path, vocabulary: tuple[str, ...]) -> str:
+    digest = hashlib.sha256()
+    for path in (program, parameters):
+        digest.update(path.name.encode() + b"\0" + bytes.fromhex(file_sha256(path)))
+    digest.update(json.dumps(vocabulary).encode())
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,66 @@
+"""The commit: every row exactly once, nothing else visible, `_SUCCESS` written last."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timezone
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from mlcls_ray.errors import RunError
+from mlcls_ray.runs.plan import Plan
+from mlcls_ray.storage import layout
+from mlcls_ray.storage.ledger import Fragment, fragment_names, read_rows
+from mlcls_ray.storage.store import Store
+
+
+class Success(BaseModel):
+    """`_SUCCESS`: what a committed run consists of."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    run_id: str
+    rows: int
+    statuses: dict[str, int]
+    fragments: list[Fragment]
+    seconds: float
+    """Wall time of the last attempt, from the start of the workers."""
+    committed_at: datetime
+
+
+def commit(plan: Plan, written: list[Fragment], seconds: float) -> Success:
+    """Commit what earlier attempts and this one wrote.
+
+    Raises:
+        RunError: rows are missing or double; nothing is committed, the same command resumes the run.
+    """
+    store, run_id = plan.prepared.store, plan.prepared.run_id
+    fragments = sorted([*plan.attempt.accepted, *written], key=lambda fragment: fragment.name)
+    names = {fragment.name for fragment in fragments}
+    rows = read_rows(store, run_id, sorted(names), plan.record.rows)
+    if len(rows) != plan.record.rows or rows.duplicates or rows.strangers:
+        raise RunError(
+            f"run '{run_id}' has {len(rows)} of {plan.record.rows} rows, {rows.duplicates} double, {rows.strangers} unknown; "
+            f"run the same command with --run-id {run_id} to go on"
+        )
+    for name in fragment_names(store, run_id):
+        if name not in names:  # of a dead driver's late worker
+            store.remove(f"{layout.labels_folder(run_id)}/{name}")
+    success = Success(
+        run_id=run_id,
+        rows=plan.record.rows,
+        statuses=dict(sum((Counter(fragment.statuses) for fragment in fragments), Counter())),
+        fragments=fragments,
+        seconds=round(seconds, 3),
+        committed_at=datetime.now(timezone.utc),
+    )
+    store.write_json(layout.success(run_id), success.model_dump(mode="json"))
+    latest = {"run_id": run_id, "labels": layout.labels_folder(run_id), "committed_at": success.committed_at.isoformat()}
+    store.write_json(layout.LATEST, latest)
+    return success
+
+
+def read_success(store: Store, run_id: str) -> Success | None:
+    loaded: Any = store.read_json(layout.success(run_id))
+    return None if loaded is None else Success.model_validate(loaded)

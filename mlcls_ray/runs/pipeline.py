@@ -1,0 +1,128 @@
+"""The job, read from top to bottom: manifest → read → score and select → annotate → sink → commit."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import ray
+import ray.data
+import ray.exceptions
+
+from mlcls_ray.config import LabelJob
+from mlcls_ray.errors import RunError
+from mlcls_ray.runs.cluster import connect, living_nodes
+from mlcls_ray.runs.commit import Success, commit, read_success
+from mlcls_ray.runs.plan import Plan, freeze, prepare
+from mlcls_ray.runs.pools import Pools
+from mlcls_ray.runs.progress import Tally, shown_progress
+from mlcls_ray.runs.sink import LabelSink
+from mlcls_ray.runs.workers import LabelWorker, ReadWorker, ScoreWorker, WorkerSpec, drop_done
+from mlcls_ray.stages.read import ReadOptions
+from mlcls_ray.storage import layout
+
+
+def label(job: LabelJob, verbose: bool = False) -> Success:
+    """Run a job to its commit; a run that is committed already is left as it is.
+
+    Raises:
+        UsageError: before anything starts.
+        RunError: a run that could not be finished; the same command resumes it.
+    """
+    prepared = prepare(job)
+    if prepared.is_committed and (committed := read_success(prepared.store, prepared.run_id)):
+        return committed
+    connect(job.ray_address, verbose)
+    plan = freeze(prepared, living_nodes())
+    started = time.monotonic()
+    sink = LabelSink(prepared.store, prepared.run_id, plan.attempt.number, plan.pools.rows_per_fragment)
+    if len(plan.attempt.done) < plan.record.rows:
+        tally = Tally.remote()  # type: ignore[attr-defined]
+        with shown_progress(tally, plan.record.rows, len(plan.attempt.done)):
+            table = label_rows(manifest_rows(plan), plan.pools, worker_spec(plan, tally))
+            try:
+                table.write_datasink(sink)
+            except ray.exceptions.RayError as error:
+                raise RunError(
+                    f"run '{prepared.run_id}' stopped: {cause(error)}. What is written is kept; --run-id {prepared.run_id} goes on"
+                ) from error
+    return commit(plan, sink.fragments, time.monotonic() - started)
+
+
+def manifest_rows(plan: Plan) -> ray.data.Dataset:
+    """The rows of the manifest that are in no fragment yet, cut into blocks that spread over the workers."""
+    path, filesystem = plan.prepared.store.data_path(layout.manifest_folder(plan.prepared.run_id))
+    rows = ray.data.read_parquet(path, filesystem=filesystem)
+    if len(plan.attempt.done):
+        done = ray.put(plan.attempt.done.bits)
+        rows = rows.map_batches(drop_done, batch_format="pyarrow", fn_kwargs={"done": done})
+    # A manifest is small in bytes, so that Ray would make one block, one task and one fragment of it.
+    return rows.repartition(target_num_rows_per_block=plan.pools.block_rows)
+
+
+def label_rows(rows: ray.data.Dataset, pools: Pools, spec: WorkerSpec) -> ray.data.Dataset:
+    """Manifest rows → rows of the label table, decoded and scored in one process or in two."""
+    if pools.placement == "fused":
+        return rows.map_batches(
+            LabelWorker,
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=pools.score_workers),
+            num_cpus=pools.score_cpus,
+            fn_constructor_args=(spec,),
+        )
+    pixels = rows.map_batches(
+        ReadWorker,
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=pools.read_workers),
+        num_cpus=pools.read_cpus,
+        fn_constructor_args=(spec,),
+    )
+    on_gpu = pools.score_resources.get("GPU")
+    return pixels.map_batches(
+        ScoreWorker,
+        batch_size=pools.block_rows,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(size=pools.score_workers),
+        num_cpus=pools.score_cpus,
+        num_gpus=on_gpu,
+        resources={name: amount for name, amount in pools.score_resources.items() if name != "GPU"} or None,
+        fn_constructor_args=(spec,),
+    )
+
+
+def worker_spec(plan: Plan, tally: Any) -> WorkerSpec:
+    """What each worker is told."""
+    job, model = plan.prepared.job, plan.prepared.model
+    annotated = {"none": 0, "all": plan.record.rows}.get(str(job.annotate), job.annotate)
+    read = ReadOptions(
+        preprocess=model.preprocess,
+        s3=job.s3,
+        max_bytes=job.max_bytes,
+        max_pixels=job.max_pixels,
+        timeout_s=job.timeout_s,
+        threads=job.fetch_threads,
+        rows=plan.record.rows,
+        annotate=int(annotated),
+    )
+    return WorkerSpec(
+        job=job,
+        read=read,
+        device=plan.prepared.device,
+        fingerprint=model.fingerprint,
+        thresholds=plan.prepared.thresholds,
+        run_id=plan.prepared.run_id,
+        engine_threads=plan.pools.engine_threads,
+        tally=tally,
+    )
+
+
+def cause(error: BaseException) -> str:
+    """The innermost reason of a Ray failure, in one line."""
+    while True:
+        inner = getattr(error, "cause", None) or error.__cause__
+        if not isinstance(inner, BaseException):
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            return lines[-1] if lines else type(error).__name__
+        error = inner

@@ -1,0 +1,183 @@
+"""The plan of a run: everything that can be known to fail is checked here, before the first image is read."""
+
+from __future__ import annotations
+
+import platform
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mlcls_ray import __version__
+from mlcls_ray.config import LabelJob
+from mlcls_ray.engines.device import Device, parse_device
+from mlcls_ray.errors import UsageError
+from mlcls_ray.labels.thresholds import resolve, threshold_id
+from mlcls_ray.models.artifact import Model
+from mlcls_ray.models.cache import open_model
+from mlcls_ray.runs.attempts import Attempt, start_attempt
+from mlcls_ray.runs.cluster import Node
+from mlcls_ray.runs.pools import Pools, size_pools
+from mlcls_ray.storage import layout
+from mlcls_ray.storage.listing import check_inputs, list_inputs
+from mlcls_ray.storage.manifest import write_manifest
+from mlcls_ray.storage.store import Store
+from mlcls_ray.storage.uris import shown
+
+PACKAGES = ("ray", "paddlepaddle", "pyarrow", "numpy", "pillow")
+
+
+class RunRecord(BaseModel):
+    """`run.json`: what a run is. Written when its manifest is complete; its absence means that there is none."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    run_id: str
+    rows: int
+    model: str
+    model_fingerprint: str
+    preprocess_fingerprint: str
+    threshold_id: str
+    thresholds: dict[str, float]
+    config: dict[str, Any]
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+    created_at: datetime
+
+
+class Prepared(NamedTuple):
+    """What is checked before Ray starts."""
+
+    job: LabelJob
+    store: Store
+    run_id: str
+    model: Model
+    thresholds: np.ndarray
+    device: Device
+    record: RunRecord | None
+    """Of the run that is resumed; None for a new one."""
+    is_committed: bool
+
+
+class Plan(NamedTuple):
+    """A run that can start: its manifest is frozen and its ledger read."""
+
+    prepared: Prepared
+    record: RunRecord
+    attempt: Attempt
+    pools: Pools
+
+
+def prepare(job: LabelJob) -> Prepared:
+    """Check job, inputs, model, thresholds and output. Nothing is written but a probe of the output.
+
+    Raises:
+        UsageError: names the field, the value and the way out.
+    """
+    if not job.out:
+        raise UsageError("no output: give a folder or an s3:// uri (--out)")
+    device = parse_device(job.device)
+    check_inputs(job.inputs, job.s3)
+    model = open_model(job.model, job.s3)
+    thresholds = resolve(job.threshold, model.vocabulary, model.thresholds)
+    store = Store(job.out, job.s3)
+    store.check_writable()
+    _check_ours(store)
+    run_id = job.run_id or new_run_id()
+    record = read_record(store, run_id)
+    if record is not None:
+        _check_same_run(record, model, thresholds, job)
+    is_committed = store.read(layout.success(run_id)) is not None
+    return Prepared(job, store, run_id, model, thresholds, device, record, is_committed)
+
+
+def freeze(prepared: Prepared, nodes: Sequence[Node]) -> Plan:
+    """List the inputs into the manifest (unless the run has one), read the ledger and size the pools.
+
+    Raises:
+        UsageError: no image was found, or the cluster cannot run the job.
+    """
+    job, store, model = prepared.job, prepared.store, prepared.model
+    width, height = model.preprocess.input_size
+    # Once before the listing, which may take long: a cluster that cannot run the job is told at once.
+    size_pools(job, prepared.device, nodes, 1, width * height * 3)
+    record = prepared.record or _new_record(prepared, nodes, _list(prepared))
+    attempt = start_attempt(store, prepared.run_id, record.rows)
+    remaining = record.rows - len(attempt.done)
+    pools = size_pools(job, prepared.device, nodes, max(remaining, 1), width * height * 3)
+    return Plan(prepared, record, attempt, pools)
+
+
+def new_run_id() -> str:
+    """The time in UTC, and four characters so that two runs of one second differ."""
+    return datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ-") + secrets.token_hex(2)
+
+
+def read_record(store: Store, run_id: str) -> RunRecord | None:
+    """A run's `run.json`, where its manifest is complete."""
+    loaded = store.read_json(layout.run_json(run_id))
+    try:
+        return None if loaded is None else RunRecord.model_validate(loaded)
+    except ValidationError as error:
+        raise UsageError(f"{store.uri(layout.run_json(run_id))} is not a run's record: {error.errors()[0]['msg']}") from None
+
+
+def _check_ours(store: Store) -> None:
+    """Refuse an output folder that holds something else."""
+    names = [name for name in store.names("") if not name.startswith(".")]
+    if names and layout.RUNS not in names and layout.LATEST not in names:
+        raise UsageError(
+            f"output '{shown(store.root)}' holds something else ({', '.join(names[:3])}): give an empty or a new folder"
+        )
+
+
+def _check_same_run(record: RunRecord, model: Model, thresholds: np.ndarray, job: LabelJob) -> None:
+    """A run is one set of inputs under one model: resuming it with another would mix two tables."""
+    told = {
+        "model": (record.model_fingerprint, model.fingerprint),
+        "preprocessing": (record.preprocess_fingerprint, model.preprocess_fingerprint),
+        "threshold": (record.threshold_id, threshold_id(thresholds)),
+        "inputs": (record.config.get("inputs"), public_config(job)["inputs"]),
+        "limit": (record.config.get("limit"), job.limit),
+    }
+    for name, (before, now) in told.items():
+        if before != now:
+            raise UsageError(f"run '{record.run_id}' was started with another {name}: {before} then, {now} now; use another --run-id")
+
+
+def _list(prepared: Prepared) -> int:
+    job = prepared.job
+    rows = write_manifest(prepared.store, prepared.run_id, list_inputs(job.inputs, job.s3, job.uri_column), job.limit)
+    if rows == 0:
+        raise UsageError(f"no image found in {', '.join(shown(text) for text in job.inputs)}")
+    return rows
+
+
+def _new_record(prepared: Prepared, nodes: Sequence[Node], rows: int) -> RunRecord:
+    model = prepared.model
+    record = RunRecord(
+        run_id=prepared.run_id,
+        rows=rows,
+        model=model.name,
+        model_fingerprint=model.fingerprint,
+        preprocess_fingerprint=model.preprocess_fingerprint,
+        threshold_id=threshold_id(prepared.thresholds),
+        thresholds={name: float(value) for name, value in zip(model.vocabulary, prepared.thresholds, strict=True)},
+        config=public_config(prepared.job),
+        versions={"mlcls_ray": __version__, "python": platform.python_version(), **{one: version(one) for one in PACKAGES}},
+        hardware={"nodes": len(nodes), "cpus": [node.cpus for node in nodes], "machine": platform.machine()},
+        created_at=datetime.now(timezone.utc),
+    )
+    prepared.store.write_json(layout.run_json(prepared.run_id), record.model_dump(mode="json"))
+    return record
+
+
+def public_config(job: LabelJob) -> dict[str, Any]:
+    """The job as `run.json` keeps it: uris without their query, user and password."""
+    config = job.model_dump(mode="json")
+    config["inputs"] = [shown(text) for text in job.inputs]
+    return config

@@ -1,0 +1,90 @@
+"""How many workers of each kind, from what the cluster has.
+
+Ray Data's own tasks (listing the manifest, cutting it into blocks, writing fragments) ask for one whole CPU each. A pool that
+takes every CPU leaves them waiting for ever, so on each node one CPU's worth stays free: workers ask for a little less
+than the CPU that they use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from mlcls_ray.config import LabelJob
+from mlcls_ray.engines.device import KINDS, Device
+from mlcls_ray.errors import UsageError
+from mlcls_ray.runs.cluster import Node
+
+MAX_BLOCK_ROWS = 512
+MAX_BLOCK_BYTES = 64 << 20
+"""Of pixels: what one block of the split placement puts into the object store."""
+BLOCKS_PER_WORKER = 8
+"""At least so many blocks a worker, so that the slowest one does not hold up the end of a small job."""
+MIN_FRAGMENT_ROWS, MAX_FRAGMENT_ROWS, FRAGMENTS = 2_000, 100_000, 2_000
+
+
+class Pools(NamedTuple):
+    """`cpus`: what each worker asks Ray for; `resources`: the accelerator it asks for, by Ray's name."""
+
+    placement: Literal["split", "fused"]
+    score_workers: int
+    score_cpus: float
+    score_resources: dict[str, float]
+    engine_threads: int
+    read_workers: int
+    read_cpus: float
+    block_rows: int
+    rows_per_fragment: int
+
+
+def size_pools(job: LabelJob, device: Device, nodes: Sequence[Node], rows: int, pixel_bytes: int) -> Pools:
+    """Pools for `rows` images of `pixel_bytes` each.
+
+    Raises:
+        UsageError: the cluster cannot run the job: no CPU, not the accelerator that was asked for, or too little for the workers.
+    """
+    cpus = [node.cpus for node in nodes if node.cpus > 0]
+    if not cpus:
+        raise UsageError("the Ray cluster has no CPU: start its nodes with --num-cpus")
+    accelerators = sum(int(node.resources.get(device.resource, 0)) for node in nodes)
+    on_cpu = device.kind == "cpu"
+    if not on_cpu and not accelerators:
+        has = ", ".join(kind for kind in KINDS if any(node.resources.get(KINDS[kind].resource) for node in nodes))
+        raise UsageError(f"device '{device.kind}': the Ray cluster has no {device.resource} (it has: {has}); use --device cpu")
+    placement = ("fused" if on_cpu else "split") if job.placement == "auto" else job.placement
+    # A node with a single CPU beside larger ones is for tasks; alone it lends itself to workers for free.
+    hosts = [count for count in cpus if count > 1] or cpus
+    share = min((count - 1) / count for count in hosts)
+    total = sum(hosts)
+    useful = max(1, -(-rows // job.batch_size))
+    if on_cpu:
+        most = total if placement == "fused" else max(1, total // 2)
+        score_cpus = share
+    else:
+        most = accelerators
+        score_cpus = 0.0
+    score_workers = min(job.workers or most, most, useful)
+    read_workers = 0
+    if placement == "split":
+        read_workers = min(max(1, total - score_workers if on_cpu else total - len(hosts)), useful)
+    workers = score_workers if placement == "fused" else read_workers
+    return Pools(
+        placement=placement,
+        score_workers=score_workers,
+        score_cpus=score_cpus,
+        score_resources={} if on_cpu else {device.resource: 1.0},
+        engine_threads=max(1, (total if placement == "fused" else max(1, total // 2)) // score_workers),
+        read_workers=read_workers,
+        read_cpus=share,
+        block_rows=job.block_rows or _block_rows(rows, workers, job.batch_size, placement, pixel_bytes),
+        rows_per_fragment=job.rows_per_fragment
+        or min(max(rows // FRAGMENTS, MIN_FRAGMENT_ROWS), MAX_FRAGMENT_ROWS),
+    )
+
+
+def _block_rows(rows: int, workers: int, batch_size: int, placement: str, pixel_bytes: int) -> int:
+    """A multiple of the batch size where possible, so that no batch is a short one."""
+    wanted = min(-(-rows // (workers * BLOCKS_PER_WORKER)), MAX_BLOCK_ROWS)
+    if placement == "split":
+        wanted = min(wanted, max(1, MAX_BLOCK_BYTES // pixel_bytes))
+    return max(1, -(-wanted // batch_size) * batch_size)

@@ -1,0 +1,110 @@
+"""Progress of a running job: a tally that the workers report to, shown as a bar or as plain lines."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mlcls_ray.errors import Status
+
+BAR_INTERVAL_S = 0.5
+LINE_INTERVAL_S = 5.0
+
+
+@ray.remote(num_cpus=0, max_restarts=-1)
+class Tally:
+    """Counts rows by status as the workers finish them. For display only: the ledger says what is true."""
+
+    def __init__(self) -> None:
+        self.statuses: Counter[str] = Counter()
+
+    def add(self, statuses: dict[str, int]) -> None:
+        self.statuses.update(statuses)
+
+    def counts(self) -> dict[str, int]:
+        return dict(self.statuses)
+
+
+@contextlib.contextmanager
+def shown_progress(tally: Any, rows: int, already_done: int) -> Iterator[None]:
+    """Show progress on stderr while the body runs: a live bar on a terminal, else a line every few seconds."""
+    stop = threading.Event()
+    show = _show_bar if sys.stderr.isatty() else _show_lines
+    thread = threading.Thread(target=show, args=(tally, rows, already_done, stop), daemon=True, name="progress")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=5)
+
+
+def _counts(tally: Any) -> Counter[str]:
+    """What the tally says now; nothing while it cannot be asked (its node died, Ray shuts down)."""
+    try:
+        return Counter(ray.get(tally.counts.remote(), timeout=5))
+    except Exception:
+        return Counter()
+
+
+def _errors(counts: Counter[str]) -> int:
+    return counts.total() - counts[Status.OK.value]
+
+
+def _show_bar(tally: Any, rows: int, already_done: int, stop: threading.Event) -> None:
+    columns = (
+        TextColumn("labeling"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[errors]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=rows, completed=already_done, rate="starting workers", errors="")
+        first = None
+        while True:
+            stopping = stop.wait(BAR_INTERVAL_S)
+            counts = _counts(tally)
+            now = time.monotonic()
+            if counts and first is None:
+                first = (now, counts.total())
+            rate = _rate(counts.total(), first, now)
+            errors = _errors(counts)
+            progress.update(
+                task,
+                completed=already_done + counts.total(),
+                rate=f"{rate:.0f}/s" if rate else "starting workers" if not counts else "",
+                errors=f"{errors} errors" if errors else "",
+            )
+            if stopping:
+                return
+
+
+def _show_lines(tally: Any, rows: int, already_done: int, stop: threading.Event) -> None:
+    first = None
+    while not stop.wait(LINE_INTERVAL_S):
+        counts = _counts(tally)
+        now = time.monotonic()
+        if counts and first is None:
+            first = (now, counts.total())
+        done = already_done + counts.total()
+        rate = _rate(counts.total(), first, now)
+        left = f", {(rows - done) / rate:.0f} s left" if rate else ""
+        print(f"{done:,} of {rows:,} images, {rate:.0f}/s, {_errors(counts)} errors{left}", file=sys.stderr, flush=True)
+
+
+def _rate(done: int, first: tuple[float, int] | None, now: float) -> float:
+    """Images per second since the first ones were seen."""
+    if first is None or now - first[0] < 0.1:
+        return 0.0
+    return (done - first[1]) / (now - first[0])

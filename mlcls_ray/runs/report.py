@@ -1,0 +1,69 @@
+"""What a person reads when a run is over."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from mlcls_ray import schema
+from mlcls_ray.errors import Status
+from mlcls_ray.runs.commit import Success
+from mlcls_ray.storage import layout
+from mlcls_ray.storage.store import Store
+from mlcls_ray.storage.uris import shown
+
+TOP_LABELS = 10
+EXAMPLES = 12
+"""A run of at most so many images is shown image by image."""
+
+
+def print_summary(store: Store, success: Success, console: Console) -> None:
+    """Counts by status, top labels, rate, where the table is, and the line of Python that opens it."""
+    if success.rows <= EXAMPLES:
+        _print_images(store, success, console)
+    counts = Counter(success.statuses)
+    ok = counts.pop(Status.OK.value, 0)
+    failed = "".join(f", {count:,} {status}" for status, count in counts.most_common())
+    rate = f" in {success.seconds:.1f} s ({success.rows / success.seconds:.0f} images/s, start of the workers included)" if success.seconds else ""
+    console.print(f"[bold]{success.rows:,} images[/]: {ok:,} ok{failed}{rate}", highlight=False)
+    top = label_counts(store, success).most_common(TOP_LABELS)
+    if top:
+        console.print("top labels: " + ", ".join(f"{name} {count:,}" for name, count in top), highlight=False)
+    path = store.uri(layout.labels_folder(success.run_id))
+    console.print(f"label table: {shown(path)}", highlight=False, soft_wrap=True)
+    console.print(f'open it:     import pandas; table = pandas.read_parquet("{shown(path)}")', highlight=False, soft_wrap=True)
+
+
+def label_counts(store: Store, success: Success) -> Counter[str]:
+    """How many images each label was given to; reads the one column, a fragment at a time."""
+    counts: Counter[str] = Counter()
+    for fragment in success.fragments:
+        with store.open(f"{layout.labels_folder(success.run_id)}/{fragment.name}") as stream:
+            labels = pc.list_flatten(pq.read_table(stream, columns=[schema.LABELS]).column(0))
+        for entry in pc.value_counts(labels.combine_chunks()).to_pylist():
+            counts[entry["values"]] += entry["counts"]
+    return counts
+
+
+def _print_images(store: Store, success: Success, console: Console) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("image", overflow="fold")
+    table.add_column("labels", overflow="fold")
+    columns = [schema.URI, schema.STATUS, schema.ERROR_MESSAGE, schema.LABELS, schema.SCORES]
+    for fragment in success.fragments:
+        with store.open(f"{layout.labels_folder(success.run_id)}/{fragment.name}") as stream:
+            rows = pq.read_table(stream, columns=columns).to_pylist()
+        for row in sorted(rows, key=lambda row: str(row[schema.URI])):
+            name = shown(row[schema.URI]).rpartition("/")[2]
+            if row[schema.STATUS] == Status.OK.value:
+                pairs = zip(row[schema.LABELS], row[schema.SCORES], strict=True)
+                text = ", ".join(f"{label} {score:.2f}" for label, score in pairs) or "[dim]no label above the threshold[/]"
+            else:
+                text = f"[red]{row[schema.STATUS]}[/]: {row[schema.ERROR_MESSAGE]}"
+            table.add_row(name, text)
+    console.print(table)
+    console.print()

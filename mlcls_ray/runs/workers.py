@@ -1,0 +1,128 @@
+"""What Ray's actors run: the stages, put together per placement and loaded once per worker."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from mlcls_ray import schema
+from mlcls_ray.config import LabelJob
+from mlcls_ray.engines.device import Device
+from mlcls_ray.engines.selection import load_engine
+from mlcls_ray.errors import RunError
+from mlcls_ray.labels.thresholds import threshold_id
+from mlcls_ray.models.cache import open_model
+from mlcls_ray.stages.annotate import AnnotateImages
+from mlcls_ray.stages.read import Batch, ReadImages, ReadOptions
+from mlcls_ray.stages.score import ScoreImages
+from mlcls_ray.stages.select import Provenance, SelectLabels
+from mlcls_ray.storage import layout
+from mlcls_ray.storage.store import Store
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+BATCHES_AHEAD = 2
+"""How many batches a fused worker reads ahead of the one that is scored."""
+
+
+class WorkerSpec(NamedTuple):
+    """What a worker is told; small, no weights. Each loads the model from its own machine's cache."""
+
+    job: LabelJob
+    read: ReadOptions
+    device: Device
+    fingerprint: str
+    thresholds: np.ndarray
+    run_id: str
+    engine_threads: int
+    tally: Any
+    """Handle of the `progress.Tally` actor."""
+
+
+class ReadWorker:
+    """Split placement, first half: manifest rows → pixels."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self.read = ReadImages(spec.read)
+
+    def __call__(self, manifest: pa.Table) -> Batch:
+        return self.read(manifest)
+
+
+class ScoreWorker:
+    """Split placement, second half: pixels → rows of the label table."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        model = open_model(spec.job.model, spec.job.s3)
+        if model.fingerprint != spec.fingerprint:
+            raise RunError(
+                f"model '{spec.job.model}' has fingerprint {model.fingerprint[:12]} on this node and {spec.fingerprint[:12]} on the driver"
+            )
+        engine = load_engine(spec.job.engine, model, spec.device, spec.engine_threads)
+        self.score = ScoreImages(engine, len(model.vocabulary), spec.job.batch_size)
+        provenance = Provenance(
+            model=model.name,
+            model_fingerprint=model.fingerprint,
+            preprocess_fingerprint=model.preprocess_fingerprint,
+            engine=engine.name,
+            precision=engine.precision,
+            threshold_id=threshold_id(spec.thresholds),
+            run_id=spec.run_id,
+        )
+        annotates = spec.job.annotate != "none"
+        self.select = SelectLabels(
+            model.vocabulary, spec.thresholds, provenance, spec.job.all_scores, spec.job.top_k, annotates
+        )
+        self.annotate = AnnotateImages(
+            Store(spec.job.out, spec.job.s3), layout.annotated_folder(spec.run_id), spec.job.max_pixels, spec.read.threads
+        ) if annotates else None
+        self.tally = spec.tally
+
+    def __call__(self, batch: Batch) -> pa.Table:
+        rows = self.select(self.score(batch))
+        if self.annotate:
+            rows = self.annotate(rows)
+        self.tally.add.remote(dict(Counter(rows.column(schema.STATUS).to_pylist())))
+        return rows
+
+
+class LabelWorker:
+    """Fused placement: manifest rows → rows of the label table in one process, reading ahead while it scores."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self.read = ReadImages(spec.read)
+        self.finish = ScoreWorker(spec)
+        self.batch_size = spec.job.batch_size
+        self.ahead = ThreadPoolExecutor(BATCHES_AHEAD, thread_name_prefix="ahead")
+
+    def __call__(self, manifest: pa.Table) -> Iterator[pa.Table]:
+        parts = (manifest.slice(start, self.batch_size) for start in range(0, manifest.num_rows, self.batch_size))
+        for batch in map_ahead(self.read, parts, self.ahead, BATCHES_AHEAD):
+            yield self.finish(batch)
+
+
+def map_ahead(function: Callable[[T], R], items: Iterable[T], threads: ThreadPoolExecutor, ahead: int) -> Iterator[R]:
+    """`map` in order, with `ahead` calls running in threads before their result is asked for."""
+    running: deque[Future[R]] = deque()
+    for item in items:
+        running.append(threads.submit(function, item))
+        if len(running) > ahead:
+            yield running.popleft().result()
+    while running:
+        yield running.popleft().result()
+
+
+def drop_done(manifest: pa.Table, done: ray.ObjectRef) -> pa.Table:
+    """The manifest rows that are in no fragment yet. `done`: the ledger's bits, shared through the object store."""
+    from mlcls_ray.storage.ledger import contains
+
+    return manifest.filter(~contains(ray.get(done), manifest.column(schema.ROW_ID).to_numpy()))
+
+

@@ -1,0 +1,142 @@
+"""Stage: uri → pixels. Fetches, decodes and resizes; each failure becomes the row's status."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from mlcls_ray import schema
+from mlcls_ray.config import S3Options
+from mlcls_ray.errors import MESSAGE_LIMIT, ImageError, Status
+from mlcls_ray.images.decode import decode
+from mlcls_ray.images.preprocess import Preprocess
+from mlcls_ray.storage.fetch import Fetcher
+
+Batch = dict[str, np.ndarray]
+
+
+class ReadOptions(NamedTuple):
+    """What the stage needs of a plan; small, it travels to each worker.
+
+    `annotate_every`: of `rows` rows, `annotate` keep their bytes for an annotated image, evenly spread.
+    """
+
+    preprocess: Preprocess
+    s3: S3Options
+    max_bytes: int
+    max_pixels: int
+    timeout_s: float
+    threads: int
+    rows: int
+    annotate: int
+
+
+class ImageRead(NamedTuple):
+    """One image, or why there is none. The fields are columns of the label table."""
+
+    status: Status
+    error_message: str
+    pixels: np.ndarray | None = None
+    image_bytes: bytes = b""
+    width: int = -1
+    height: int = -1
+    format: str = ""
+    size_bytes: int = -1
+    mtime: np.datetime64 | None = None
+    etag: str = ""
+    content_hash: str = ""
+
+
+class ReadImages:
+    """Manifest rows (Arrow) → batch with `pixels`; keeps its threads and connections."""
+
+    def __init__(self, options: ReadOptions) -> None:
+        self.options = options
+        self.fetcher = Fetcher(options.s3, options.max_bytes, options.timeout_s)
+        self.threads = ThreadPoolExecutor(options.threads, thread_name_prefix="read")
+
+    def __call__(self, manifest: pa.Table) -> Batch:
+        row_ids = manifest.column(schema.ROW_ID).to_numpy()
+        uris = manifest.column(schema.URI).to_pylist()
+        images = list(self.threads.map(self.read, uris, self._is_annotated(row_ids)))
+        known = _known(manifest)
+        width, height = self.options.preprocess.input_size
+        pixels = np.zeros((len(images), height, width, 3), dtype=np.uint8)
+        for position, image in enumerate(images):
+            if image.pixels is not None:
+                pixels[position] = image.pixels
+        return {
+            schema.ROW_ID: row_ids,
+            schema.URI: _objects(uris),
+            schema.STATUS: _objects([str(image.status) for image in images]),
+            schema.ERROR_MESSAGE: _objects([image.error_message for image in images]),
+            schema.WIDTH: np.array([image.width for image in images], dtype=np.int32),
+            schema.HEIGHT: np.array([image.height for image in images], dtype=np.int32),
+            schema.FORMAT: _objects([image.format for image in images]),
+            schema.SIZE_BYTES: _first(known[schema.SIZE_BYTES], [image.size_bytes for image in images], -1),
+            schema.MTIME: _times(known[schema.MTIME], [image.mtime for image in images]),
+            schema.ETAG: _objects([image.etag or told for image, told in zip(images, known[schema.ETAG], strict=True)]),
+            schema.CONTENT_HASH: _objects([image.content_hash for image in images]),
+            schema.IMAGE_BYTES: _objects([image.image_bytes for image in images]),
+            schema.PIXELS: pixels,
+        }
+
+    def read(self, uri: str, keep_bytes: bool) -> ImageRead:
+        """One image, start to end; never raises."""
+        described: dict[str, Any] = {}
+        try:
+            fetched = self.fetcher.fetch(uri)
+            described["size_bytes"] = len(fetched.image_bytes)
+            described["content_hash"] = hashlib.blake2b(fetched.image_bytes, digest_size=16).hexdigest()
+            described["etag"] = fetched.etag or ""
+            if fetched.mtime is not None:
+                described["mtime"] = np.datetime64(fetched.mtime.replace(tzinfo=None), "us")
+            decoded = decode(fetched.image_bytes, self.options.max_pixels)
+            described["height"], described["width"] = decoded.image.shape[:2]
+            described["format"] = decoded.format
+            pixels = self.options.preprocess.to_pixels(decoded.image)
+        except ImageError as error:
+            return ImageRead(error.status, str(error), **described)
+        except Exception as error:  # the promise: one image never ends a job
+            return ImageRead(Status.CORRUPT, f"{type(error).__name__}: {error}"[:MESSAGE_LIMIT], **described)
+        kept = fetched.image_bytes if keep_bytes else b""
+        return ImageRead(Status.OK, "", pixels, kept, **described)
+
+    def _is_annotated(self, row_ids: np.ndarray) -> np.ndarray:
+        """bool [n]: `annotate` of `rows` row ids, evenly spread, the same ones on each attempt."""
+        count, rows = self.options.annotate, max(self.options.rows, 1)
+        if count >= rows:
+            return np.ones(len(row_ids), dtype=bool)
+        chosen: np.ndarray = (row_ids + 1) * count // rows > row_ids * count // rows
+        return chosen
+
+
+def _known(manifest: pa.Table) -> dict[str, Any]:
+    """What the listing told, with nulls replaced."""
+    mtimes = manifest.column(schema.MTIME).cast(pa.timestamp("us")).to_numpy()
+    return {
+        schema.SIZE_BYTES: manifest.column(schema.SIZE_BYTES).fill_null(-1).to_numpy(),
+        schema.MTIME: mtimes.astype("datetime64[us]"),
+        schema.ETAG: manifest.column(schema.ETAG).fill_null("").to_pylist(),
+    }
+
+
+def _objects(values: list[Any]) -> np.ndarray:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _first(told: np.ndarray, found: list[int], unknown: int) -> np.ndarray:
+    """What was found when reading, else what the listing told."""
+    values = np.array(found, dtype=np.int64)
+    return np.where(values == unknown, told, values)
+
+
+def _times(told: np.ndarray, found: list[np.datetime64 | None]) -> np.ndarray:
+    values = np.array([np.datetime64("NaT", "us") if time is None else time for time in found], dtype="datetime64[us]")
+    return np.where(np.isnat(values), told, values)

@@ -1,0 +1,50 @@
+"""Stage: pixels → scores. Drops the pixels; scores leave as float32."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mlcls_ray import schema
+from mlcls_ray.engines.base import Engine
+from mlcls_ray.errors import MESSAGE_LIMIT, Status
+from mlcls_ray.stages.read import Batch
+
+
+class ScoreImages:
+    """Batch with `pixels` → batch with `all_scores` float32 [n, C], zeros where the row is not `ok`."""
+
+    def __init__(self, engine: Engine, class_num: int, batch_size: int) -> None:
+        self.engine = engine
+        self.class_num = class_num
+        self.batch_size = batch_size
+        engine.warm_up(batch_size)
+
+    def __call__(self, batch: Batch) -> Batch:
+        columns = dict(batch)
+        pixels = columns.pop(schema.PIXELS)
+        statuses, messages = columns[schema.STATUS].copy(), columns[schema.ERROR_MESSAGE].copy()
+        scores = np.zeros((len(pixels), self.class_num), dtype=np.float32)
+        good = np.flatnonzero(statuses == Status.OK.value)
+        for start in range(0, len(good), self.batch_size):
+            self._score(pixels, good[start : start + self.batch_size], scores, statuses, messages)
+        return columns | {schema.STATUS: statuses, schema.ERROR_MESSAGE: messages, schema.ALL_SCORES: scores}
+
+    def _score(
+        self, pixels: np.ndarray, rows: np.ndarray, scores: np.ndarray, statuses: np.ndarray, messages: np.ndarray
+    ) -> None:
+        """Score some rows in place. A batch that the engine refuses is halved until the one bad image is alone."""
+        try:
+            chosen = pixels if len(rows) == len(pixels) else pixels[rows]
+            found = self.engine.score(chosen)
+            if not np.isfinite(found).all():
+                raise FloatingPointError("scores that are not finite")
+        except Exception as error:  # engines raise what their C++ side maps to
+            if len(rows) == 1:
+                statuses[rows[0]] = Status.ENGINE.value
+                messages[rows[0]] = f"{type(error).__name__}: {error}"[:MESSAGE_LIMIT]
+                return
+            half = len(rows) // 2
+            self._score(pixels, rows[:half], scores, statuses, messages)
+            self._score(pixels, rows[half:], scores, statuses, messages)
+        else:
+            scores[rows] = found

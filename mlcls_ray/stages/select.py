@@ -1,0 +1,99 @@
+"""Stage: scores → labels, as rows of the label table."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from mlcls_ray import schema
+from mlcls_ray.errors import Status
+from mlcls_ray.labels.select import keep_top, select
+from mlcls_ray.stages.read import Batch
+
+
+class Provenance(NamedTuple):
+    """The columns that are the same in each row of a run."""
+
+    model: str
+    model_fingerprint: str
+    preprocess_fingerprint: str
+    engine: str
+    precision: str
+    threshold_id: str
+    run_id: str
+
+
+class SelectLabels:
+    """Batch with `all_scores` → rows of the label table (Arrow: an empty list keeps its type).
+
+    `keep_image_bytes`: carry that column on, for the annotate stage.
+    """
+
+    def __init__(
+        self,
+        vocabulary: tuple[str, ...],
+        thresholds: np.ndarray,
+        provenance: Provenance,
+        all_scores: Literal["all", "top_k", "none"],
+        top_k: int,
+        keep_image_bytes: bool = False,
+    ) -> None:
+        self.vocabulary = vocabulary
+        self.thresholds = thresholds
+        self.provenance = provenance
+        self.all_scores = all_scores
+        self.top_k = top_k
+        self.keep_image_bytes = keep_image_bytes
+        self.schema = schema.label_table(len(vocabulary))
+
+    def __call__(self, batch: Batch) -> pa.Table:
+        count = len(batch[schema.ROW_ID])
+        is_ok = batch[schema.STATUS] == Status.OK.value
+        chosen = [
+            select(scores, self.thresholds) if ok else None
+            for scores, ok in zip(batch[schema.ALL_SCORES], is_ok, strict=True)
+        ]
+        now = datetime.now(timezone.utc)
+        columns = {
+            schema.ROW_ID: batch[schema.ROW_ID],
+            schema.URI: list(batch[schema.URI]),
+            schema.STATUS: list(batch[schema.STATUS]),
+            schema.ERROR_MESSAGE: _null_if(batch[schema.ERROR_MESSAGE], ""),
+            schema.WIDTH: _null_if(batch[schema.WIDTH], -1),
+            schema.HEIGHT: _null_if(batch[schema.HEIGHT], -1),
+            schema.FORMAT: _null_if(batch[schema.FORMAT], ""),
+            schema.SIZE_BYTES: _null_if(batch[schema.SIZE_BYTES], -1),
+            schema.MTIME: pa.array(batch[schema.MTIME].astype("datetime64[us]")).cast(schema.TIMESTAMP),
+            schema.ETAG: _null_if(batch[schema.ETAG], ""),
+            schema.CONTENT_HASH: _null_if(batch[schema.CONTENT_HASH], ""),
+            schema.LABELS: [one and [self.vocabulary[class_id] for class_id in one.class_ids] for one in chosen],
+            schema.CLASS_IDS: [one and one.class_ids for one in chosen],
+            schema.SCORES: [one and one.scores for one in chosen],
+            schema.ALL_SCORES: self._kept_scores(batch[schema.ALL_SCORES], is_ok),
+            **{name: [value] * count for name, value in self.provenance._asdict().items()},
+            schema.LABELED_AT: [now] * count,
+        }
+        rows = pa.table([_as(columns[field.name], field.type) for field in self.schema], schema=self.schema)
+        if self.keep_image_bytes:
+            rows = rows.append_column(schema.IMAGE_BYTES, pa.array(batch[schema.IMAGE_BYTES], type=pa.large_binary()))
+        return rows
+
+    def _kept_scores(self, scores: np.ndarray, is_ok: np.ndarray) -> pa.Array:
+        """fixed_size_list<float16>: null for a row without scores; with `top_k`, null for each score left out."""
+        kind = self.schema.field(schema.ALL_SCORES).type
+        if self.all_scores == "none":
+            return pa.nulls(len(scores), kind)
+        kept = keep_top(scores, self.top_k) if self.all_scores == "top_k" else scores
+        values = pa.array(kept.astype(np.float16).ravel(), mask=np.isnan(kept).ravel())
+        return pa.FixedSizeListArray.from_arrays(values, kind.list_size, mask=pa.array(~is_ok))
+
+
+def _null_if(values: np.ndarray, unknown: object) -> list[object]:
+    return [None if value == unknown else value for value in values.tolist()]
+
+
+def _as(values: object, kind: pa.DataType) -> pa.Array:
+    return values if isinstance(values, pa.Array) else pa.array(values, type=kind)

@@ -1,0 +1,44 @@
+"""Where things are under OUT: the only module that spells its folders and files."""
+
+from __future__ import annotations
+
+RUNS = "runs"
+LATEST = "latest.json"
+LABELS_GLOB = f"{RUNS}/*/labels/*.parquet"
+
+
+def run_folder(run_id: str) -> str:
+    return f"{RUNS}/{run_id}"
+
+
+def manifest_folder(run_id: str) -> str:
+    return f"{RUNS}/{run_id}/manifest"
+
+
+def labels_folder(run_id: str) -> str:
+    return f"{RUNS}/{run_id}/labels"
+
+
+def annotated_folder(run_id: str) -> str:
+    return f"{RUNS}/{run_id}/annotated"
+
+
+def run_json(run_id: str) -> str:
+    return f"{RUNS}/{run_id}/run.json"
+
+
+def attempts_folder(run_id: str) -> str:
+    return f"{RUNS}/{run_id}/attempts"
+
+
+def success(run_id: str) -> str:
+    return f"{RUNS}/{run_id}/_SUCCESS"
+
+
+def fragment_name(attempt: int, task: int) -> str:
+    """A fragment's name carries its attempt, so that a dead driver's late workers are told from the living one's."""
+    return f"part-{attempt:04d}-{task:06d}.parquet"
+
+
+def attempt_of(fragment: str) -> int:
+    return int(fragment.split("-")[1])

@@ -1,0 +1,102 @@
+"""The label table is its own ledger: which rows of a run are done is read off its fragments."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from mlcls_ray import schema
+from mlcls_ray.storage import layout
+from mlcls_ray.storage.store import Store
+
+
+class Fragment(BaseModel):
+    """One committed file of the label table, as `_SUCCESS` lists it. `statuses` counts its rows by status."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    rows: int
+    sha256: str
+    statuses: dict[str, int]
+
+
+class RowSet:
+    """A set of row ids below `total`, one bit each: 125 MB for a billion."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.bits = np.zeros((total + 7) // 8, dtype=np.uint8)
+        self.duplicates = 0
+        self.strangers = 0
+        """How many ids `add` met a second time, and how many were not below `total`."""
+
+    def add(self, row_ids: np.ndarray) -> None:
+        """Add int64 ids."""
+        inside = row_ids[(row_ids >= 0) & (row_ids < self.total)]
+        self.strangers += row_ids.size - inside.size
+        unique = np.unique(inside)
+        self.duplicates += inside.size - unique.size + int(self.contains(unique).sum())
+        np.bitwise_or.at(self.bits, unique >> 3, np.left_shift(1, unique & 7).astype(np.uint8))
+
+    def contains(self, row_ids: np.ndarray) -> np.ndarray:
+        """bool [n] for int64 ids [n] below `total`."""
+        return contains(self.bits, row_ids)
+
+    def __len__(self) -> int:
+        return int(np.bitwise_count(self.bits).sum()) if hasattr(np, "bitwise_count") else int(np.unpackbits(self.bits).sum())
+
+
+def contains(bits: np.ndarray, row_ids: np.ndarray) -> np.ndarray:
+    """Whether each id's bit is set: bool [n]. On the bare array, so that workers share it through the object store."""
+    return (bits[row_ids >> 3] >> (row_ids & 7).astype(np.uint8)) & 1 == 1
+
+
+def fragment_names(store: Store, run_id: str) -> list[str]:
+    return [name for name in store.names(layout.labels_folder(run_id)) if name.endswith(".parquet")]
+
+
+def read_rows(store: Store, run_id: str, names: Iterable[str], total: int) -> RowSet:
+    """The rows in the given fragments, from their `row_id` column alone."""
+    rows = RowSet(total)
+    for name in names:
+        with store.open(f"{layout.labels_folder(run_id)}/{name}") as stream:
+            column = pq.read_table(stream, columns=[schema.ROW_ID]).column(0)
+            rows.add(column.to_numpy())
+    return rows
+
+
+def write_fragment(store: Store, run_id: str, name: str, table: pa.Table) -> Fragment:
+    """Write one fragment, whole or not at all."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", row_group_size=100_000)
+    data = sink.getvalue()
+    store.write(f"{layout.labels_folder(run_id)}/{name}", data)
+    return _describe(name, data, table.column(schema.STATUS))
+
+
+def describe_fragment(store: Store, run_id: str, name: str) -> Fragment:
+    """A fragment that is there already, read whole for its checksum.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        pyarrow.ArrowInvalid: it is not a Parquet file.
+    """
+    data = store.read(f"{layout.labels_folder(run_id)}/{name}")
+    if data is None:
+        raise FileNotFoundError(name)
+    return _describe(name, data, pq.read_table(io.BytesIO(data), columns=[schema.STATUS]).column(0))
+
+
+def _describe(name: str, data: bytes, statuses: pa.ChunkedArray) -> Fragment:
+    counts = Counter(statuses.to_pylist())
+    return Fragment(
+        name=name, rows=len(statuses), sha256=hashlib.sha256(data).hexdigest(), statuses=dict(sorted(counts.items()))
+    )

@@ -1,0 +1,200 @@
+"""Inputs → what was found, streamed: folders, globs, single files, lists of uris, object store prefixes."""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+import fsspec
+
+from mlcls_ray.config import S3Options
+from mlcls_ray.errors import UsageError
+from mlcls_ray.images.decode import SUFFIXES
+from mlcls_ray.storage.uri_lists import is_uri_list, read_uri_list
+from mlcls_ray.storage.uris import (
+    HTTP,
+    LOCAL,
+    S3,
+    looks_like_glob,
+    open_filesystem,
+    path_of_uri,
+    scheme_of,
+    shown,
+    uri_of_path,
+)
+
+
+class Found(NamedTuple):
+    """One input. Size in bytes, mtime in UTC and etag are None where the listing does not tell."""
+
+    uri: str
+    size_bytes: int | None = None
+    mtime: datetime | None = None
+    etag: str | None = None
+
+
+def check_inputs(inputs: Sequence[str], s3: S3Options) -> None:
+    """Cheap checks before a run is made: schemes are known, local inputs exist and can be read.
+
+    Raises:
+        UsageError: names the input and what to do.
+    """
+    if not inputs:
+        raise UsageError("no input: give a folder, a file, a glob, a list of uris, or an s3:// or http(s):// uri")
+    for text in inputs:
+        scheme = scheme_of(text)
+        if scheme not in (LOCAL, *HTTP):
+            open_filesystem(text, s3)
+        if scheme != LOCAL or looks_like_glob(text):
+            continue
+        path = path_of_uri(text)
+        if not os.path.exists(path):
+            raise UsageError(f"input '{text}' does not exist")
+        if not os.access(path, os.R_OK | (os.X_OK if os.path.isdir(path) else 0)):
+            raise UsageError(f"input '{text}' cannot be read: permission denied")
+
+
+def list_inputs(inputs: Sequence[str], s3: S3Options, uri_column: str | None = None) -> Iterator[Found]:
+    """Everything the inputs name, in a stable order, without holding it.
+
+    Folders and prefixes are searched recursively for image suffixes; what is named one by one (files, lists) is taken as
+    it is. Symbolic links to files are followed, links to folders are not: no loops, nothing from outside twice.
+
+    Raises:
+        UsageError: an input that does not exist or cannot be listed.
+    """
+    for text in inputs:
+        scheme = scheme_of(text)
+        if is_uri_list(text):
+            yield from (_listed(uri) for uri in read_uri_list(text, uri_column, s3))
+        elif scheme == LOCAL:
+            yield from _list_local(text)
+        elif scheme in HTTP:
+            yield Found(text)
+        else:
+            yield from _list_remote(text, scheme, s3)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a folder's file is taken: by its suffix, hidden files left out."""
+    base = name.rpartition("/")[2]
+    return not base.startswith(".") and os.path.splitext(base)[1].lower() in SUFFIXES
+
+
+def _listed(uri: str) -> Found:
+    """An entry of a list. Local files are asked for size and mtime (cheap); remote ones are not (a request each)."""
+    if scheme_of(uri) != LOCAL:
+        return Found(uri)
+    try:
+        return _found_locally(path_of_uri(uri), os.stat(path_of_uri(uri)))
+    except (OSError, ValueError):
+        return Found(uri)  # reading it will tell why
+
+
+def _list_local(text: str) -> Iterator[Found]:
+    path = path_of_uri(text)
+    if looks_like_glob(text):
+        matches = sorted(glob.iglob(path, recursive=True))
+        if not matches:
+            raise UsageError(f"input '{text}' matches no file")
+        for match in matches:
+            if os.path.isfile(match) and is_image_name(match):
+                yield _listed(match)
+    elif os.path.isdir(path):
+        yield from _walk(path)
+    else:
+        yield _listed(path)
+
+
+def _walk(folder: str) -> Iterator[Found]:
+    """One folder's entries at a time, sorted, depth first."""
+    try:
+        with os.scandir(folder) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UsageError(f"folder '{folder}' cannot be listed: {error.strerror}") from None
+    for entry in ordered:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(entry.path)
+        elif is_image_name(entry.name):
+            try:
+                status = entry.stat()
+            except OSError:
+                yield Found(uri_of_path(entry.path))  # a dangling link, for one: it becomes a `missing` row
+                continue
+            if stat.S_ISREG(status.st_mode):  # no FIFO, socket or device, and no link to a folder
+                yield _found_locally(entry.path, status)
+
+
+def _found_locally(path: str, status: os.stat_result) -> Found:
+    mtime = datetime.fromtimestamp(status.st_mtime_ns // 1000 / 1_000_000, tz=timezone.utc)
+    return Found(uri_of_path(path), status.st_size, mtime)
+
+
+def _list_remote(text: str, scheme: str, s3: S3Options) -> Iterator[Found]:
+    filesystem, path = open_filesystem(text, s3)
+    try:
+        if looks_like_glob(text):
+            found: Iterable[dict[str, Any]] = filesystem.glob(path, detail=True).values()
+        elif scheme in S3:
+            found = _s3_objects(filesystem, path)
+        else:
+            found = _walk_remote(filesystem, path)
+        for entry in found:
+            if entry.get("type") == "file" and (entry["name"] == path or is_image_name(entry["name"])):
+                yield Found(f"{scheme}://{entry['name']}", entry.get("size"), _mtime(entry), _etag(entry))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"input '{shown(text)}' cannot be listed: {type(error).__name__}: {error}") from None
+
+
+def _s3_objects(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[dict[str, Any]]:
+    """A prefix page by page (1,000 keys each). s3fs's own `find` would hold every key."""
+    bucket, _, key = path.partition("/")
+    if key and not key.endswith("/") and filesystem.isfile(path):
+        yield filesystem.info(path)
+        return
+    prefix = f"{key.rstrip('/')}/" if key else ""
+    page: Callable[..., dict[str, Any]] = filesystem.call_s3
+    token: dict[str, str] = {}
+    while True:
+        answer = page("list_objects_v2", Bucket=bucket, Prefix=prefix, **token)
+        for item in answer.get("Contents", []):
+            if not item["Key"].endswith("/"):
+                yield {
+                    "name": f"{bucket}/{item['Key']}",
+                    "type": "file",
+                    "size": item["Size"],
+                    "LastModified": item.get("LastModified"),
+                    "ETag": item.get("ETag"),
+                }
+        if not answer.get("IsTruncated"):
+            return
+        token = {"ContinuationToken": answer["NextContinuationToken"]}
+
+
+def _walk_remote(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[dict[str, Any]]:
+    if filesystem.isfile(path):
+        yield filesystem.info(path)
+        return
+    for _, _, files in filesystem.walk(path, detail=True):
+        yield from (files[name] for name in sorted(files))
+
+
+def _mtime(entry: dict[str, Any]) -> datetime | None:
+    for key in ("LastModified", "last_modified", "mtime", "updated", "created"):
+        value = entry.get(key)
+        if isinstance(value, datetime):
+            return value.astimezone(timezone.utc)
+        if isinstance(value, (int, float)):
+            return datetime.fromtimestamp(value, tz=timezone.utc)
+    return None
+
+
+def _etag(entry: dict[str, Any]) -> str | None:
+    """The etag without its quotes; None where a server sends an empty one."""
+    value = entry.get("ETag") or entry.get("etag")
+    return str(value).strip('"') or None if value else None

@@ -1,0 +1,120 @@
+"""The output store: a folder on local disk or in an object store, written whole files at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from typing import IO, Any
+
+from mlcls_ray.config import S3Options
+from mlcls_ray.errors import UsageError
+from mlcls_ray.storage.uris import is_local, open_filesystem, shown
+
+TEMPORARY_SUFFIX = ".tmp"
+
+
+class Store:
+    """Named files under a root. Names are relative, with `/`. Pickles small: workers open it for themselves."""
+
+    def __init__(self, root: str, s3: S3Options | None = None) -> None:
+        self.root = root.rstrip("/") or root
+        self.s3 = s3 or S3Options()
+        self.is_local = is_local(root)
+        self._filesystem, self._base = open_filesystem(self.root, self.s3)
+        self._base = self._base.rstrip("/") or "/"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Store, (self.root, self.s3)
+
+    def uri(self, name: str) -> str:
+        """Where a person finds the file: the root as given, and the name."""
+        return f"{self.root}/{name}"
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file whole or not at all, replacing what was there.
+
+        Local: temporary name, fsync, rename, fsync of the folder. Object store: one put (or one completed multipart upload).
+        """
+        path = f"{self._base}/{name}"
+        if not self.is_local:
+            self._filesystem.pipe_file(path, data)
+            return
+        folder = os.path.dirname(path)
+        os.makedirs(folder, exist_ok=True)
+        temporary = os.path.join(folder, f".{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
+        try:
+            with open(temporary, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            if os.path.exists(temporary):
+                os.remove(temporary)
+            raise
+        _sync_folder(folder)
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write(name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def read(self, name: str) -> bytes | None:
+        """A file's bytes, or None where there is none."""
+        try:
+            return bytes(self._filesystem.cat_file(f"{self._base}/{name}"))
+        except FileNotFoundError:
+            return None
+
+    def read_json(self, name: str) -> Any | None:
+        data = self.read(name)
+        return None if data is None else json.loads(data)
+
+    def open(self, name: str) -> IO[bytes]:
+        """A seekable stream over a file, for reading some columns of a Parquet file only."""
+        stream: IO[bytes] = self._filesystem.open(f"{self._base}/{name}", "rb")
+        return stream
+
+    def names(self, folder: str) -> list[str]:
+        """The names directly under a folder, sorted; files being written are left out."""
+        return [name for name in self._entries(folder) if not name.endswith(TEMPORARY_SUFFIX)]
+
+    def remove(self, name: str) -> None:
+        """Remove a file; it may be gone already."""
+        try:
+            self._filesystem.rm_file(f"{self._base}/{name}")
+        except FileNotFoundError:
+            return
+
+    def data_path(self, name: str) -> tuple[str, Any]:
+        """A path and the filesystem to read it with, as `ray.data.read_parquet` takes them."""
+        return f"{self._base}/{name}", None if self.is_local else self._filesystem
+
+    def check_writable(self) -> None:
+        """Write and remove a small file.
+
+        Raises:
+            UsageError: the store cannot be written.
+        """
+        probe = f".mlcls-{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
+        try:
+            self.write(probe, b"")
+            self.remove(probe)
+        except Exception as error:  # each filesystem has its own errors
+            raise UsageError(f"output '{shown(self.root)}' cannot be written: {error}") from None
+
+    def _entries(self, folder: str) -> list[str]:
+        path = f"{self._base}/{folder}".rstrip("/")
+        try:
+            found = self._filesystem.ls(path, detail=False, refresh=True) if not self.is_local else os.listdir(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted({str(name).rstrip("/").rpartition("/")[2] for name in found} - {""})
+
+
+def _sync_folder(folder: str) -> None:
+    """Make a rename survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
