@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 
-from mlcls_ray.errors import UsageError, did_you_mean
+from mlcls_ray.errors import UsageError, did_you_mean, one_line
 
 MAX_PIXELS = 178_956_970
 """The number of pixels at which Pillow itself refuses an image (and PaddleX with it)."""
@@ -100,7 +100,7 @@ def load_job(path: Path | None, overrides: Mapping[str, Any]) -> LabelJob:
         except OSError as error:
             raise UsageError(f"config '{path}' cannot be read: {error.strerror}") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UsageError(f"config '{path}' is not valid YAML: {error}") from None
+            raise UsageError(f"config '{path}' is not valid YAML: {one_line(error)}") from None
         if not isinstance(loaded, Mapping):
             raise UsageError(f"config '{path}' is not a mapping of fields")
         values.update(loaded)

@@ -79,3 +79,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         return f": did you mean '{folded[close[0]]}'?"
     shown = ", ".join(choices[:12]) + (", …" if len(choices) > 12 else "")
     return f"; known: {shown}"
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message without its line breaks (YAML's parser draws pictures)."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +10,7 @@ from mlcls_ray.engines.device import Device, check_device
 from mlcls_ray.errors import RunError
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.models.artifact import Model
+from mlcls_ray.terminal import quiet_stderr
 
 ONEDNN_SHAPES = 10
 """How many input shapes oneDNN keeps its compiled kernels for."""
@@ -98,16 +96,3 @@ def _config(inference: Any, model: Model, device: Device, threads: int) -> Any:
     config.enable_memory_optim()
     config.disable_glog_info()
     return config
-
-
-@contextlib.contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Paddle's C++ side prints notes to the file descriptor itself while it loads; they mean nothing to a user."""
-    saved = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as devnull:
-            os.dup2(devnull.fileno(), 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)

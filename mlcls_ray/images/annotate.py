@@ -25,6 +25,8 @@ FONT_SHARE = 0.032
 """Text height as a share of the image's geometric mean side."""
 SMALLEST_FONT, LARGEST_FONT = 12, 160
 STRIP_COLOR, TEXT_COLOR, MUTED_COLOR = (24, 26, 31), (255, 255, 255), (160, 165, 175)
+NARROWEST = 10
+"""The strip's least width in text heights; a narrower image gets a margin on its right."""
 JPEG_QUALITY = 92
 LARGEST_SIDE = 60_000
 """JPEG ends at 65,535 pixels a side; the strip needs room too."""
@@ -39,7 +41,7 @@ class Chip(NamedTuple):
 
 
 def annotate(image: np.ndarray, chips: Sequence[Chip]) -> bytes:
-    """Draw `chips` (best first) under uint8 [H, W, 3]; returns a JPEG of quality 92, as wide as the image.
+    """Draw `chips` (best first) under uint8 [H, W, 3]; returns a JPEG of quality 92.
 
     Long names are cut with an ellipsis; rows wrap; without a label the strip says so.
     """
@@ -50,9 +52,10 @@ def annotate(image: np.ndarray, chips: Sequence[Chip]) -> bytes:
     size = int(min(max(FONT_SHARE * (width * height) ** 0.5, SMALLEST_FONT), LARGEST_FONT))
     margin, pad = max(size // 2, 4), max(size // 3, 3)
     row_height = size + 2 * pad + margin
-    placed = _place(chips, size, width - 2 * margin, pad, margin)
+    strip_width = max(width, NARROWEST * size)
+    placed = _place(chips, size, strip_width - 2 * margin, pad, margin)
     rows = max((row for _, row, _, _ in placed), default=0) + 1
-    canvas = Image.new("RGB", (width, height + rows * row_height + margin), STRIP_COLOR)
+    canvas = Image.new("RGB", (strip_width, height + rows * row_height + margin), STRIP_COLOR)
     canvas.paste(picture, (0, 0))
     draw = ImageDraw.Draw(canvas)
     for left, row, text, chip in placed:
@@ -62,7 +65,7 @@ def annotate(image: np.ndarray, chips: Sequence[Chip]) -> bytes:
         draw.rounded_rectangle((x, top, right, top + size + 2 * pad), radius=pad, fill=_color(chip.class_id))
         _draw_text(draw, (x + pad, top + pad), text, size, TEXT_COLOR)
     if not placed:
-        _draw_text(draw, (margin, height + margin + pad), _shorten("no label", size, width - 2 * margin), size, MUTED_COLOR)
+        _draw_text(draw, (margin, height + margin + pad), "no label", size, MUTED_COLOR)
     out = io.BytesIO()
     canvas.save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return out.getvalue()

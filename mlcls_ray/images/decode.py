@@ -28,7 +28,9 @@ SUFFIXES = frozenset(
 )
 """The file name suffixes (lower case) by which a folder's images are found."""
 
-# Pillow warns from half of the limit on; our own check comes before any pixel is decoded.
+# Pillow warns of large images (our own check comes before any pixel is decoded) and of damaged EXIF; a million images of a
+# corpus would print it a thousand times.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
@@ -74,8 +76,9 @@ def decode(image_bytes: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
 
 
 def _to_rgb(opened: Image.Image) -> Image.Image:
-    orientation = _orientation(opened)
     opened.load()
+    # After loading: Pillow turns TIFF itself (and drops the tag), and a PNG's EXIF may follow its pixels.
+    orientation = _orientation(opened)
     image = _to_eight_bits(opened)
     if image.mode != "RGB":
         image = image.convert("RGB")

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from mlcls_ray.config import Thresholds
-from mlcls_ray.errors import UsageError, did_you_mean
+from mlcls_ray.errors import UsageError, did_you_mean, one_line
 
 def resolve(thresholds: Thresholds, vocabulary: Sequence[str], model_default: Sequence[float]) -> np.ndarray:
     """One threshold per class: float32 [C]. `model_default` are the model's own, [C].
@@ -99,7 +99,7 @@ def _load(path: str) -> Thresholds:
     try:
         loaded = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError) as error:
-        raise UsageError(f"--threshold: {path} is not valid: {error}") from None
+        raise UsageError(f"--threshold: {path} is not valid: {one_line(error)}") from None
     if isinstance(loaded, Mapping):
         pairs = {str(name): _number(str(value), f"{name}: {value} in {path}") for name, value in loaded.items()}
         default = pairs.pop("default", None)

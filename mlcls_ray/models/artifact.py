@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlcls_ray.errors import UsageError, did_you_mean
+from mlcls_ray.errors import UsageError, did_you_mean, one_line
 from mlcls_ray.images.preprocess import Preprocess
 
 CONFIG = "inference.yml"
@@ -61,7 +61,7 @@ def load_model(folder: Path) -> Model:
     try:
         loaded = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{config} is not valid YAML: {error}") from None
+        raise UsageError(f"{config} is not valid YAML: {one_line(error)}") from None
     if not isinstance(loaded, Mapping):
         raise UsageError(f"{config} is not a mapping")
     try:
@@ -103,7 +103,7 @@ def parse_preprocess(operations: Any) -> Preprocess:
         raise ValueError(f"NormalizeImage.channel_num must be 3, not {normalize['channel_num']}")
     values: dict[str, Any] = {
         "size": None if resize.get("resize_short") else _pair(resize.get("size")),
-        "resize_short": resize.get("resize_short"),
+        "resize_short": resize.get("resize_short") or None,
         "crop": _pair(given["CropImage"].get("size", 224)) if "CropImage" in given else None,
         "backend": str(resize.get("backend", "cv2")).lower(),
         "interpolation": str(resize.get("interpolation", "LINEAR")).upper(),

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-QUIET_ENVIRONMENT = {
+from mlcls_ray.errors import UsageError
+from mlcls_ray.terminal import quiet_stderr
+
+QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "RAY_DEDUP_LOGS": "1",
 }
-LOCAL_ADDRESS = "127.0.0.1"
+LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Ray resolves 127.0.0.1 to the machine's public address, and then listens everywhere, unless this says that there will be no
+cluster; the name is history."""
 
 
 class Node(NamedTuple):
@@ -26,24 +31,39 @@ def connect(address: str | None, verbose: bool = False) -> None:
     """Connect to `address`, or RAY_ADDRESS, or the cluster that this process is part of; else start Ray here.
 
     A Ray started here listens on 127.0.0.1 only, without a dashboard. Its workers inherit this process's environment.
-    """
-    if not verbose:
-        for name, value in QUIET_ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-    import ray  # the environment above must be there first
 
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR} if not verbose else {}
+    Raises:
+        UsageError: the cluster cannot be reached.
+    """
+    target = address or os.environ.get("RAY_ADDRESS")
+    os.environ.update({name: value for name, value in ({} if target else LOOPBACK_ONLY).items() if name not in os.environ})
+    if not verbose:
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
+    import ray  # it reads the environment above when it is imported
+
     if not ray.is_initialized():
-        target = address or os.environ.get("RAY_ADDRESS")
-        if target:
-            ray.init(address=target, **quiet)
-        else:
-            ray.init(address="local", include_dashboard=False, _node_ip_address=LOCAL_ADDRESS, **quiet)
+        options: dict[str, Any] = {"address": target} if target else {"address": "local", "include_dashboard": False}
+        if not verbose:
+            options |= {"log_to_driver": False, "logging_level": logging.ERROR}
+        with contextlib.nullcontext() if verbose else quiet_stderr():
+            try:
+                ray.init(**options)
+            except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+                if not target:
+                    raise
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise UsageError(
+                    f"the Ray cluster at '{target}' cannot be reached: {reason}. Is the address right, and RAY_AUTH_TOKEN set?"
+                ) from None
+    _configure_data(verbose)
+
+
+def _configure_data(verbose: bool) -> None:
     import ray.data
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = verbose
-    context.enable_rich_progress_bars = False
     context.print_on_execution_start = verbose
     # A single worker that dies while it loads the model must not end the job.
     context.max_consecutive_actor_init_deaths = 3

@@ -65,13 +65,16 @@ class Fetcher:
         try:
             # O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            with os.fdopen(descriptor, "rb") as stream:
-                status = os.fstat(stream.fileno())
+            try:
+                status = os.fstat(descriptor)
                 if not stat.S_ISREG(status.st_mode):
                     raise ImageError(Status.UNSUPPORTED, "not a regular file")
                 if status.st_size > self.max_bytes:
                     raise self._too_large(status.st_size)
-                data = stream.read(self.max_bytes + 1)
+                with open(descriptor, "rb", closefd=False) as stream:
+                    data = stream.read(self.max_bytes + 1)
+            finally:
+                os.close(descriptor)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ImageError(Status.MISSING, str(error.strerror)) from None
         except PermissionError as error:

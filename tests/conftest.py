@@ -1,0 +1,175 @@
+"""What the tests share: pictures, a tiny real model, the data folder, servers on loopback, and a Ray on loopback."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+# Before Ray is imported anywhere: loopback only, and quiet.
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+os.environ.pop("RAY_ADDRESS", None)
+
+from mlcls_ray.models.artifact import Model, load_model
+from mlcls_ray.models.networks.tiny import export_tiny
+
+ROOT = Path(__file__).parent.parent
+MLCLS = str(Path(sys.executable).parent / "mlcls")
+TINY_VOCABULARY = ("cat", "dog", "猫")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/data: real images with labels, which are not part of the project")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo() -> Path:
+    return ROOT / "mlcls_ray" / "demo"
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    export_tiny(folder, TINY_VOCABULARY)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_folder: Path) -> Model:
+    return load_model(tiny_folder)
+
+
+def encode(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def picture(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
+    """Smooth colours, so that JPEG keeps them."""
+    random = np.random.default_rng(seed)
+    coarse = Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+    return coarse.resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="session")
+def folder_of_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """25 good images in nested folders, and five files that are bad in five ways."""
+    folder = tmp_path_factory.mktemp("images")
+    for number in range(25):
+        path = folder / ("a" if number % 2 else "b c") / f"{number:02d}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encode(picture(seed=number), quality=90))
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_text("<html>not found</html>")
+    (folder / "cut.jpg").write_bytes(encode(picture(300, 200), quality=95)[:2000])
+    (folder / "dangling.jpg").symlink_to(folder / "nowhere.jpg")
+    (folder / "phone.heif.jpg").write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 64)
+    (folder / "notes.txt").write_text("not an image, not taken\n")
+    return folder
+
+
+BAD_IN_FOLDER = {
+    "empty.jpg": "empty",
+    "text.jpg": "not_an_image",
+    "cut.jpg": "corrupt",
+    "dangling.jpg": "missing",
+    "phone.heif.jpg": "unsupported",
+}
+
+
+def run_cli(
+    *words: object, check: int | None = 0, env: dict[str, str] | None = None, cwd: Path | None = None, timeout: float = 240
+) -> subprocess.CompletedProcess[str]:
+    """The installed command, as a user runs it."""
+    done = subprocess.run(
+        [MLCLS, *map(str, words)],
+        capture_output=True, text=True, timeout=timeout, cwd=cwd, env={**os.environ, **(env or {})},
+    )  # fmt: skip
+    if check is not None:
+        assert done.returncode == check, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="session")
+def loopback_ray() -> Iterator[None]:
+    """One Ray for the tests that run in this process: two CPUs, two faked GPUs, two faked NPUs."""
+    import ray
+
+    from mlcls_ray.runs.cluster import connect
+
+    ray.init(
+        address="local", num_cpus=2, num_gpus=2, resources={"NPU": 2}, include_dashboard=False, log_to_driver=False
+    )
+    assert [node["NodeManagerAddress"] for node in ray.nodes()] == ["127.0.0.1"]
+    connect(None)
+    yield
+    ray.shutdown()
+
+
+Handler = Callable[[SimpleHTTPRequestHandler], None]
+
+
+@pytest.fixture
+def http_server() -> Iterator[Callable[[Handler], str]]:
+    """Start a real HTTP server around a function that answers GET; returns its base URL."""
+    servers = []
+
+    def start(answer: Handler) -> str:
+        class Requests(SimpleHTTPRequestHandler):
+            def do_GET(self) -> None:
+                answer(self)
+
+            do_HEAD = do_GET
+
+            def log_message(self, *words: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Requests)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def reply(request: SimpleHTTPRequestHandler, body: bytes, status: int = 200, **headers: str) -> None:
+    request.send_response(status)
+    for name, value in {"Content-Length": str(len(body)), **headers}.items():
+        request.send_header(name.replace("_", "-"), value)
+    request.end_headers()
+    if request.command != "HEAD":
+        request.wfile.write(body)
+
+
+@pytest.fixture(scope="session", params=["moto", "juicefs"])
+def s3_endpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The endpoint of a real S3 server with an empty bucket; credentials in the environment, the usual way."""
+    from tests import s3_servers
+
+    os.environ.update(s3_servers.CREDENTIALS)
+    start = {"moto": s3_servers.start_moto, "juicefs": s3_servers.start_juicefs}[request.param]
+    process, endpoint = start(tmp_path_factory.mktemp(request.param))
+    try:
+        s3_servers.wait_until_ready(process, endpoint)
+        yield endpoint
+    finally:
+        process.terminate()
+        process.wait(timeout=20)

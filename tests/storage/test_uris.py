@@ -1,0 +1,50 @@
+"""Uris: any local name comes back, schemes are known, secrets are not shown."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mlcls_ray.errors import UsageError
+from mlcls_ray.storage.uris import open_filesystem, path_of_uri, scheme_of, shown, uri_of_path
+
+NAMES = [b"plain.jpg", "写真 📷.jpg".encode(), b"100%.jpg", b"a#b?c.jpg", b"line\nbreak.jpg", b"quo'te\".jpg", b"\xff\xfe.jpg", b"%41.jpg"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_local_name_comes_back(tmp_path: Path, name: bytes) -> None:
+    path = os.path.join(os.fsencode(tmp_path), name)
+    uri = uri_of_path(os.fsdecode(path))
+    uri.encode("utf-8")  # fits into a Parquet string
+    assert os.fsencode(path_of_uri(uri)) == path
+
+
+def test_plain_paths_stay_plain(tmp_path: Path) -> None:
+    assert uri_of_path(tmp_path / "a b.jpg") == str(tmp_path / "a b.jpg")
+    assert path_of_uri("file:///a/b%20c.jpg") == "/a/b c.jpg"
+    assert path_of_uri("file:///a/b c.jpg") == "/a/b c.jpg"
+
+
+def test_schemes() -> None:
+    assert [scheme_of(uri) for uri in ("/a", "a", "S3://b/k", "https://h/x")] == ["file", "file", "s3", "https"]
+    with pytest.raises(UsageError, match="unknown scheme 's4'"):
+        scheme_of("s4://bucket/key")
+
+
+@pytest.mark.parametrize(
+    ("uri", "public"),
+    [
+        ("https://user:pw@host:8/a.jpg?X-Amz-Signature=secret#x", "https://host:8/a.jpg"),
+        ("s3://bucket/what?.jpg", "s3://bucket/what?.jpg"),
+        ("/a?b.jpg", "/a?b.jpg"),
+    ],
+)
+def test_shown_hides_secrets(uri: str, public: str) -> None:
+    assert shown(uri) == public
+
+
+def test_a_missing_package_is_named() -> None:
+    with pytest.raises(UsageError, match="gcsfs"):
+        open_filesystem("gs://bucket/key")
