@@ -105,9 +105,9 @@ def run_cli(
     return done
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def loopback_ray() -> Iterator[None]:
-    """One Ray for the tests that run in this process: two CPUs, two faked GPUs, two faked NPUs."""
+    """One Ray for the tests of a module that run in this process: two CPUs, two faked GPUs, two faked NPUs."""
     import ray
 
     from mlcls_ray.runs.cluster import connect
@@ -173,3 +173,14 @@ def s3_endpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     finally:
         process.terminate()
         process.wait(timeout=20)
+
+
+@pytest.fixture
+def fresh_ray() -> Iterator[None]:
+    """For a test whose workers need the environment of now: Ray is started by the job itself, and ended after it."""
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()
+    yield
+    ray.shutdown()

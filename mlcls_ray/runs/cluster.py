@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from typing import Any, NamedTuple
 
+from mlcls_ray.engines.device import Device, check_device
 from mlcls_ray.errors import UsageError
 from mlcls_ray.terminal import quiet_stderr
 
@@ -18,6 +20,9 @@ QUIET = {
 LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray resolves 127.0.0.1 to the machine's public address, and then listens everywhere, unless this says that there will be no
 cluster; the name is history."""
+
+
+CONNECT_TIMEOUT_S = 10.0
 
 
 class Node(NamedTuple):
@@ -46,7 +51,10 @@ def connect(address: str | None, verbose: bool = False) -> None:
         options: dict[str, Any] = {"address": target} if target else {"address": "local", "include_dashboard": False}
         if not verbose:
             options |= {"log_to_driver": False, "logging_level": logging.ERROR}
-        with contextlib.nullcontext() if verbose else quiet_stderr():
+        if target:
+            _check_reachable(target)
+        # Only where Ray is ours: a foreign cluster may end this process, and then says why on stderr only.
+        with contextlib.nullcontext() if verbose or target else quiet_stderr():
             try:
                 ray.init(**options)
             except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
@@ -57,6 +65,17 @@ def connect(address: str | None, verbose: bool = False) -> None:
                     f"the Ray cluster at '{target}' cannot be reached: {reason}. Is the address right, and RAY_AUTH_TOKEN set?"
                 ) from None
     _configure_data(verbose)
+
+
+def _check_reachable(address: str) -> None:
+    """Knock first: where nothing answers, Ray's C++ side ends the process after half a minute without an exception."""
+    host, separator, port = address.rpartition("://")[2].rpartition(":")
+    if not separator or not port.isdecimal():
+        return  # "auto" and the like: Ray looks for itself
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise UsageError(f"the Ray cluster at '{address}' cannot be reached: {error}") from None
 
 
 def _configure_data(verbose: bool) -> None:
@@ -79,3 +98,18 @@ def living_nodes() -> list[Node]:
     return [
         Node(int(node["Resources"].get("CPU", 0)), dict(node["Resources"])) for node in ray.nodes() if node["Alive"]
     ]
+
+
+def check_device_on_workers(device: Device) -> None:
+    """Whether Paddle can use the device where Ray would place a worker; loads Paddle there, so only for accelerators.
+
+    Raises:
+        UsageError: it cannot; names the package to install.
+    """
+    import ray
+
+    amounts: dict[str, Any] = {"num_gpus": 1} if device.resource == "GPU" else {"resources": {device.resource: 1}}
+    try:
+        ray.get(ray.remote(check_device).options(num_cpus=0, max_retries=0, **amounts).remote(device))
+    except ray.exceptions.RayTaskError as error:
+        raise UsageError(f"{error.cause} (on the Ray worker that has the {device.resource})") from None

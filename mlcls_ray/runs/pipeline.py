@@ -11,10 +11,10 @@ import ray.exceptions
 
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import RunError
-from mlcls_ray.runs.cluster import connect, living_nodes
+from mlcls_ray.runs.cluster import check_device_on_workers, connect, living_nodes
 from mlcls_ray.runs.commit import Success, commit, read_success
 from mlcls_ray.runs.plan import Plan, freeze, prepare
-from mlcls_ray.runs.pools import Pools
+from mlcls_ray.runs.pools import Pools, check_resources
 from mlcls_ray.runs.progress import Tally, shown_progress
 from mlcls_ray.runs.sink import LabelSink
 from mlcls_ray.runs.workers import LabelWorker, ReadWorker, ScoreWorker, WorkerSpec, drop_done
@@ -33,7 +33,11 @@ def label(job: LabelJob, verbose: bool = False) -> Success:
     if prepared.is_committed and (committed := read_success(prepared.store, prepared.run_id)):
         return committed
     connect(job.ray_address, verbose)
-    plan = freeze(prepared, living_nodes())
+    nodes = living_nodes()
+    check_resources(prepared.device, nodes)
+    if prepared.device.kind != "cpu":
+        check_device_on_workers(prepared.device)
+    plan = freeze(prepared, nodes)
     started = time.monotonic()
     sink = LabelSink(prepared.store, prepared.run_id, plan.attempt.number, plan.pools.rows_per_fragment)
     if len(plan.attempt.done) < plan.record.rows:

@@ -103,8 +103,6 @@ def freeze(prepared: Prepared, nodes: Sequence[Node]) -> Plan:
     """
     job, store, model = prepared.job, prepared.store, prepared.model
     width, height = model.preprocess.input_size
-    # Once before the listing, which may take long: a cluster that cannot run the job is told at once.
-    size_pools(job, prepared.device, nodes, 1, width * height * 3)
     record = prepared.record or _new_record(prepared, nodes, _list(prepared))
     attempt = start_attempt(store, prepared.run_id, record.rows)
     remaining = record.rows - len(attempt.done)

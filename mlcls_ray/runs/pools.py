@@ -41,16 +41,12 @@ def size_pools(job: LabelJob, device: Device, nodes: Sequence[Node], rows: int, 
     """Pools for `rows` images of `pixel_bytes` each.
 
     Raises:
-        UsageError: the cluster cannot run the job: no CPU, not the accelerator that was asked for, or too little for the workers.
+        UsageError: see `check_resources`.
     """
+    check_resources(device, nodes)
     cpus = [node.cpus for node in nodes if node.cpus > 0]
-    if not cpus:
-        raise UsageError("the Ray cluster has no CPU: start its nodes with --num-cpus")
     accelerators = sum(int(node.resources.get(device.resource, 0)) for node in nodes)
     on_cpu = device.kind == "cpu"
-    if not on_cpu and not accelerators:
-        has = ", ".join(kind for kind in KINDS if any(node.resources.get(KINDS[kind].resource) for node in nodes))
-        raise UsageError(f"device '{device.kind}': the Ray cluster has no {device.resource} (it has: {has}); use --device cpu")
     placement = ("fused" if on_cpu else "split") if job.placement == "auto" else job.placement
     # A node with a single CPU beside larger ones is for tasks; alone it lends itself to workers for free.
     hosts = [count for count in cpus if count > 1] or cpus
@@ -80,6 +76,19 @@ def size_pools(job: LabelJob, device: Device, nodes: Sequence[Node], rows: int, 
         rows_per_fragment=job.rows_per_fragment
         or min(max(rows // FRAGMENTS, MIN_FRAGMENT_ROWS), MAX_FRAGMENT_ROWS),
     )
+
+
+def check_resources(device: Device, nodes: Sequence[Node]) -> None:
+    """Whether the cluster can run a job on the device at all.
+
+    Raises:
+        UsageError: it has no CPU, or not the accelerator that was asked for.
+    """
+    if not any(node.cpus > 0 for node in nodes):
+        raise UsageError("the Ray cluster has no CPU: start its nodes with --num-cpus")
+    if not any(node.resources.get(device.resource, 0) >= 1 for node in nodes):
+        has = ", ".join(kind for kind in KINDS if any(node.resources.get(KINDS[kind].resource) for node in nodes))
+        raise UsageError(f"device '{device.kind}': the Ray cluster has no {device.resource} (it has: {has}); use --device cpu")
 
 
 def _block_rows(rows: int, workers: int, batch_size: int, placement: str, pixel_bytes: int) -> int:

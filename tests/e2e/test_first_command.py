@@ -1,0 +1,80 @@
+"""`scripts/label`, the README's first command, and what each reader makes of its table."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import duckdb
+import pandas
+import polars
+import pytest
+import ray.data
+
+from mlcls_ray import schema
+from mlcls_ray.storage import layout
+from tests.conftest import ROOT, run_cli
+
+SEEN_BY_A_PERSON = {
+    "astronaut.jpg": "person", "grace-hopper.jpg": "person", "photographer.jpg": "person", "cat.jpg": "cat",
+    "coffee.jpg": "cup", "boats.jpg": "boat", "sheep.jpg": "sheep",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("demo")
+    done = subprocess.run(
+        [ROOT / "scripts" / "label"], cwd=folder, capture_output=True, text=True, timeout=280, check=True, stdin=subprocess.DEVNULL
+    )
+    assert "Traceback" not in done.stderr
+    return folder / "mlcls-demo", done.stdout
+
+
+def glob(out: Path) -> str:
+    return str(out / layout.LABELS_GLOB)
+
+
+def test_it_prints_labels_a_person_agrees_with(demo_run: tuple[Path, str]) -> None:
+    lines = {line.split()[0]: line for line in demo_run[1].splitlines() if ".jpg" in line}
+    assert len(lines) == 12
+    assert all(label in lines[name] for name, label in SEEN_BY_A_PERSON.items())
+    assert "12 images: 12 ok" in demo_run[1]
+    assert "pandas.read_parquet" in demo_run[1]
+
+
+def test_the_layout_is_the_designs(demo_run: tuple[Path, str]) -> None:
+    out = demo_run[0]
+    latest = json.loads((out / "latest.json").read_text())
+    run = out / "runs" / latest["run_id"]
+    assert sorted(os.listdir(out)) == ["latest.json", "runs"]
+    assert sorted(os.listdir(run)) == ["_SUCCESS", "annotated", "attempts", "labels", "manifest", "run.json"]
+    assert len(os.listdir(run / "annotated")) == 12
+    assert all(name.endswith(".parquet") for name in os.listdir(run / "labels"))
+    assert run_cli("verify", out).stdout.startswith("ok: 1 run(s)")
+
+
+def test_the_line_that_is_printed_opens_the_table(demo_run: tuple[Path, str]) -> None:
+    line = next(line for line in demo_run[1].splitlines() if line.startswith("open it:"))
+    scope: dict[str, pandas.DataFrame] = {}
+    folder = os.getcwd()
+    os.chdir(demo_run[0].parent)
+    try:
+        exec(line.removeprefix("open it:").strip(), scope)
+    finally:
+        os.chdir(folder)
+    assert list(scope["table"].columns) == schema.label_table(80).names
+
+
+def test_duckdb_polars_pandas_and_ray_read_it(demo_run: tuple[Path, str], loopback_ray: None) -> None:
+    path = glob(demo_run[0])
+    assert duckdb.sql(f"SELECT count(*) FROM '{path}' WHERE list_contains(labels, 'person')").fetchall() == [(4,)]
+    assert duckdb.sql(f"SELECT max(len(all_scores)), max(all_scores[1]) > 0.9 FROM '{path}'").fetchall() == [(80, True)]
+    table = polars.read_parquet(path)
+    assert table.filter(polars.col("labels").list.contains("person")).height == 4
+    labels = next((demo_run[0] / "runs").glob("*/labels"))
+    assert (pandas.read_parquet(labels)["status"] == "ok").all()
+    assert ray.data.read_parquet(str(labels)).count() == 12
+    assert sorted(ray.data.read_parquet(str(labels)).take(1)[0]) == sorted(schema.label_table(80).names)

@@ -1,0 +1,168 @@
+"""Commit and verify: every row exactly once, or nothing is committed; each way of breaking a table is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mlcls_ray import schema
+from mlcls_ray.config import LabelJob
+from mlcls_ray.errors import RunError, UsageError
+from mlcls_ray.runs.cluster import Node
+from mlcls_ray.runs.commit import commit
+from mlcls_ray.runs.plan import Plan, freeze, prepare
+from mlcls_ray.runs.verify import verify
+from mlcls_ray.stages.select import Provenance, SelectLabels
+from mlcls_ray.storage import layout
+from mlcls_ray.storage.ledger import Fragment, fragment_names, write_fragment
+from mlcls_ray.storage.store import Store
+
+RUN = "r"
+LABELS = layout.labels_folder(RUN)
+
+
+def rows(*row_ids: int) -> pa.Table:
+    """Error rows are enough for a label table."""
+    count = len(row_ids)
+
+    def objects(value: str) -> np.ndarray:
+        return np.array([value] * count, dtype=object)
+
+    unknown = np.full(count, -1, np.int32)
+    batch = {
+        "row_id": np.array(row_ids, dtype=np.int64), "uri": objects("/x"), "status": objects("empty"),
+        "error_message": objects("0 bytes"), "width": unknown, "height": unknown, "format": objects(""),
+        "size_bytes": unknown, "mtime": np.full(count, np.datetime64("NaT", "us")), "etag": objects(""),
+        "content_hash": objects(""), "all_scores": np.zeros((count, 3), np.float32),
+    }  # fmt: skip
+    return SelectLabels(("a", "b", "c"), np.ones(3), Provenance(*["-"] * 7), "all", 1)(batch)
+
+
+@pytest.fixture
+def plan(folder_of_images: Path, tiny_folder: Path, tmp_path: Path) -> Plan:
+    job = LabelJob(inputs=(str(folder_of_images),), out=str(tmp_path), model=str(tiny_folder), run_id=RUN, limit=5)
+    return freeze(prepare(job), [Node(2, {"CPU": 2.0})])
+
+
+def written(plan: Plan, *fragments: tuple[int, ...]) -> list[Fragment]:
+    store = plan.prepared.store
+    return [write_fragment(store, RUN, layout.fragment_name(plan.attempt.number, task), rows(*ids)) for task, ids in enumerate(fragments)]
+
+
+def test_a_whole_run_is_committed(plan: Plan) -> None:
+    store = plan.prepared.store
+    success = commit(plan, written(plan, (0, 3), (1, 2, 4)), seconds=1.5)
+    assert (success.rows, success.statuses, len(success.fragments)) == (5, {"empty": 5}, 2)
+    assert store.read_json(layout.LATEST)["labels"] == LABELS
+    assert verify(store) == verify(store, RUN) == []
+
+
+@pytest.mark.parametrize(
+    ("fragments", "message"),
+    [
+        ([(0, 1), (2, 3)], "4 of 5 rows"),
+        ([(0, 1, 2), (2, 3, 4)], "1 double"),
+        ([(0, 1, 2, 3, 4, 5)], "1 unknown"),
+    ],
+)
+def test_anything_else_is_not(plan: Plan, fragments: list[tuple[int, ...]], message: str) -> None:
+    with pytest.raises(RunError, match=f"{message}.*--run-id r"):
+        commit(plan, written(plan, *fragments), seconds=1)
+    assert plan.prepared.store.read(layout.success(RUN)) is None
+    assert "not committed" in verify(plan.prepared.store)[0]
+
+
+def test_a_dead_drivers_late_fragment_is_removed(plan: Plan) -> None:
+    """It appears after the second attempt has read the ledger: the rows are there twice until the commit."""
+    store = plan.prepared.store
+    early = written(plan, (0, 1))
+    second = freeze(plan.prepared._replace(record=plan.record), [Node(2, {"CPU": 2.0})])
+    assert (second.attempt.number, [one.name for one in second.attempt.accepted]) == (2, [early[0].name])
+    write_fragment(store, RUN, layout.fragment_name(1, 9), rows(2, 3))
+    commit(second, written(second, (2, 3, 4)), seconds=1)
+    assert fragment_names(store, RUN) == [early[0].name, layout.fragment_name(2, 0)]
+    assert verify(store) == []
+
+
+def test_a_torn_fragment_is_not_accepted(plan: Plan) -> None:
+    store = plan.prepared.store
+    store.write(f"{LABELS}/{layout.fragment_name(1, 0)}", b"PAR1 torn")
+    second = freeze(plan.prepared._replace(record=plan.record), [Node(2, {"CPU": 2.0})])
+    assert second.attempt.accepted == []
+    commit(second, written(second, (0, 1, 2, 3, 4)), seconds=1)
+    assert len(fragment_names(store, RUN)) == 1
+
+
+def damage_missing(store: Store) -> None:
+    store.remove(f"{LABELS}/{layout.fragment_name(1, 0)}")
+
+
+def damage_extra(store: Store) -> None:
+    write_fragment(store, RUN, layout.fragment_name(1, 9), rows(0))
+
+
+def damage_bytes(store: Store) -> None:
+    name = f"{LABELS}/{layout.fragment_name(1, 0)}"
+    data = bytearray(store.read(name) or b"")
+    data[40] ^= 1
+    store.write(name, bytes(data))
+
+
+def damage_schema(store: Store) -> None:
+    name = layout.fragment_name(1, 0)
+    fragment = write_fragment(store, RUN, name, rows(0, 3).drop_columns([schema.ETAG]))
+    success = store.read_json(layout.success(RUN))
+    success["fragments"][0] = fragment.model_dump()
+    store.write_json(layout.success(RUN), success)
+
+
+def damage_rows(store: Store) -> None:
+    name = layout.fragment_name(1, 0)
+    fragment = write_fragment(store, RUN, name, rows(0, 1))
+    success = store.read_json(layout.success(RUN))
+    success["fragments"][0] = fragment.model_dump()
+    store.write_json(layout.success(RUN), success)
+
+
+def damage_counts(store: Store) -> None:
+    success = store.read_json(layout.success(RUN))
+    success["statuses"] = {"ok": 5}
+    store.write_json(layout.success(RUN), success)
+
+
+def damage_manifest(store: Store) -> None:
+    store.remove(f"{layout.manifest_folder(RUN)}/part-00000.parquet")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_missing, "part-0001-000000.parquet is missing"),
+        (damage_extra, "part-0001-000009.parquet is not in _SUCCESS"),
+        (damage_bytes, "has changed: sha256|is not a Parquet file"),
+        (damage_schema, "another schema: .*etag"),
+        (damage_rows, "1 of 5 manifest rows are in no fragment.*1 rows appear twice"),
+        (damage_counts, "do not add up"),
+        (damage_manifest, "the manifest has 0"),
+    ],
+)
+def test_verify_finds(plan: Plan, damage: object, message: str) -> None:
+    store = plan.prepared.store
+    commit(plan, written(plan, (0, 3), (1, 2, 4)), seconds=1)
+    assert verify(store) == []
+    damage(store)  # type: ignore[operator]
+    found = verify(store)
+    assert found
+    import re
+
+    assert re.search(message, " ".join(found))
+
+
+def test_verify_of_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no runs"):
+        verify(Store(str(tmp_path)))
+    with pytest.raises(UsageError, match="no run 'x'"):
+        verify(Store(str(tmp_path)), "x")

@@ -1,0 +1,74 @@
+"""Pool sizes: on any cluster a whole CPU stays free for Ray Data's own tasks, and what cannot run is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlcls_ray.config import LabelJob
+from mlcls_ray.engines.device import parse_device
+from mlcls_ray.errors import UsageError
+from mlcls_ray.runs.cluster import Node
+from mlcls_ray.runs.pools import Pools, size_pools
+
+PIXEL_BYTES = 448 * 448 * 3
+
+
+def nodes(*cpus: int, **resources: float) -> list[Node]:
+    return [Node(count, {"CPU": float(count), **resources}) for count in cpus]
+
+
+def pools(cluster: list[Node], rows: int = 10_000, device: str = "cpu", **job: object) -> Pools:
+    return size_pools(LabelJob(**job), parse_device(device), cluster, rows, PIXEL_BYTES)
+
+
+@pytest.mark.parametrize("cpus", [(1,), (2,), (4,), (64,), (4, 4), (2, 16), (1, 8), (64,) * 10])
+@pytest.mark.parametrize("placement", ["fused", "split"])
+def test_a_cpu_stays_free_and_none_idles(cpus: tuple[int, ...], placement: str) -> None:
+    sized = pools(nodes(*cpus), rows=10**6, placement=placement)
+    asked = sized.score_workers * sized.score_cpus + sized.read_workers * sized.read_cpus
+    assert asked <= sum(cpus) - 1 + 1e-9
+    busy = sized.score_workers * sized.engine_threads + sized.read_workers
+    assert busy >= sum(count for count in cpus if count > 1 or cpus == (1,))
+    if placement == "fused":
+        assert sized.read_workers == 0
+
+
+def test_auto_placement_follows_the_device() -> None:
+    assert pools(nodes(4)).placement == "fused"
+    assert pools(nodes(4, GPU=2.0), device="gpu").placement == "split"
+
+
+def test_accelerators_are_all_used_and_shown_as_resources() -> None:
+    sized = pools(nodes(16, 16, GPU=4.0), device="gpu")
+    assert (sized.score_workers, sized.score_resources, sized.read_workers) == (8, {"GPU": 1.0}, 30)
+    assert pools(nodes(8, NPU=2.0), device="npu").score_resources == {"NPU": 1.0}
+
+
+def test_what_cannot_run_is_refused() -> None:
+    with pytest.raises(UsageError, match="has no GPU"):
+        pools(nodes(8), device="gpu")
+    with pytest.raises(UsageError, match="has no NPU .it has: cpu, gpu."):
+        pools(nodes(8, GPU=1.0), device="npu")
+    with pytest.raises(UsageError, match="has no CPU"):
+        pools([Node(0, {})])
+
+
+def test_a_small_job_starts_few_workers_and_uses_all_their_threads() -> None:
+    sized = pools(nodes(64), rows=12)
+    assert (sized.score_workers, sized.engine_threads) == (1, 64)
+    assert pools(nodes(2), rows=40, batch_size=16).score_workers == 2
+
+
+@pytest.mark.parametrize("rows", [1, 12, 506, 3000, 10**6, 10**9])
+def test_blocks_and_fragments(rows: int) -> None:
+    sized = pools(nodes(2), rows=rows)
+    assert sized.block_rows % 16 == 0
+    assert sized.block_rows <= 512
+    assert rows / sized.rows_per_fragment <= 10_000, "thousands of fragments, not millions"
+    split = pools(nodes(2), rows=rows, placement="split")
+    assert split.block_rows * PIXEL_BYTES <= (64 << 20) + 16 * PIXEL_BYTES
+
+
+def test_what_the_job_says_wins() -> None:
+    sized = pools(nodes(8), workers=3, block_rows=5, rows_per_fragment=7)
+    assert (sized.score_workers, sized.block_rows, sized.rows_per_fragment) == (3, 5, 7)
