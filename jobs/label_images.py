@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a working directory that is not installed
 
-from mlcls_ray.cli import main  # noqa: E402
+from mlcls_ray.cli import main
 
 if __name__ == "__main__":
     sys.argv[1:1] = ["label"]

@@ -223,7 +223,9 @@ def main() -> None:
     except Exception as error:
         if "--verbose" in sys.argv:
             raise
-        _complain(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''} (--verbose shows where)")
+        _complain(
+            f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''} (--verbose shows where)"
+        )
         _leave(FAILED)
 
 

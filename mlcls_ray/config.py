@@ -43,7 +43,9 @@ class LabelJob(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    inputs: tuple[str, ...] = Field(default=(), description="Folders, files, globs, lists of uris, s3:// or http(s):// uris")
+    inputs: tuple[str, ...] = Field(
+        default=(), description="Folders, files, globs, lists of uris, s3:// or http(s):// uris"
+    )
     out: str = Field(default="", description="Output folder, local or s3://; runs are added to it")
     run_id: RunId | None = Field(default=None, description="Name of the run; the same name resumes it. None: the time")
     limit: PositiveInt | None = Field(default=None, description="Take only the first N inputs")
@@ -53,19 +55,31 @@ class LabelJob(BaseModel):
     device: str = Field(default="cpu", description="cpu, gpu or npu: what each scoring worker runs on")
     engine: Literal["paddle"] = Field(default="paddle", description="What executes the network")
     batch_size: PositiveInt = Field(default=16, description="Images per forward pass")
-    threshold: Thresholds = Field(default=Thresholds(), description="A number, or class: number pairs; none: the model's own")
-    all_scores: Literal["all", "top_k", "none"] = Field(default="all", description="Which scores the table keeps beside the labels'")
+    threshold: Thresholds = Field(
+        default=Thresholds(), description="A number, or class: number pairs; none: the model's own"
+    )
+    all_scores: Literal["all", "top_k", "none"] = Field(
+        default="all", description="Which scores the table keeps beside the labels'"
+    )
     top_k: PositiveInt = Field(default=10, description="How many scores all_scores: top_k keeps")
-    annotate: Literal["none", "all"] | PositiveInt = Field(default="none", description="Annotated images: none, all, or a sample of N")
+    annotate: Literal["none", "all"] | PositiveInt = Field(
+        default="none", description="Annotated images: none, all, or a sample of N"
+    )
 
-    placement: Literal["auto", "split", "fused"] = Field(default="auto", description="Decode and score apart or in one process")
+    placement: Literal["auto", "split", "fused"] = Field(
+        default="auto", description="Decode and score apart or in one process"
+    )
     ray_address: str | None = Field(default=None, description="A Ray cluster; None: RAY_ADDRESS, or Ray started here")
     workers: PositiveInt | None = Field(default=None, description="Scoring workers; None: from what the cluster has")
     fetch_threads: PositiveInt = Field(default=8, description="Images read at once by a worker")
     block_rows: PositiveInt | None = Field(default=None, description="Rows per task; None: from the number of inputs")
-    rows_per_fragment: PositiveInt | None = Field(default=None, description="Rows per output file; None: from the number of inputs")
+    rows_per_fragment: PositiveInt | None = Field(
+        default=None, description="Rows per output file; None: from the number of inputs"
+    )
 
-    max_pixels: Annotated[int, Field(gt=0, le=MAX_PIXELS)] = Field(default=MAX_PIXELS, description="A larger image is `too_large`")
+    max_pixels: Annotated[int, Field(gt=0, le=MAX_PIXELS)] = Field(
+        default=MAX_PIXELS, description="A larger image is `too_large`"
+    )
     max_bytes: PositiveInt = Field(default=100_000_000, description="A larger file is `too_large`")
     timeout_s: PositiveFloat = Field(default=30.0, description="Seconds that one download may take")
     s3: S3Options = S3Options()

@@ -1,9 +1,9 @@
 """What can go wrong: statuses of rows, and the two exceptions that end a command.
 
-    MlclsError
-    ├── UsageError      known to fail before the first image is read; exit code 2
-    └── RunError        a started run that could not be finished; exit code 1
-    ImageError          one image; becomes a row's status and error_message, never ends a job
+MlclsError
+├── UsageError      known to fail before the first image is read; exit code 2
+└── RunError        a started run that could not be finished; exit code 1
+ImageError          one image; becomes a row's status and error_message, never ends a job
 """
 
 from __future__ import annotations

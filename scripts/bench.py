@@ -4,7 +4,6 @@ import argparse
 import json
 import multiprocessing
 import os
-
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,9 @@ def make_images(folder: Path, count: int) -> None:
     for number in range(count):
         path = folder / f"{number:06d}.jpg"
         if number < DISTINCT:
-            coarse = Image.fromarray(random.integers(0, 256, (15, 20, 3), dtype=np.uint8)).resize((640, 480), Image.BICUBIC)
+            coarse = Image.fromarray(random.integers(0, 256, (15, 20, 3), dtype=np.uint8)).resize(
+                (640, 480), Image.BICUBIC
+            )
             grain = random.normal(0, 14, (480, 640, 3))
             image = Image.fromarray(np.clip(np.asarray(coarse) + grain, 0, 255).astype(np.uint8))
             image.filter(ImageFilter.GaussianBlur(0.6)).save(path, quality=88)
@@ -82,9 +83,16 @@ print(success.rows, seconds, success.seconds, resource.getrusage(resource.RUSAGE
 
 def run_job(images: Path, out: Path, model: str) -> dict[str, float]:
     """A whole job in a process of its own: seconds with and without Ray's start, peak memory of the driver in MB."""
-    done = subprocess.run([sys.executable, "-c", JOB, images, out, model], check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", JOB, images, out, model], check=True, stdout=subprocess.PIPE, text=True
+    )
     rows, seconds, work_seconds, memory = (float(value) for value in done.stdout.split())
-    return {"rows": rows, "seconds": round(seconds, 1), "work_seconds": round(work_seconds, 1), "driver_mb": round(memory)}
+    return {
+        "rows": rows,
+        "seconds": round(seconds, 1),
+        "work_seconds": round(work_seconds, 1),
+        "driver_mb": round(memory),
+    }
 
 
 def growth(folder: Path, small: int, large: int) -> dict[str, object]:

@@ -92,7 +92,11 @@ BAD_IN_FOLDER = {
 
 
 def run_cli(
-    *words: object, check: int | None = 0, env: dict[str, str] | None = None, cwd: Path | None = None, timeout: float = 240
+    *words: object,
+    check: int | None = 0,
+    env: dict[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float = 240,
 ) -> subprocess.CompletedProcess[str]:
     """The installed command, as a user runs it."""
     done = subprocess.run(

@@ -23,7 +23,9 @@ def test_help_describes_every_option(command: tuple[str, ...]) -> None:
 
 
 def test_print_config_is_a_config(tmp_path: Path) -> None:
-    printed = run_cli("label", "photos", "--out", "o", "--threshold", "0.5,person=0.7", "--annotate", "3", "--print-config").stdout
+    printed = run_cli(
+        "label", "photos", "--out", "o", "--threshold", "0.5,person=0.7", "--annotate", "3", "--print-config"
+    ).stdout
     (tmp_path / "job.yaml").write_text(printed)
     loaded = yaml.safe_load(printed)
     assert (loaded["inputs"], loaded["annotate"]) == (["photos"], 3)
@@ -58,10 +60,12 @@ def test_flags_override_the_file() -> None:
         (["label", "{images}", "--out", "o", "--speed", "11"], "speed"),
         (["verify", "nowhere"], "holds no runs"),
         (["verify"], "out"),
-        (["lable"], "lable"),
+        (["lebal"], "lebal"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(folder_of_images: Path, tmp_path: Path, words: list[str], message: str) -> None:
+def test_what_is_wrong_is_told_in_one_line(
+    folder_of_images: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
     filled = [word.replace("{images}", str(folder_of_images / "a")) for word in words]
     done = run_cli(*filled, check=2, cwd=tmp_path, timeout=30)
     assert message.lower() in " ".join((done.stdout + done.stderr).lower().split())

@@ -35,7 +35,11 @@ def test_overrides_win(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "default", "classes"),
-    [("0.4", 0.4, {}), ("{default: 0.4, cat: 0.6}", 0.4, {"cat": 0.6}), ("{cat: 0.6, 2: 0.1}", None, {"cat": 0.6, "2": 0.1})],
+    [
+        ("0.4", 0.4, {}),
+        ("{default: 0.4, cat: 0.6}", 0.4, {"cat": 0.6}),
+        ("{cat: 0.6, 2: 0.1}", None, {"cat": 0.6, "2": 0.1}),
+    ],
 )
 def test_threshold_as_people_write_it(text: str, default: float | None, classes: dict[str, float]) -> None:
     threshold = load_job(None, {"threshold": yaml.safe_load(text)}).threshold

@@ -22,13 +22,13 @@ KINDS = {
 
 
 class Device(NamedTuple):
-    """A kind, and the card's index on this machine (0 for cpu)."""
+    """A kind, and the card's number on this machine (0 for cpu)."""
 
     kind: str
-    index: int = 0
+    card: int = 0
 
     def __str__(self) -> str:
-        return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
+        return self.kind if self.kind == "cpu" else f"{self.kind}:{self.card}"
 
     @property
     def resource(self) -> str:
@@ -69,5 +69,5 @@ def check_device(device: Device) -> None:
         count = len([name for name in paddle.device.get_available_custom_device() if name.startswith(device.kind)])
     if not built:
         raise UsageError(f"device '{device}': this Paddle was built without {device.kind}; install {package}")
-    if device.index >= count:
+    if device.card >= count:
         raise UsageError(f"device '{device}': Paddle sees {count} {device.kind} card(s) on this machine")

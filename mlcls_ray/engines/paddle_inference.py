@@ -80,7 +80,7 @@ def normalize(pixels: np.ndarray, preprocess: Preprocess, out: np.ndarray) -> np
 def _config(inference: Any, model: Model, device: Device, threads: int) -> Any:
     config = inference.Config(str(model.program), str(model.parameters))
     if device.kind == "gpu":
-        config.enable_use_gpu(GPU_POOL_MB, device.index)
+        config.enable_use_gpu(GPU_POOL_MB, device.card)
         config.set_optimization_level(3)
     elif device.kind == "cpu":
         config.disable_gpu()
@@ -89,7 +89,7 @@ def _config(inference: Any, model: Model, device: Device, threads: int) -> Any:
         config.set_cpu_math_library_num_threads(threads)
         config.set_optimization_level(3)
     else:
-        config.enable_custom_device(device.kind, device.index)
+        config.enable_custom_device(device.kind, device.card)
     if model.program.suffix == ".json":
         config.enable_new_ir(True)
     config.enable_new_executor()

@@ -24,7 +24,28 @@ FORMATS = tuple(
 Pillow's EPS reader, for one, starts a program."""
 
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .bmp .dib .gif .tif .tiff .ppm .pgm .pbm .pnm .sr .ras .avif".split()
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".mpo",
+        ".png",
+        ".apng",
+        ".webp",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".sr",
+        ".ras",
+        ".avif",
+    ]
 )
 """The file name suffixes (lower case) by which a folder's images are found."""
 
@@ -56,9 +77,7 @@ def decode(image_bytes: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
         with Image.open(io.BytesIO(image_bytes), formats=FORMATS) as opened:
             width, height = opened.size
             if width * height > max_pixels:
-                raise ImageError(
-                    Status.TOO_LARGE, f"{width}x{height} pixels; the limit is {max_pixels} (max_pixels)"
-                )
+                raise ImageError(Status.TOO_LARGE, f"{width}x{height} pixels; the limit is {max_pixels} (max_pixels)")
             container = "jpeg" if opened.format == "MPO" else str(opened.format).lower()
             upright = _to_rgb(opened)
             return Decoded(np.asarray(upright), container)

@@ -13,6 +13,7 @@ import yaml
 from mlcls_ray.config import Thresholds
 from mlcls_ray.errors import UsageError, did_you_mean, one_line
 
+
 def resolve(thresholds: Thresholds, vocabulary: Sequence[str], model_default: Sequence[float]) -> np.ndarray:
     """One threshold per class: float32 [C]. `model_default` are the model's own, [C].
 

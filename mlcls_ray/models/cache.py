@@ -102,7 +102,9 @@ def _pull_folder(uri: str, s3: S3Options) -> Path:
     except Exception as error:  # each filesystem has its own errors
         raise UsageError(f"model '{shown(uri)}' cannot be reached: {type(error).__name__}: {error}") from None
     if CONFIG not in present or PARAMETERS not in present:
-        raise UsageError(f"model '{shown(uri)}' holds no {CONFIG} and {PARAMETERS}: it is not a Paddle inference folder")
+        raise UsageError(
+            f"model '{shown(uri)}' holds no {CONFIG} and {PARAMETERS}: it is not a Paddle inference folder"
+        )
     told = [[uri, *(str(detail.get(key)) for key in ("size", "ETag", "LastModified"))] for detail in details]
     key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
     base = path.rpartition("/")[2] or scheme_of(uri)
@@ -128,7 +130,9 @@ def _fetch_once(key: str, source: str, fill: Callable[[Path], str]) -> Path:
     try:
         models.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"the model cache {models} cannot be written ({error.strerror}); set {HOME_VARIABLE}") from None
+        raise UsageError(
+            f"the model cache {models} cannot be written ({error.strerror}); set {HOME_VARIABLE}"
+        ) from None
     target = models / key
     with FileLock(models / f".{key}.lock"):
         if (target / RECORD).is_file():
@@ -152,7 +156,9 @@ def _verify(folder: Path) -> None:
     for name, digest in record["files"].items():
         path = folder / name
         if not path.is_file() or file_sha256(path) != digest:
-            raise UsageError(f"cached model file {path} has changed since it was fetched; delete {folder} to fetch it again")
+            raise UsageError(
+                f"cached model file {path} has changed since it was fetched; delete {folder} to fetch it again"
+            )
 
 
 def _download(url: str, destination: Path, progress: Progress | None) -> str:
@@ -186,7 +192,9 @@ def _unpack(archive: Path, folder: Path) -> None:
             for member in tar:
                 parts = Path(member.name).parts
                 if member.name.startswith("/") or ".." in parts or not (member.isfile() or member.isdir()):
-                    raise UsageError(f"the archive holds '{member.name}', which could reach outside its folder; refused")
+                    raise UsageError(
+                        f"the archive holds '{member.name}', which could reach outside its folder; refused"
+                    )
                 unpacked += member.size
                 if unpacked > MAX_UNPACKED_BYTES:
                     raise UsageError(f"the archive unpacks to more than {MAX_UNPACKED_BYTES} bytes; refused")

@@ -41,7 +41,9 @@ def connect(address: str | None, verbose: bool = False) -> None:
         UsageError: the cluster cannot be reached.
     """
     target = address or os.environ.get("RAY_ADDRESS")
-    os.environ.update({name: value for name, value in ({} if target else LOOPBACK_ONLY).items() if name not in os.environ})
+    os.environ.update(
+        {name: value for name, value in ({} if target else LOOPBACK_ONLY).items() if name not in os.environ}
+    )
     if not verbose:
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)

@@ -56,7 +56,11 @@ def commit(plan: Plan, written: list[Fragment], seconds: float) -> Success:
         committed_at=datetime.now(timezone.utc),
     )
     store.write_json(layout.success(run_id), success.model_dump(mode="json"))
-    latest = {"run_id": run_id, "labels": layout.labels_folder(run_id), "committed_at": success.committed_at.isoformat()}
+    latest = {
+        "run_id": run_id,
+        "labels": layout.labels_folder(run_id),
+        "committed_at": success.committed_at.isoformat(),
+    }
     store.write_json(layout.LATEST, latest)
     return success
 

@@ -121,7 +121,9 @@ def read_record(store: Store, run_id: str) -> RunRecord | None:
     try:
         return None if loaded is None else RunRecord.model_validate(loaded)
     except ValidationError as error:
-        raise UsageError(f"{store.uri(layout.run_json(run_id))} is not a run's record: {error.errors()[0]['msg']}") from None
+        raise UsageError(
+            f"{store.uri(layout.run_json(run_id))} is not a run's record: {error.errors()[0]['msg']}"
+        ) from None
 
 
 def _check_ours(store: Store) -> None:
@@ -144,7 +146,9 @@ def _check_same_run(record: RunRecord, model: Model, thresholds: np.ndarray, job
     }
     for name, (before, now) in told.items():
         if before != now:
-            raise UsageError(f"run '{record.run_id}' was started with another {name}: {before} then, {now} now; use another --run-id")
+            raise UsageError(
+                f"run '{record.run_id}' was started with another {name}: {before} then, {now} now; use another --run-id"
+            )
 
 
 def _list(prepared: Prepared) -> int:
@@ -166,7 +170,11 @@ def _new_record(prepared: Prepared, nodes: Sequence[Node], rows: int) -> RunReco
         threshold_id=threshold_id(prepared.thresholds),
         thresholds={name: float(value) for name, value in zip(model.vocabulary, prepared.thresholds, strict=True)},
         config=public_config(prepared.job),
-        versions={"mlcls_ray": __version__, "python": platform.python_version(), **{one: version(one) for one in PACKAGES}},
+        versions={
+            "mlcls_ray": __version__,
+            "python": platform.python_version(),
+            **{one: version(one) for one in PACKAGES},
+        },
         hardware={"nodes": len(nodes), "cpus": [node.cpus for node in nodes], "machine": platform.machine()},
         created_at=datetime.now(timezone.utc),
     )

@@ -73,8 +73,7 @@ def size_pools(job: LabelJob, device: Device, nodes: Sequence[Node], rows: int, 
         read_workers=read_workers,
         read_cpus=share,
         block_rows=job.block_rows or _block_rows(rows, workers, job.batch_size, placement, pixel_bytes),
-        rows_per_fragment=job.rows_per_fragment
-        or min(max(rows // FRAGMENTS, MIN_FRAGMENT_ROWS), MAX_FRAGMENT_ROWS),
+        rows_per_fragment=job.rows_per_fragment or min(max(rows // FRAGMENTS, MIN_FRAGMENT_ROWS), MAX_FRAGMENT_ROWS),
     )
 
 
@@ -88,7 +87,9 @@ def check_resources(device: Device, nodes: Sequence[Node]) -> None:
         raise UsageError("the Ray cluster has no CPU: start its nodes with --num-cpus")
     if not any(node.resources.get(device.resource, 0) >= 1 for node in nodes):
         has = ", ".join(kind for kind in KINDS if any(node.resources.get(KINDS[kind].resource) for node in nodes))
-        raise UsageError(f"device '{device.kind}': the Ray cluster has no {device.resource} (it has: {has}); use --device cpu")
+        raise UsageError(
+            f"device '{device.kind}': the Ray cluster has no {device.resource} (it has: {has}); use --device cpu"
+        )
 
 
 def _block_rows(rows: int, workers: int, batch_size: int, placement: str, pixel_bytes: int) -> int:

@@ -28,14 +28,22 @@ def print_summary(store: Store, success: Success, console: Console) -> None:
     counts = Counter(success.statuses)
     ok = counts.pop(Status.OK.value, 0)
     failed = "".join(f", {count:,} {status}" for status, count in counts.most_common())
-    rate = f" in {success.seconds:.1f} s ({success.rows / success.seconds:.0f} images/s, start of the workers included)" if success.seconds else ""
+    rate = (
+        f" in {success.seconds:.1f} s ({success.rows / success.seconds:.0f} images/s, start of the workers included)"
+        if success.seconds
+        else ""
+    )
     console.print(f"[bold]{success.rows:,} images[/]: {ok:,} ok{failed}{rate}", highlight=False, soft_wrap=True)
     top = label_counts(store, success).most_common(TOP_LABELS)
     if top:
-        console.print("top labels: " + ", ".join(f"{name} {count:,}" for name, count in top), highlight=False, soft_wrap=True)
+        console.print(
+            "top labels: " + ", ".join(f"{name} {count:,}" for name, count in top), highlight=False, soft_wrap=True
+        )
     path = store.uri(layout.labels_folder(success.run_id))
     console.print(f"label table: {shown(path)}", highlight=False, soft_wrap=True)
-    console.print(f'open it:     import pandas; table = pandas.read_parquet("{shown(path)}")', highlight=False, soft_wrap=True)
+    console.print(
+        f'open it:     import pandas; table = pandas.read_parquet("{shown(path)}")', highlight=False, soft_wrap=True
+    )
 
 
 def label_counts(store: Store, success: Success) -> Counter[str]:
@@ -61,7 +69,10 @@ def _print_images(store: Store, success: Success, console: Console) -> None:
             name = shown(row[schema.URI]).rpartition("/")[2]
             if row[schema.STATUS] == Status.OK.value:
                 pairs = zip(row[schema.LABELS], row[schema.SCORES], strict=True)
-                text = ", ".join(f"{label} {score:.2f}" for label, score in pairs) or "[dim]no label above the threshold[/]"
+                text = (
+                    ", ".join(f"{label} {score:.2f}" for label, score in pairs)
+                    or "[dim]no label above the threshold[/]"
+                )
             else:
                 text = f"[red]{row[schema.STATUS]}[/]: {row[schema.ERROR_MESSAGE]}"
             table.add_row(name, text)

@@ -80,9 +80,16 @@ class ScoreWorker:
         self.select = SelectLabels(
             model.vocabulary, spec.thresholds, provenance, spec.job.all_scores, spec.job.top_k, annotates
         )
-        self.annotate = AnnotateImages(
-            Store(spec.job.out, spec.job.s3), layout.annotated_folder(spec.run_id), spec.job.max_pixels, spec.read.threads
-        ) if annotates else None
+        self.annotate = (
+            AnnotateImages(
+                Store(spec.job.out, spec.job.s3),
+                layout.annotated_folder(spec.run_id),
+                spec.job.max_pixels,
+                spec.read.threads,
+            )
+            if annotates
+            else None
+        )
         self.tally = spec.tally
 
     def __call__(self, batch: Batch) -> pa.Table:
@@ -124,5 +131,3 @@ def drop_done(manifest: pa.Table, done: ray.ObjectRef) -> pa.Table:
     from mlcls_ray.storage.ledger import contains
 
     return manifest.filter(~contains(ray.get(done), manifest.column(schema.ROW_ID).to_numpy()))
-
-

@@ -113,7 +113,9 @@ class Fetcher:
                         raise self._too_large(None)
                     if time.monotonic() > deadline:
                         raise ImageError(Status.TIMEOUT, f"not complete after {self.timeout_s:g} s")
-                return Fetched(b"".join(chunks), _last_modified(response), response.headers.get("ETag", "").strip('"') or None)
+                return Fetched(
+                    b"".join(chunks), _last_modified(response), response.headers.get("ETag", "").strip('"') or None
+                )
         except httpx.TimeoutException as error:
             raise ImageError(Status.TIMEOUT, f"{type(error).__name__} after {self.timeout_s:g} s") from None
         except httpx.TooManyRedirects:

@@ -51,12 +51,17 @@ class RowSet:
         return contains(self.bits, row_ids)
 
     def __len__(self) -> int:
-        return int(np.bitwise_count(self.bits).sum()) if hasattr(np, "bitwise_count") else int(np.unpackbits(self.bits).sum())
+        return (
+            int(np.bitwise_count(self.bits).sum())
+            if hasattr(np, "bitwise_count")
+            else int(np.unpackbits(self.bits).sum())
+        )
 
 
 def contains(bits: np.ndarray, row_ids: np.ndarray) -> np.ndarray:
     """Whether each id's bit is set: bool [n]. On the bare array, so that workers share it through the object store."""
-    return (bits[row_ids >> 3] >> (row_ids & 7).astype(np.uint8)) & 1 == 1
+    is_set: np.ndarray = (bits[row_ids >> 3] >> (row_ids & 7).astype(np.uint8)) & 1 == 1
+    return is_set
 
 
 def fragment_names(store: Store, run_id: str) -> list[str]:

@@ -76,7 +76,9 @@ def calibrate(head: LinearHead, held_out_logits: np.ndarray, targets: np.ndarray
 
     start = np.concatenate([[1.0], np.zeros(classes)])
     found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B").x
-    return LinearHead((head.weight * found[0]).astype(np.float32), (head.bias * found[0] + found[1:]).astype(np.float32))
+    return LinearHead(
+        (head.weight * found[0]).astype(np.float32), (head.bias * found[0] + found[1:]).astype(np.float32)
+    )
 
 
 def best_threshold(scores: np.ndarray, targets: np.ndarray) -> float:
@@ -88,4 +90,6 @@ def best_threshold(scores: np.ndarray, targets: np.ndarray) -> float:
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     # exp of a large negative number is 0, of a large positive one overflows; half by half neither happens.
-    return np.where(logits >= 0, 1 / (1 + np.exp(-np.abs(logits))), np.exp(-np.abs(logits)) / (1 + np.exp(-np.abs(logits))))
+    return np.where(
+        logits >= 0, 1 / (1 + np.exp(-np.abs(logits))), np.exp(-np.abs(logits)) / (1 + np.exp(-np.abs(logits)))
+    )

@@ -96,7 +96,9 @@ def _pixels(path: Path) -> np.ndarray:
     return PREPROCESS.to_pixels(decode(path.read_bytes()).image)
 
 
-def fit_head(labelled: np.ndarray, flipped: np.ndarray, train: Dataset, soft: np.ndarray, pooled: Dataset) -> tuple[LinearHead, float, float]:
+def fit_head(
+    labelled: np.ndarray, flipped: np.ndarray, train: Dataset, soft: np.ndarray, pooled: Dataset
+) -> tuple[LinearHead, float, float]:
     """Choose the penalty and the threshold by cross-validation on the labelled images, then fit on everything.
 
     Returns the head, its threshold and the penalty.

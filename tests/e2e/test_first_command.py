@@ -27,7 +27,13 @@ SEEN_BY_A_PERSON = {
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("demo")
     done = subprocess.run(
-        [ROOT / "scripts" / "label"], cwd=folder, capture_output=True, text=True, timeout=280, check=True, stdin=subprocess.DEVNULL
+        [ROOT / "scripts" / "label"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=True,
+        stdin=subprocess.DEVNULL,
     )
     assert "Traceback" not in done.stderr
     return folder / "mlcls-demo", done.stdout

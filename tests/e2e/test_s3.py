@@ -26,19 +26,26 @@ def test_bucket_to_bucket(s3_endpoint: str, tiny_folder: Path, fresh_ray: None) 
     client.pipe_file(f"{base}/photos/readme.md", b"not taken")
     s3 = S3Options(endpoint_url=s3_endpoint)
     job = LabelJob(
-        inputs=(f"s3://{base}/photos",), out=f"s3://{base}/out", model=str(tiny_folder), run_id="r", annotate="all", s3=s3
+        inputs=(f"s3://{base}/photos",),
+        out=f"s3://{base}/out",
+        model=str(tiny_folder),
+        run_id="r",
+        annotate="all",
+        s3=s3,
     )
     assert label(job).statuses == {"ok": 3, "not_an_image": 1}
     store = Store(job.out, s3)
     assert verify(store) == []
     assert len(store.names(layout.annotated_folder("r"))) == 3
     table = pq.read_table(f"{base}/out/{layout.labels_folder('r')}", filesystem=client)
-    assert sorted(table.column("uri").to_pylist()) == sorted(f"s3://{base}/photos/{name}" for name in [*names, "bad.jpg"])
+    assert sorted(table.column("uri").to_pylist()) == sorted(
+        f"s3://{base}/photos/{name}" for name in [*names, "bad.jpg"]
+    )
     assert table.column("mtime").null_count == 0
 
     # the commit is lost, and one fragment: the same command makes up for both
     store.remove(layout.success("r"))
-    (fragment,) = [name for name in store.names(layout.labels_folder("r"))]
+    (fragment,) = store.names(layout.labels_folder("r"))
     store.remove(f"{layout.labels_folder('r')}/{fragment}")
     assert label(job).rows == 4
     assert verify(store) == []

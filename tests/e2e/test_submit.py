@@ -47,7 +47,17 @@ def cluster(s3_endpoint: str, tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def submit(cluster: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    command = [RAY, "job", "submit", "--working-dir", str(ROOT / "jobs"), "--", sys.executable, "label_images.py", *words]
+    command = [
+        RAY,
+        "job",
+        "submit",
+        "--working-dir",
+        str(ROOT / "jobs"),
+        "--",
+        sys.executable,
+        "label_images.py",
+        *words,
+    ]
     for _ in range(30):  # until the head listens
         done = subprocess.run(command, env=cluster, capture_output=True, text=True, timeout=240)
         if "Failed to connect" not in done.stderr and "Connection refused" not in done.stderr:
@@ -63,7 +73,11 @@ def test_submit_with_a_token(cluster: dict[str, str], s3_endpoint: str, tiny_fol
         client.pipe_file(f"{base}/photos/{number}.jpg", encode(picture(seed=number)))
     words = (f"s3://{base}/photos", "--out", f"s3://{base}/out", "--model", str(tiny_folder), "--run-id", "submitted")
     refused = subprocess.run(
-        [RAY, "job", "list"], env={**cluster, "RAY_AUTH_TOKEN": "wrong" * 8}, capture_output=True, text=True, timeout=120
+        [RAY, "job", "list"],
+        env={**cluster, "RAY_AUTH_TOKEN": "wrong" * 8},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     done = submit(cluster, *words)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -15,7 +15,9 @@ def test_each_class_has_its_own_threshold() -> None:
 
 def test_strictly_above_in_float32() -> None:
     """reference/paddlex.md §13, 19: a score of float32(0.7) is not above 0.7."""
-    found = select(np.array([0.7, np.nextafter(np.float32(0.7), np.float32(1))], np.float32), np.full(2, 0.7, np.float32))
+    found = select(
+        np.array([0.7, np.nextafter(np.float32(0.7), np.float32(1))], np.float32), np.full(2, 0.7, np.float32)
+    )
     assert found.class_ids.tolist() == [1]
 
 

@@ -30,7 +30,11 @@ def test_pairs_alone_keep_the_models_own_for_the_rest() -> None:
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("t.yaml", "default: 0.5\ncat: 0.7\n"), ("t.json", '{"default": 0.5, "cat": 0.7}'), ("a,b.yaml", "default: 0.5\ncat: 0.7")],
+    [
+        ("t.yaml", "default: 0.5\ncat: 0.7\n"),
+        ("t.json", '{"default": 0.5, "cat": 0.7}'),
+        ("a,b.yaml", "default: 0.5\ncat: 0.7"),
+    ],
 )
 def test_files(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)

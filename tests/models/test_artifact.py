@@ -13,7 +13,9 @@ from mlcls_ray.errors import UsageError
 from mlcls_ray.models.artifact import load_model, parse_preprocess
 from tests.conftest import TINY_VOCABULARY
 
-NORMALIZE = {"NormalizeImage": {"scale": "1.0/255.0", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "order": ""}}
+NORMALIZE = {
+    "NormalizeImage": {"scale": "1.0/255.0", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "order": ""}
+}
 CHW = {"ToCHWImage": None}
 
 
@@ -58,7 +60,10 @@ def test_resize_short_crop_and_defaults() -> None:
     ("given", "message"),
     [
         ([{"ResizeImage": {"size": 8}}, CHW], "lacks NormalizeImage"),
-        (operations({"size": 8}, {"ResizeImg": {}}), "unknown transform_ops entry 'ResizeImg': did you mean 'ResizeImage'"),
+        (
+            operations({"size": 8}, {"ResizeImg": {}}),
+            "unknown transform_ops entry 'ResizeImg': did you mean 'ResizeImage'",
+        ),
         (operations({"size": 8, "backend": "cv2", "interpolation": "bilinear"}), "does not exist for backend 'cv2'"),
         (operations({"resize_short": 8}), "needs a CropImage"),
         ([{"ResizeImage": {"size": 8}}, {"NormalizeImage": {"order": "hwc"}}, CHW], "order must be ''"),
@@ -82,7 +87,10 @@ def test_what_paddlex_refuses_is_refused(given: Any, message: str) -> None:
     ],
 )
 def test_threshold_forms(folder: Path, threshold: object, expected: tuple[float, ...]) -> None:
-    edit(folder, {"PostProcess": {"MultiLabelThreshOutput": {"threshold": threshold, "label_list": list(TINY_VOCABULARY)}}})
+    edit(
+        folder,
+        {"PostProcess": {"MultiLabelThreshOutput": {"threshold": threshold, "label_list": list(TINY_VOCABULARY)}}},
+    )
     assert load_model(folder).thresholds == expected
 
 
@@ -91,7 +99,10 @@ def test_threshold_forms(folder: Path, threshold: object, expected: tuple[float,
     [
         ({"PostProcess": {"Topk": {"topk": 5}}}, "PostProcess.MultiLabelThreshOutput is missing"),
         ({"PostProcess": {"MultiLabelThreshOutput": {"threshold": 0.5}}}, "label_list is missing"),
-        ({"PostProcess": {"MultiLabelThreshOutput": {"threshold": [0.5], "label_list": ["a", "b"]}}}, "1 entries for 2"),
+        (
+            {"PostProcess": {"MultiLabelThreshOutput": {"threshold": [0.5], "label_list": ["a", "b"]}}},
+            "1 entries for 2",
+        ),
         ({"PreProcess": {}}, "PreProcess.transform_ops is missing"),
     ],
 )

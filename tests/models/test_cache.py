@@ -84,7 +84,9 @@ def test_a_changed_file_is_refused(home: Path, mirror: Callable[[bytes], list[st
         open_model(NAME)
 
 
-def test_a_fetch_killed_halfway_leaves_nothing(home: Path, http_server: Serve, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fetch_killed_halfway_leaves_nothing(
+    home: Path, http_server: Serve, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     body = archive(tiny_folder)
     reached = threading.Event()
     release = threading.Event()
@@ -102,7 +104,9 @@ def test_a_fetch_killed_halfway_leaves_nothing(home: Path, http_server: Serve, t
         release.wait(20)
 
     monkeypatch.setenv("MLCLS_MODEL_MIRROR", http_server(answer))
-    process = subprocess.Popen([sys.executable, "-c", f"from mlcls_ray.models.cache import open_model; open_model({NAME!r})"])
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"from mlcls_ray.models.cache import open_model; open_model({NAME!r})"]
+    )
     assert reached.wait(20)
     process.kill()
     process.wait()
@@ -123,7 +127,9 @@ def unsafe_members() -> dict[str, tarfile.TarInfo]:
 
 
 @pytest.mark.parametrize("kind", unsafe_members())
-def test_unsafe_archives_are_refused(home: Path, mirror: Callable[[bytes], list[str]], tiny_folder: Path, kind: str) -> None:
+def test_unsafe_archives_are_refused(
+    home: Path, mirror: Callable[[bytes], list[str]], tiny_folder: Path, kind: str
+) -> None:
     mirror(archive(tiny_folder, member=unsafe_members()[kind]))
     with pytest.raises(UsageError, match="could reach outside its folder; refused"):
         open_model(NAME)

@@ -26,7 +26,9 @@ def test_efficientnet_lite0_has_the_published_structure() -> None:
     assert backbone(paddle.zeros([2, 3, 64, 96])).shape == [2, FEATURE_CHANNELS, 2, 3]
 
 
-@pytest.mark.parametrize(("kernel", "stride", "expected"), [(3, 2, [0, 1]), (5, 2, [1, 2]), (3, 1, [1, 1]), (5, 1, [2, 2])])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "expected"), [(3, 2, [0, 1]), (5, 2, [1, 2]), (3, 1, [1, 1]), (5, 1, [2, 2])]
+)
 def test_padding_is_tensorflows(kernel: int, stride: int, expected: list[int]) -> None:
     assert same_padding(kernel, stride) == expected * 2
 
@@ -42,6 +44,8 @@ def test_export_and_reload_give_the_same_scores(tmp_path: Path) -> None:
     assert model.preprocess == preprocess
     pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
     with paddle.no_grad():
-        expected = network(paddle.to_tensor(normalize(pixels, preprocess, np.empty((3, 3, 64, 64), np.float32)))).numpy()
+        expected = network(
+            paddle.to_tensor(normalize(pixels, preprocess, np.empty((3, 3, 64, 64), np.float32)))
+        ).numpy()
     found = PaddleEngine(model, parse_device("cpu"), threads=1).score(pixels)
     assert np.abs(found - expected).max() <= 1e-5

@@ -49,7 +49,10 @@ def plan(folder_of_images: Path, tiny_folder: Path, tmp_path: Path) -> Plan:
 
 def written(plan: Plan, *fragments: tuple[int, ...]) -> list[Fragment]:
     store = plan.prepared.store
-    return [write_fragment(store, RUN, layout.fragment_name(plan.attempt.number, task), rows(*ids)) for task, ids in enumerate(fragments)]
+    return [
+        write_fragment(store, RUN, layout.fragment_name(plan.attempt.number, task), rows(*ids))
+        for task, ids in enumerate(fragments)
+    ]
 
 
 def test_a_whole_run_is_committed(plan: Plan) -> None:

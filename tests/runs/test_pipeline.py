@@ -32,11 +32,15 @@ def labels_of(out: Path, run_id: str) -> pa.Table:
 
 
 def make_job(tiny_folder: Path, out: Path, *inputs: object, **values: object) -> LabelJob:
-    return LabelJob(inputs=tuple(map(str, inputs)), out=str(out), model=str(tiny_folder), run_id="r", batch_size=4, **values)
+    return LabelJob(
+        inputs=tuple(map(str, inputs)), out=str(out), model=str(tiny_folder), run_id="r", batch_size=4, **values
+    )
 
 
 @pytest.fixture(scope="module")
-def fused(loopback_ray: None, tiny_folder: Path, folder_of_images: Path, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+def fused(
+    loopback_ray: None, tiny_folder: Path, folder_of_images: Path, tmp_path_factory: pytest.TempPathFactory
+) -> pa.Table:
     out = tmp_path_factory.mktemp("fused")
     success = label(make_job(tiny_folder, out, folder_of_images))
     assert success.statuses == {"ok": 25, **dict.fromkeys(BAD_IN_FOLDER.values(), 1)}
@@ -45,7 +49,11 @@ def fused(loopback_ray: None, tiny_folder: Path, folder_of_images: Path, tmp_pat
 
 
 def test_bad_images_are_rows_with_a_reason(fused: pa.Table, folder_of_images: Path) -> None:
-    bad = {os.path.relpath(row["uri"], folder_of_images): row["status"] for row in fused.to_pylist() if row["status"] != "ok"}
+    bad = {
+        os.path.relpath(row["uri"], folder_of_images): row["status"]
+        for row in fused.to_pylist()
+        if row["status"] != "ok"
+    }
     assert bad == BAD_IN_FOLDER
 
 
@@ -54,7 +62,9 @@ def test_split_gives_the_same_rows(fused: pa.Table, tiny_folder: Path, folder_of
     assert labels_of(tmp_path, "r").drop_columns(["labeled_at"]).equals(fused.drop_columns(["labeled_at"]))
 
 
-def test_a_missing_card_is_a_clear_error_not_a_fall_back(tiny_folder: Path, folder_of_images: Path, tmp_path: Path) -> None:
+def test_a_missing_card_is_a_clear_error_not_a_fall_back(
+    tiny_folder: Path, folder_of_images: Path, tmp_path: Path
+) -> None:
     """The faked GPU schedules the worker; Paddle then has no such card."""
     with pytest.raises(UsageError, match="built without gpu; install paddlepaddle-gpu"):
         label(make_job(tiny_folder, tmp_path, folder_of_images, device="gpu"))
@@ -71,12 +81,18 @@ def test_lists_globs_and_urls(
     data = encode(picture())
 
     def answer(request: SimpleHTTPRequestHandler) -> None:
-        reply(request, data if request.path.startswith("/good") else b"gone", 200 if request.path.startswith("/good") else 404)
+        reply(
+            request,
+            data if request.path.startswith("/good") else b"gone",
+            200 if request.path.startswith("/good") else 404,
+        )
 
     base = http_server(answer)
     (tmp_path / "list.txt").write_text(f"{base}/good.jpg?token=1\n{base}/gone.jpg\n{folder_of_images}/a/01.jpg\n")
     out = tmp_path / "out"
-    success = label(make_job(tiny_folder, out, tmp_path / "list.txt", folder_of_images / "b c" / "*.jpg", f"{base}/good2.jpg"))
+    success = label(
+        make_job(tiny_folder, out, tmp_path / "list.txt", folder_of_images / "b c" / "*.jpg", f"{base}/good2.jpg")
+    )
     assert success.statuses == {"ok": 16, "missing": 1}
     rows = labels_of(out, "r").to_pylist()
     assert [row["status"] for row in rows[:3]] == ["ok", "missing", "ok"]
@@ -98,7 +114,11 @@ def test_rows_in_fragments_are_not_scored_again(tiny_folder: Path, tmp_path: Pat
     for number in range(1, 4000):
         os.link(original, images / f"{number:05d}.jpg")
     job = make_job(tiny_folder, tmp_path / "out", images, rows_per_fragment=200, block_rows=100)
-    code = f"from mlcls_ray.config import LabelJob; from mlcls_ray.runs.pipeline import label; label(LabelJob.model_validate_json({job.model_dump_json()!r}))"
+    code = f"""
+from mlcls_ray.config import LabelJob
+from mlcls_ray.runs.pipeline import label
+label(LabelJob.model_validate_json({job.model_dump_json()!r}))
+"""
     driver = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stderr=subprocess.DEVNULL)
     labels = tmp_path / "out" / layout.labels_folder("r")
     for _ in range(1200):
@@ -118,7 +138,12 @@ def test_rows_in_fragments_are_not_scored_again(tiny_folder: Path, tmp_path: Pat
     query = f"SELECT count(*), count(DISTINCT row_id) FROM read_parquet('{labels}/*.parquet')"
     total, unique = duckdb.sql(query).fetchall()[0]
     assert (total, unique) == (4000, 4000)
-    kept = labels_of(tmp_path / "out", "r").to_pandas().set_index("row_id").loc[done.column("row_id").to_pylist(), "labeled_at"]
+    kept = (
+        labels_of(tmp_path / "out", "r")
+        .to_pandas()
+        .set_index("row_id")
+        .loc[done.column("row_id").to_pylist(), "labeled_at"]
+    )
     assert kept.tolist() == done.to_pandas()["labeled_at"].tolist(), "their rows are those of the first driver"
 
 
@@ -137,7 +162,9 @@ cluster.wait_for_nodes()
 
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("placement", ["fused", "split"])
-def test_other_sizes_of_cluster(tiny_folder: Path, folder_of_images: Path, tmp_path: Path, start: str, placement: str) -> None:
+def test_other_sizes_of_cluster(
+    tiny_folder: Path, folder_of_images: Path, tmp_path: Path, start: str, placement: str
+) -> None:
     """It must not hang where a pool could take every CPU."""
     job = make_job(tiny_folder, tmp_path, folder_of_images, placement=placement)
     code = f"""

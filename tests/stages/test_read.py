@@ -21,13 +21,28 @@ TIME = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc)
 
 
 def options(**changes: object) -> ReadOptions:
-    values = {"preprocess": PREPROCESS, "s3": S3Options(), "max_bytes": 10**6, "max_pixels": 10**6, "timeout_s": 5.0, "threads": 4, "rows": 100, "annotate": 0}  # fmt: skip
+    values = {
+        "preprocess": PREPROCESS,
+        "s3": S3Options(),
+        "max_bytes": 10**6,
+        "max_pixels": 10**6,
+        "timeout_s": 5.0,
+        "threads": 4,
+        "rows": 100,
+        "annotate": 0,
+    }
     return ReadOptions(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def manifest(uris: list[str], **columns: list[object]) -> pa.Table:
     rows = len(uris)
-    values = {"row_id": range(rows), "uri": uris, "size_bytes": [None] * rows, "mtime": [None] * rows, "etag": [None] * rows}
+    values = {
+        "row_id": range(rows),
+        "uri": uris,
+        "size_bytes": [None] * rows,
+        "mtime": [None] * rows,
+        "etag": [None] * rows,
+    }
     return pa.table({**values, **columns}, schema=schema.MANIFEST)
 
 

@@ -34,7 +34,12 @@ def batch(values: list[int], bad: tuple[int, ...] = ()) -> dict[str, np.ndarray]
     pixels = np.zeros((len(values), 4, 4, 3), np.uint8)
     pixels[:, 0, 0, 0] = values
     statuses = np.array(["corrupt" if number in bad else "ok" for number in range(len(values))], dtype=object)
-    return {"row_id": np.arange(len(values)), "status": statuses, "error_message": np.array([""] * len(values), dtype=object), "pixels": pixels}  # fmt: skip
+    return {
+        "row_id": np.arange(len(values)),
+        "status": statuses,
+        "error_message": np.array([""] * len(values), dtype=object),
+        "pixels": pixels,
+    }
 
 
 def test_scores_land_in_their_rows() -> None:

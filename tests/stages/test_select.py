@@ -14,12 +14,19 @@ VOCABULARY = ("cat", "dog", "猫")
 
 
 def stage(**changes: object) -> SelectLabels:
-    values = {"vocabulary": VOCABULARY, "thresholds": np.full(3, 0.5, np.float32), "provenance": PROVENANCE, "all_scores": "all", "top_k": 1}  # fmt: skip
+    values = {
+        "vocabulary": VOCABULARY,
+        "thresholds": np.full(3, 0.5, np.float32),
+        "provenance": PROVENANCE,
+        "all_scores": "all",
+        "top_k": 1,
+    }
     return SelectLabels(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def batch() -> dict[str, np.ndarray]:
     """An image with two labels, one with none, an error about which nothing is known."""
+
     def objects(*values: object) -> np.ndarray:
         return np.array(values, dtype=object)
 
@@ -44,7 +51,12 @@ def test_rows() -> None:
         "width", "height", "format", "size_bytes", "mtime", "etag", "content_hash", "labels", "class_ids", "scores", "all_scores",
     ]  # fmt: skip
     assert (third["status"], third["error_message"]) == ("missing", "gone")
-    assert (first["model"], first["engine"], first["run_id"], first["labeled_at"].tzname()) == ("m", "paddle", "run", "UTC")
+    assert (first["model"], first["engine"], first["run_id"], first["labeled_at"].tzname()) == (
+        "m",
+        "paddle",
+        "run",
+        "UTC",
+    )
 
 
 def test_all_scores_survive_as_float16() -> None:

@@ -31,7 +31,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_is_searched_for_image_suffixes(folder: Path) -> None:
-    assert [os.path.relpath(uri, folder) for uri in listed(folder)] == ["a.webp", "b/1.JPG", "b/2.png", "c/deep/er/x.tiff"]
+    assert [os.path.relpath(uri, folder) for uri in listed(folder)] == [
+        "a.webp",
+        "b/1.JPG",
+        "b/2.png",
+        "c/deep/er/x.tiff",
+    ]
 
 
 def test_size_and_time_are_told(folder: Path) -> None:

@@ -32,7 +32,7 @@ def test_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_limit_stops_the_listing(tmp_path: Path) -> None:
-    def endless():  # noqa: ANN202
+    def endless():
         number = 0
         while True:
             yield Found(f"/{number}.jpg")

@@ -10,7 +10,16 @@ import pytest
 from mlcls_ray.errors import UsageError
 from mlcls_ray.storage.uris import open_filesystem, path_of_uri, scheme_of, shown, uri_of_path
 
-NAMES = [b"plain.jpg", "写真 📷.jpg".encode(), b"100%.jpg", b"a#b?c.jpg", b"line\nbreak.jpg", b"quo'te\".jpg", b"\xff\xfe.jpg", b"%41.jpg"]
+NAMES = [
+    b"plain.jpg",
+    "写真 📷.jpg".encode(),
+    b"100%.jpg",
+    b"a#b?c.jpg",
+    b"line\nbreak.jpg",
+    b"quo'te\".jpg",
+    b"\xff\xfe.jpg",
+    b"%41.jpg",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
