@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import ray
 
 from mlcls_ray import schema
+from mlcls_ray.concurrency import map_ahead
 from mlcls_ray.config import LabelJob
 from mlcls_ray.engines.device import Device
 from mlcls_ray.engines.selection import load_engine
@@ -23,10 +24,8 @@ from mlcls_ray.stages.read import Batch, ReadImages, ReadOptions
 from mlcls_ray.stages.score import ScoreImages
 from mlcls_ray.stages.select import Provenance, SelectLabels
 from mlcls_ray.storage import layout
+from mlcls_ray.storage.ledger import contains
 from mlcls_ray.storage.store import Store
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 BATCHES_AHEAD = 2
 """How many batches a fused worker reads ahead of the one that is scored."""
@@ -115,19 +114,6 @@ class LabelWorker:
             yield self.finish(batch)
 
 
-def map_ahead(function: Callable[[T], R], items: Iterable[T], threads: ThreadPoolExecutor, ahead: int) -> Iterator[R]:
-    """`map` in order, with `ahead` calls running in threads before their result is asked for."""
-    running: deque[Future[R]] = deque()
-    for item in items:
-        running.append(threads.submit(function, item))
-        if len(running) > ahead:
-            yield running.popleft().result()
-    while running:
-        yield running.popleft().result()
-
-
 def drop_done(manifest: pa.Table, done: ray.ObjectRef) -> pa.Table:
     """The manifest rows that are in no fragment yet. `done`: the ledger's bits, shared through the object store."""
-    from mlcls_ray.storage.ledger import contains
-
     return manifest.filter(~contains(ray.get(done), manifest.column(schema.ROW_ID).to_numpy()))

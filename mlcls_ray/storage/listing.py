@@ -5,8 +5,9 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import fsspec
@@ -14,6 +15,7 @@ import fsspec
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.decode import SUFFIXES
+from mlcls_ray.storage.s3_listing import s3_objects
 from mlcls_ray.storage.uri_lists import is_uri_list, read_uri_list
 from mlcls_ray.storage.uris import (
     HTTP,
@@ -26,6 +28,9 @@ from mlcls_ray.storage.uris import (
     shown,
     uri_of_path,
 )
+
+SORTED_ENTRIES = 100_000
+"""A folder of up to so many entries is listed in the order of their names; more would have to be held for that."""
 
 
 class Found(NamedTuple):
@@ -111,23 +116,29 @@ def _list_local(text: str) -> Iterator[Found]:
 
 
 def _walk(folder: str) -> Iterator[Found]:
-    """One folder's entries at a time, sorted, depth first."""
+    """Depth first, each folder sorted by name; one with more than SORTED_ENTRIES in the order that the file system has."""
     try:
         with os.scandir(folder) as entries:
-            ordered = sorted(entries, key=lambda entry: entry.name)
+            first = list(islice(entries, SORTED_ENTRIES))
+            first.sort(key=lambda entry: entry.name)
+            for entry in chain(first, entries):
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _walk(entry.path)
+                elif is_image_name(entry.name):
+                    yield from _regular_file(entry)
     except OSError as error:
         raise UsageError(f"folder '{folder}' cannot be listed: {error.strerror}") from None
-    for entry in ordered:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path)
-        elif is_image_name(entry.name):
-            try:
-                status = entry.stat()
-            except OSError:
-                yield Found(uri_of_path(entry.path))  # a dangling link, for one: it becomes a `missing` row
-                continue
-            if stat.S_ISREG(status.st_mode):  # no FIFO, socket or device, and no link to a folder
-                yield _found_locally(entry.path, status)
+
+
+def _regular_file(entry: os.DirEntry[str]) -> Iterator[Found]:
+    """The entry, unless it is a FIFO, a socket, a device or a link to a folder."""
+    try:
+        status = entry.stat()
+    except OSError:
+        yield Found(uri_of_path(entry.path))  # a dangling link, for one: it becomes a `missing` row
+        return
+    if stat.S_ISREG(status.st_mode):
+        yield _found_locally(entry.path, status)
 
 
 def _found_locally(path: str, status: os.stat_result) -> Found:
@@ -137,11 +148,12 @@ def _found_locally(path: str, status: os.stat_result) -> Found:
 
 def _list_remote(text: str, scheme: str, s3: S3Options) -> Iterator[Found]:
     filesystem, path = open_filesystem(text, s3)
+    bucket, _, key = path.partition("/")
     try:
         if looks_like_glob(text):
             found: Iterable[dict[str, Any]] = filesystem.glob(path, detail=True).values()
-        elif scheme in S3:
-            found = _s3_objects(filesystem, path)
+        elif scheme in S3 and not (key and not key.endswith("/") and filesystem.isfile(path)):
+            found = s3_objects(filesystem, bucket, f"{key.rstrip('/')}/" if key else "")
         else:
             found = _walk_remote(filesystem, path)
         for entry in found:
@@ -149,31 +161,6 @@ def _list_remote(text: str, scheme: str, s3: S3Options) -> Iterator[Found]:
                 yield Found(f"{scheme}://{entry['name']}", entry.get("size"), _mtime(entry), _etag(entry))
     except (OSError, ValueError) as error:
         raise UsageError(f"input '{shown(text)}' cannot be listed: {type(error).__name__}: {error}") from None
-
-
-def _s3_objects(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[dict[str, Any]]:
-    """A prefix page by page (1,000 keys each). s3fs's own `find` would hold every key."""
-    bucket, _, key = path.partition("/")
-    if key and not key.endswith("/") and filesystem.isfile(path):
-        yield filesystem.info(path)
-        return
-    prefix = f"{key.rstrip('/')}/" if key else ""
-    page: Callable[..., dict[str, Any]] = filesystem.call_s3
-    token: dict[str, str] = {}
-    while True:
-        answer = page("list_objects_v2", Bucket=bucket, Prefix=prefix, **token)
-        for item in answer.get("Contents", []):
-            if not item["Key"].endswith("/"):
-                yield {
-                    "name": f"{bucket}/{item['Key']}",
-                    "type": "file",
-                    "size": item["Size"],
-                    "LastModified": item.get("LastModified"),
-                    "ETag": item.get("ETag"),
-                }
-        if not answer.get("IsTruncated"):
-            return
-        token = {"ContinuationToken": answer["NextContinuationToken"]}
 
 
 def _walk_remote(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[dict[str, Any]]:
@@ -185,12 +172,13 @@ def _walk_remote(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[d
 
 
 def _mtime(entry: dict[str, Any]) -> datetime | None:
+    """To the second: a server tells milliseconds in a listing, but not when it is asked for one object."""
     for key in ("LastModified", "last_modified", "mtime", "updated", "created"):
         value = entry.get(key)
         if isinstance(value, datetime):
-            return value.astimezone(timezone.utc)
+            return value.astimezone(timezone.utc).replace(microsecond=0)
         if isinstance(value, (int, float)):
-            return datetime.fromtimestamp(value, tz=timezone.utc)
+            return datetime.fromtimestamp(int(value), tz=timezone.utc)
     return None
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
+from mlcls_ray.storage import listing
 from mlcls_ray.storage.listing import check_inputs, list_inputs
 
 S3 = S3Options()
@@ -121,3 +122,12 @@ def test_broken_lists(tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_bytes(b"not parquet")
     with pytest.raises(UsageError, match="cannot be read"):
         listed(tmp_path / "x.parquet")
+
+
+def test_a_very_large_folder_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "SORTED_ENTRIES", 5)
+    for number in range(12):
+        (tmp_path / f"{number:02d}.jpg").touch()
+    names = [os.path.basename(uri) for uri in listed(tmp_path)]
+    assert sorted(names) == [f"{number:02d}.jpg" for number in range(12)]
+    assert names[:5] == sorted(names[:5])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import uuid
@@ -96,8 +97,18 @@ class TestS3(StoreContract):
         for number in range(1005):
             remote.write(f"many/{number:04d}.jpg", b"")
         remote.write("many/odd name %41 #1?.jpg", b"123")
+        for folder in ("b", "a", "c/d"):
+            remote.write(f"many/{folder}/x.jpg", b"1")
         found = list(list_inputs([f"{remote.root}/many"], remote.s3))
-        assert len(found) == 1006
+        assert len(found) == 1009
+        assert [one.uri.removeprefix(f"{remote.root}/many/") for one in found[-3:]] == [
+            "a/x.jpg",
+            "b/x.jpg",
+            "c/d/x.jpg",
+        ]
+        assert found[-1].mtime is not None
+        assert list(list_inputs([f"{remote.root}/many/a/x.jpg"], remote.s3)) == [found[-3]]
+        assert len(list(itertools.islice(list_inputs([f"{remote.root}/many/"], remote.s3), 5))) == 5
         odd = next(one for one in found if "odd" in one.uri)
         assert odd.uri == f"{remote.root}/many/odd name %41 #1?.jpg"
         assert odd.size_bytes == 3
