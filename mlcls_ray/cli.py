@@ -12,9 +12,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from mlcls_ray import __version__
-from mlcls_ray.errors import MlclsError, UsageError
+from mlcls_ray.errors import MlclsError, RunInterruptedError, UsageError
 
-INTERRUPTED = 130
 FAILED = 1
 USAGE = 2
 
@@ -205,7 +204,7 @@ def _run(job: Any, verbose: bool) -> None:
     from mlcls_ray.storage.store import Store
 
     success = run(job, verbose)
-    print_summary(Store(job.out, job.s3), success, Console())
+    print_summary(Store(job.out, job.s3), success, Console(), annotated=job.annotate != "none")
 
 
 def main() -> None:
@@ -218,8 +217,8 @@ def main() -> None:
         _complain(str(error))
         _leave(error.exit_code)
     except KeyboardInterrupt:
-        _complain("interrupted. What is written is kept; the same command with the run's --run-id goes on")
-        _leave(INTERRUPTED)
+        _complain("interrupted")
+        _leave(RunInterruptedError.exit_code)
     except Exception as error:
         if "--verbose" in sys.argv:
             raise

@@ -1,8 +1,9 @@
-"""What can go wrong: statuses of rows, and the two exceptions that end a command.
+"""What can go wrong: statuses of rows, and the exceptions that end a command.
 
 MlclsError
 ├── UsageError      known to fail before the first image is read; exit code 2
 └── RunError        a started run that could not be finished; exit code 1
+    └── RunInterruptedError   by Ctrl-C; exit code 130
 ImageError          one image; becomes a row's status and error_message, never ends a job
 """
 
@@ -60,6 +61,12 @@ class UsageError(MlclsError):
 
 class RunError(MlclsError):
     """A run started and could not be finished."""
+
+
+class RunInterruptedError(RunError):
+    """A started run was interrupted by the user."""
+
+    exit_code = 130
 
 
 class ImageError(Exception):

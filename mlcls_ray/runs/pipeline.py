@@ -10,7 +10,7 @@ import ray.data
 import ray.exceptions
 
 from mlcls_ray.config import LabelJob
-from mlcls_ray.errors import RunError
+from mlcls_ray.errors import RunError, RunInterruptedError
 from mlcls_ray.runs.cluster import check_device_on_workers, connect, living_nodes
 from mlcls_ray.runs.commit import Success, commit, read_success
 from mlcls_ray.runs.plan import Plan, freeze, prepare
@@ -20,6 +20,7 @@ from mlcls_ray.runs.sink import LabelSink
 from mlcls_ray.runs.workers import LabelWorker, ReadWorker, ScoreWorker, WorkerSpec, drop_done
 from mlcls_ray.stages.read import ReadOptions
 from mlcls_ray.storage import layout
+from mlcls_ray.storage.ledger import Fragment
 
 
 def label(job: LabelJob, verbose: bool = False) -> Success:
@@ -39,18 +40,24 @@ def label(job: LabelJob, verbose: bool = False) -> Success:
         check_device_on_workers(prepared.device)
     plan = freeze(prepared, nodes)
     started = time.monotonic()
-    sink = LabelSink(prepared.store, prepared.run_id, plan.attempt.number, plan.pools.rows_per_fragment)
-    if len(plan.attempt.done) < plan.record.rows:
-        tally = Tally.remote()  # type: ignore[attr-defined]
+    fragments = label_remaining(plan) if len(plan.attempt.done) < plan.record.rows else []
+    return commit(plan, fragments, time.monotonic() - started)
+
+
+def label_remaining(plan: Plan) -> list[Fragment]:
+    """Label the rows that are in no fragment yet; returns the fragments that were written."""
+    run_id = plan.prepared.run_id
+    sink = LabelSink(plan.prepared.store, run_id, plan.attempt.number, plan.pools.rows_per_fragment)
+    tally = Tally.remote()  # type: ignore[attr-defined]
+    go_on = f"What is written is kept; the same command with --run-id {run_id} goes on"
+    try:
         with shown_progress(tally, plan.record.rows, len(plan.attempt.done)):
-            table = label_rows(manifest_rows(plan), plan.pools, worker_spec(plan, tally))
-            try:
-                table.write_datasink(sink)
-            except ray.exceptions.RayError as error:
-                raise RunError(
-                    f"run '{prepared.run_id}' stopped: {cause(error)}. What is written is kept; --run-id {prepared.run_id} goes on"
-                ) from error
-    return commit(plan, sink.fragments, time.monotonic() - started)
+            label_rows(manifest_rows(plan), plan.pools, worker_spec(plan, tally)).write_datasink(sink)
+    except KeyboardInterrupt:
+        raise RunInterruptedError(f"run '{run_id}' interrupted. {go_on}") from None
+    except ray.exceptions.RayError as error:
+        raise RunError(f"run '{run_id}' stopped: {cause(error)}. {go_on}") from error
+    return sink.fragments
 
 
 def manifest_rows(plan: Plan) -> ray.data.Dataset:

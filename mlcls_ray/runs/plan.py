@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import secrets
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from mlcls_ray.errors import UsageError
 from mlcls_ray.labels.thresholds import resolve, threshold_id
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import open_model
+from mlcls_ray.models.zoo import OFFICIAL, STARTER
 from mlcls_ray.runs.attempts import Attempt, start_attempt
 from mlcls_ray.runs.cluster import Node
 from mlcls_ray.runs.pools import Pools, size_pools
@@ -26,7 +28,7 @@ from mlcls_ray.storage import layout
 from mlcls_ray.storage.listing import check_inputs, list_inputs
 from mlcls_ray.storage.manifest import write_manifest
 from mlcls_ray.storage.store import Store
-from mlcls_ray.storage.uris import shown
+from mlcls_ray.storage.uris import is_local, path_of_uri, shown, uri_of_path
 
 PACKAGES = ("ray", "paddlepaddle", "pyarrow", "numpy", "pillow")
 
@@ -80,6 +82,7 @@ def prepare(job: LabelJob) -> Prepared:
     """
     if not job.out:
         raise UsageError("no output: give a folder or an s3:// uri (--out)")
+    job = _with_absolute_paths(job)
     device = parse_device(job.device)
     check_inputs(job.inputs, job.s3)
     model = open_model(job.model, job.s3)
@@ -93,6 +96,14 @@ def prepare(job: LabelJob) -> Prepared:
         _check_same_run(record, model, thresholds, job)
     is_committed = store.read(layout.success(run_id)) is not None
     return Prepared(job, store, run_id, model, thresholds, device, record, is_committed)
+
+
+def _with_absolute_paths(job: LabelJob) -> LabelJob:
+    """Workers of a cluster have another working directory than the driver."""
+    changes = {"out": uri_of_path(path_of_uri(job.out)) if is_local(job.out) else job.out}
+    if is_local(job.model) and os.path.isdir(path_of_uri(job.model)) and job.model not in (STARTER, *OFFICIAL):
+        changes["model"] = uri_of_path(path_of_uri(job.model))
+    return job.model_copy(update=changes)
 
 
 def freeze(prepared: Prepared, nodes: Sequence[Node]) -> Plan:

@@ -21,7 +21,7 @@ EXAMPLES = 12
 """A run of at most so many images is shown image by image."""
 
 
-def print_summary(store: Store, success: Success, console: Console) -> None:
+def print_summary(store: Store, success: Success, console: Console, annotated: bool) -> None:
     """Counts by status, top labels, rate, where the table is, and the line of Python that opens it."""
     if success.rows <= EXAMPLES:
         _print_images(store, success, console)
@@ -41,6 +41,9 @@ def print_summary(store: Store, success: Success, console: Console) -> None:
         )
     path = store.uri(layout.labels_folder(success.run_id))
     console.print(f"label table: {shown(path)}", highlight=False, soft_wrap=True)
+    if annotated:
+        folder = store.uri(layout.annotated_folder(success.run_id))
+        console.print(f"annotated:   {shown(folder)}", highlight=False, soft_wrap=True)
     console.print(
         f'open it:     import pandas; table = pandas.read_parquet("{shown(path)}")', highlight=False, soft_wrap=True
     )

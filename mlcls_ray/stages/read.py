@@ -22,7 +22,7 @@ Batch = dict[str, np.ndarray]
 class ReadOptions(NamedTuple):
     """What the stage needs of a plan; small, it travels to each worker.
 
-    `annotate_every`: of `rows` rows, `annotate` keep their bytes for an annotated image, evenly spread.
+    Of `rows` rows, `annotate` keep their bytes for an annotated image, evenly spread.
     """
 
     preprocess: Preprocess
