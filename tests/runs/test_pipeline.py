@@ -173,6 +173,8 @@ from mlcls_ray.config import LabelJob
 from mlcls_ray.runs.pipeline import label
 {STARTS[start]}
 assert label(LabelJob.model_validate_json({job.model_dump_json()!r})).rows == 30
+ray.shutdown()  # before the cluster's own clean-up takes the raylet from under this process
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=180, stderr=subprocess.DEVNULL)
+    done = subprocess.run([sys.executable, "-c", code], timeout=180, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
     assert verify(Store(str(tmp_path))) == []
