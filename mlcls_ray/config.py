@@ -82,6 +82,9 @@ class LabelJob(BaseModel):
     )
     max_bytes: PositiveInt = Field(default=100_000_000, description="A larger file is `too_large`")
     timeout_s: PositiveFloat = Field(default=30.0, description="Seconds that one download may take")
+    fetch_attempts: PositiveInt = Field(
+        default=4, description="How often a transient failure of reading is tried in all"
+    )
     s3: S3Options = S3Options()
 
     @field_validator("inputs", mode="before")

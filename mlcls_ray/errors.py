@@ -70,11 +70,12 @@ class RunInterruptedError(RunError):
 
 
 class ImageError(Exception):
-    """One image cannot be labeled; `status` says why."""
+    """One image cannot be labeled; `status` says why, `retry_after_s` how long its server asks to be left alone."""
 
-    def __init__(self, status: Status, message: str) -> None:
+    def __init__(self, status: Status, message: str, retry_after_s: float = 0.0) -> None:
         super().__init__(message[:MESSAGE_LIMIT])
         self.status = status
+        self.retry_after_s = retry_after_s
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

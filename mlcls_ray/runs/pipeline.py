@@ -113,6 +113,7 @@ def worker_spec(plan: Plan, tally: Any) -> WorkerSpec:
         max_bytes=job.max_bytes,
         max_pixels=job.max_pixels,
         timeout_s=job.timeout_s,
+        attempts=job.fetch_attempts,
         threads=job.fetch_threads,
         rows=plan.record.rows,
         annotate=int(annotated),

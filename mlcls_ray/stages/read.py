@@ -30,6 +30,7 @@ class ReadOptions(NamedTuple):
     max_bytes: int
     max_pixels: int
     timeout_s: float
+    attempts: int
     threads: int
     rows: int
     annotate: int
@@ -56,7 +57,7 @@ class ReadImages:
 
     def __init__(self, options: ReadOptions) -> None:
         self.options = options
-        self.fetcher = Fetcher(options.s3, options.max_bytes, options.timeout_s)
+        self.fetcher = Fetcher(options.s3, options.max_bytes, options.timeout_s, options.attempts)
         self.threads = ThreadPoolExecutor(options.threads, thread_name_prefix="read")
 
     def __call__(self, manifest: pa.Table) -> Batch:

@@ -12,6 +12,7 @@ from mlcls_ray import schema
 from mlcls_ray.errors import Status
 from mlcls_ray.labels.select import keep_top, select
 from mlcls_ray.stages.read import Batch
+from mlcls_ray.storage.uris import public_uri
 
 
 class Provenance(NamedTuple):
@@ -59,7 +60,7 @@ class SelectLabels:
         now = datetime.now(timezone.utc)
         columns = {
             schema.ROW_ID: batch[schema.ROW_ID],
-            schema.URI: list(batch[schema.URI]),
+            schema.URI: [public_uri(uri) for uri in batch[schema.URI]],
             schema.STATUS: list(batch[schema.STATUS]),
             schema.ERROR_MESSAGE: _null_if(batch[schema.ERROR_MESSAGE], ""),
             schema.WIDTH: _null_if(batch[schema.WIDTH], -1),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import stat
 import time
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple
+
+import tenacity
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import ImageError, Status, UsageError
@@ -18,6 +21,10 @@ if TYPE_CHECKING:
 
 MAX_REDIRECTS = 5
 USER_AGENT = "mlcls-ray"
+LONGEST_WAIT_S = 30.0
+BACKOFF = tenacity.wait_random_exponential(multiplier=0.5, max=LONGEST_WAIT_S)
+METADATA_ADDRESSES = frozenset({"100.100.100.200", "192.0.0.192", "fd00:ec2::254"})
+"""Of clouds whose metadata service is not link-local: Alibaba, Oracle, AWS over IPv6."""
 
 
 class Fetched(NamedTuple):
@@ -31,14 +38,27 @@ class Fetched(NamedTuple):
 class Fetcher:
     """Reads uris; keeps the connections of one worker. Its methods may be called from several threads."""
 
-    def __init__(self, s3: S3Options, max_bytes: int, timeout_s: float) -> None:
+    def __init__(self, s3: S3Options, max_bytes: int, timeout_s: float, attempts: int = 1) -> None:
         self.s3 = s3
         self.max_bytes = max_bytes
         self.timeout_s = timeout_s
+        self.retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_is_transient),
+            stop=tenacity.stop_after_attempt(attempts),
+            wait=_wait,
+            reraise=True,
+        )
         self._client: httpx.Client | None = None
 
     def fetch(self, uri: str) -> Fetched:
-        """The bytes behind a uri.
+        """The bytes behind a uri; what is transient is tried again with growing, jittered waits.
+
+        Raises: as `fetch_once`, of the last attempt.
+        """
+        return self.retrying.copy()(self.fetch_once, uri)
+
+    def fetch_once(self, uri: str) -> Fetched:
+        """The bytes behind a uri, by one attempt.
 
         Raises:
             ImageError: `missing`, `denied`, `timeout`, `http_4xx`, `http_5xx`, `empty`, `too_large` or `unsupported`.
@@ -94,6 +114,7 @@ class Fetcher:
                 max_redirects=MAX_REDIRECTS,
                 timeout=self.timeout_s,
                 headers={"User-Agent": USER_AGENT},
+                event_hooks={"request": [_refuse_named_address], "response": [_refuse_peer_address]},
                 limits=httpx.Limits(max_connections=None),
             )
         deadline = time.monotonic() + self.timeout_s
@@ -102,7 +123,8 @@ class Fetcher:
         try:
             with self._client.stream("GET", uri) as response:
                 if response.status_code >= 400:
-                    raise ImageError(_http_status(response.status_code), f"HTTP {response.status_code}")
+                    status = _http_status(response.status_code)
+                    raise ImageError(status, f"HTTP {response.status_code}", _retry_after(response))
                 announced = response.headers.get("Content-Length", "")
                 if announced.isdecimal() and int(announced) > self.max_bytes:
                     raise self._too_large(int(announced))
@@ -138,6 +160,46 @@ class Fetcher:
         if len(data) > self.max_bytes:
             raise self._too_large(None)
         return Fetched(data)
+
+
+def _is_transient(error: BaseException) -> bool:
+    return isinstance(error, ImageError) and error.status.is_transient
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    """Seconds until the next attempt: exponential with full jitter, but not before the server's own Retry-After."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after_s if isinstance(error, ImageError) else 0.0
+    return max(BACKOFF(state), min(asked, LONGEST_WAIT_S))
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Retry-After in seconds; its other form, a date, is not worth a clock's trust."""
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isdecimal() else 0.0
+
+
+def _refuse_named_address(request: httpx.Request) -> None:
+    """Before anything is sent: a URL, or a redirect, that spells a forbidden address."""
+    _refuse_forbidden(request.url.host)
+
+
+def _refuse_peer_address(response: httpx.Response) -> None:
+    """Before anything is read: a name that leads to a forbidden address (checked on the connection, not by another look-up)."""
+    stream = response.extensions.get("network_stream")
+    peer = stream.get_extra_info("server_addr") if stream is not None else None
+    if peer:
+        _refuse_forbidden(peer[0])
+
+
+def _refuse_forbidden(host: str) -> None:
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return  # a name
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    if mapped.is_link_local or str(mapped) in METADATA_ADDRESSES:
+        raise ImageError(Status.DENIED, f"{host} is a link-local or metadata address; refused")
 
 
 def _http_status(code: int) -> Status:

@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote_to_bytes, urlsplit
+from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode, urlsplit
 
 import fsspec
 from fsspec.registry import get_filesystem_class, known_implementations
@@ -64,11 +64,61 @@ def path_of_uri(uri: str) -> str:
 
 
 def shown(uri: str) -> str:
-    """A uri without what may be secret in it: user, password, query and fragment of a URL."""
+    """A uri for messages and `run.json`: a URL without user, password, query and fragment."""
     if scheme_of(uri) not in HTTP:
         return uri
     parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return parts._replace(netloc=_without_user(parts.netloc), query="", fragment="").geturl()
+
+
+def public_uri(uri: str) -> str:
+    """A uri for the label table: a URL without user, password and what signs it, so that it names the image but does not open it.
+
+    Other query parameters stay: `?id=5` is another image than `?id=6`.
+    """
+    if not uri.lower().startswith(("http://", "https://")):
+        return uri
+    try:
+        parts = urlsplit(uri)
+        given = parse_qsl(parts.query, keep_blank_values=True)
+    except ValueError:
+        return uri.partition("?")[0].rpartition("@")[2]
+    secret = SECRET_PARAMETERS | (AZURE_SAS if any(name.lower() == "sig" for name, _ in given) else frozenset())
+    kept = [pair for pair in given if pair[0].lower() not in secret and not pair[0].lower().startswith(SECRET_PREFIXES)]
+    if len(kept) == len(given) and "@" not in parts.netloc:
+        return uri  # to the letter, as the user knows it
+    return parts._replace(netloc=_without_user(parts.netloc), query=urlencode(kept)).geturl()
+
+
+SECRET_PREFIXES = ("x-amz-", "x-goog-", "x-oss-", "x-bce-", "x-cos-")
+SECRET_PARAMETERS = frozenset(
+    [
+        "signature",
+        "sig",
+        "awsaccesskeyid",
+        "googleaccessid",
+        "ossaccesskeyid",
+        "key-pair-id",
+        "policy",
+        "expires",
+        "token",
+        "access_token",
+        "auth",
+        "authorization",
+        "api_key",
+        "apikey",
+        "password",
+        "secret",
+    ]
+)
+"""Query parameters (lower case) of signed URLs and the usual names of keys."""
+AZURE_SAS = frozenset(
+    ["sv", "st", "se", "sr", "sp", "sip", "spr", "ss", "srt", "skoid", "sktid", "skt", "ske", "sks", "skv"]
+)
+
+
+def _without_user(netloc: str) -> str:
+    return netloc.rpartition("@")[2]
 
 
 def open_filesystem(uri: str, s3: S3Options | None = None) -> tuple[fsspec.AbstractFileSystem, str]:

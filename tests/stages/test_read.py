@@ -27,6 +27,7 @@ def options(**changes: object) -> ReadOptions:
         "max_bytes": 10**6,
         "max_pixels": 10**6,
         "timeout_s": 5.0,
+        "attempts": 1,
         "threads": 4,
         "rows": 100,
         "annotate": 0,

@@ -83,3 +83,8 @@ def test_only_errors_and_no_rows_keep_the_schema() -> None:
 
 def test_bytes_travel_on_for_annotation() -> None:
     assert stage(keep_image_bytes=True)(batch()).column("image_bytes").to_pylist() == [b"1", b"", b""]
+
+
+def test_signatures_do_not_reach_the_table() -> None:
+    signed = batch() | {"uri": np.array(["https://h/a.jpg?X-Amz-Signature=s3cret", "/b", "/c"], dtype=object)}
+    assert stage()(signed).column("uri").to_pylist() == ["https://h/a.jpg", "/b", "/c"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import ImageError, Status
+from mlcls_ray.storage import fetch
 from mlcls_ray.storage.fetch import Fetched, Fetcher
 from tests.conftest import Handler, reply
 from tests.s3_servers import BUCKET, filesystem
@@ -130,3 +132,57 @@ def test_s3_objects(s3_endpoint: str) -> None:
     assert status_of(f"s3://{BUCKET}/fetch/empty.jpg", **changes) == Status.EMPTY
     assert status_of(f"s3://{BUCKET}/fetch/large.jpg", **changes) == Status.TOO_LARGE
     assert status_of("s3://no-such-bucket-here/x.jpg", **changes) == Status.MISSING
+
+
+def test_transient_failures_are_tried_again(http_server: Serve) -> None:
+    asked: list[tuple[str, float]] = []
+
+    def answer(request: SimpleHTTPRequestHandler) -> None:
+        asked.append((request.path, time.monotonic()))
+        if len(asked) < 3:
+            reply(request, b"", 429, Retry_After="1")
+        else:
+            reply(request, b"image")
+
+    base = http_server(answer)
+    assert fetcher(attempts=4).fetch(f"{base}/a.jpg").image_bytes == b"image"
+    waits = [later - earlier for (_, earlier), (_, later) in itertools.pairwise(asked)]
+    assert len(waits) == 2
+    assert min(waits) >= 1.0, "the server asked for a second"
+    asked.clear()
+    assert status_of(f"{base}/b.jpg", attempts=2) == Status.HTTP_5XX
+    assert len(asked) == 2
+
+
+def test_permanent_failures_are_not_tried_again(http_server: Serve) -> None:
+    asked: list[str] = []
+
+    def answer(request: SimpleHTTPRequestHandler) -> None:
+        asked.append(request.path)
+        reply(request, b"", 404)
+
+    assert status_of(f"{http_server(answer)}/a.jpg", attempts=4) == Status.MISSING
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    "address", ["169.254.169.254", "100.100.100.200", "[fe80::1]", "[::ffff:169.254.169.254]", "[fd00:ec2::254]"]
+)
+def test_metadata_addresses_are_refused_before_anything_is_sent(address: str) -> None:
+    started = time.monotonic()
+    assert status_of(f"http://{address}/latest/meta-data/") == Status.DENIED
+    assert time.monotonic() - started < 1
+
+
+def test_a_redirect_to_a_metadata_address_is_refused(http_server: Serve) -> None:
+    base = http_server(lambda request: reply(request, b"", 302, Location="http://169.254.169.254/latest/"))
+    assert status_of(f"{base}/a.jpg") == Status.DENIED
+
+
+def test_a_name_that_leads_to_a_metadata_address_is_refused(
+    http_server: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checked on the connection itself: here loopback stands for such an address."""
+    base = http_server(lambda request: reply(request, b"secret"))
+    monkeypatch.setattr(fetch, "METADATA_ADDRESSES", frozenset({"127.0.0.1"}))
+    assert status_of(base.replace("127.0.0.1", "localhost") + "/a.jpg") == Status.DENIED

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlcls_ray.errors import UsageError
-from mlcls_ray.storage.uris import open_filesystem, path_of_uri, scheme_of, shown, uri_of_path
+from mlcls_ray.storage.uris import open_filesystem, path_of_uri, public_uri, scheme_of, shown, uri_of_path
 
 NAMES = [
     b"plain.jpg",
@@ -57,3 +57,21 @@ def test_shown_hides_secrets(uri: str, public: str) -> None:
 def test_a_missing_package_is_named() -> None:
     with pytest.raises(UsageError, match="gcsfs"):
         open_filesystem("gs://bucket/key")
+
+
+@pytest.mark.parametrize(
+    ("uri", "public"),
+    [
+        ("https://u:pw@h/a.jpg", "https://h/a.jpg"),
+        ("https://h/a.jpg?X-Amz-Algorithm=A&X-Amz-Signature=s3cret&id=5", "https://h/a.jpg?id=5"),
+        ("https://h/a.jpg?AWSAccessKeyId=k&Signature=s&Expires=1", "https://h/a.jpg"),
+        ("https://h/a.jpg?sv=2020&se=x&sr=b&sp=r&sig=s3cret", "https://h/a.jpg"),
+        ("https://h/a.jpg?token=t&size=large", "https://h/a.jpg?size=large"),
+        ("https://h/a.jpg?size=large&b=%20&c", "https://h/a.jpg?size=large&b=%20&c"),
+        ("https://[broken/a.jpg?token=t", "https://[broken/a.jpg"),
+        ("s3://b/k?Signature=x", "s3://b/k?Signature=x"),
+        ("/a?token=x", "/a?token=x"),
+    ],
+)
+def test_the_tables_uri_opens_nothing(uri: str, public: str) -> None:
+    assert public_uri(uri) == public
