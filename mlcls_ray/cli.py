@@ -41,6 +41,7 @@ def label(
     limit: int | None = None,
     placement: Literal["auto", "split", "fused"] | None = None,
     uri_column: str | None = None,
+    max_failures: str | None = None,
     print_config: Annotated[bool, Parameter(negative=())] = False,
     verbose: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
@@ -65,13 +66,16 @@ def label(
     annotate
         Annotated images: none, all, or a number (a sample of so many).
     run_id
-        Name of the run. The same name resumes it: rows that are there are not scored again.
+        Name of the run. The same name resumes it: rows that are there are not scored again. Default: what the same command
+        left unfinished, else a new run.
     limit
         Take only the first N inputs.
     placement
         Decode and score in one process (fused) or two (split). Default: fused on CPU, split on accelerators.
     uri_column
         The column of a CSV or Parquet list that holds the uris.
+    max_failures
+        Stop early when more inputs than this fail: a number, or a share as in 1%. Exit code 3.
     print_config
         Print the whole job as YAML, and do nothing.
     verbose
@@ -92,6 +96,7 @@ def label(
         "limit": limit,
         "placement": placement,
         "uri_column": uri_column,
+        "max_failures": max_failures,
     }
     job = load_job(config, {name: value for name, value in given.items() if value is not None})
     if print_config:

@@ -15,6 +15,7 @@ MAX_PIXELS = 178_956_970
 """The number of pixels at which Pillow itself refuses an image (and PaddleX with it)."""
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+FailureLimit = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^(\d{1,2}(\.\d+)?|100)%$")]
 RunId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
@@ -47,7 +48,10 @@ class LabelJob(BaseModel):
         default=(), description="Folders, files, globs, lists of uris, s3:// or http(s):// uris"
     )
     out: str = Field(default="", description="Output folder, local or s3://; runs are added to it")
-    run_id: RunId | None = Field(default=None, description="Name of the run; the same name resumes it. None: the time")
+    run_id: RunId | None = Field(
+        default=None,
+        description="Name of the run; the same name resumes it. None: the time, or what this same job left unfinished",
+    )
     limit: PositiveInt | None = Field(default=None, description="Take only the first N inputs")
     uri_column: str | None = Field(default=None, description="Column of a CSV or Parquet list; None: uri, url, path, …")
 
@@ -82,6 +86,9 @@ class LabelJob(BaseModel):
     )
     max_bytes: PositiveInt = Field(default=100_000_000, description="A larger file is `too_large`")
     timeout_s: PositiveFloat = Field(default=30.0, description="Seconds that one download may take")
+    max_failures: FailureLimit | None = Field(
+        default=None, description="Stop when more inputs fail: a number, or a share as in 1%"
+    )
     fetch_attempts: PositiveInt = Field(
         default=4, description="How often a transient failure of reading is tried in all"
     )
@@ -91,6 +98,17 @@ class LabelJob(BaseModel):
     @classmethod
     def _one_input(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("max_failures", mode="before")
+    @classmethod
+    def _plain_number(cls, value: Any) -> Any:
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+    def failure_limit(self, rows: int) -> int | None:
+        """How many of `rows` inputs may fail; None: all."""
+        if isinstance(self.max_failures, str):
+            return int(float(self.max_failures.removesuffix("%")) / 100 * rows)
+        return self.max_failures
 
     @field_validator("threshold", mode="before")
     @classmethod

@@ -3,6 +3,8 @@
 MlclsError
 ├── UsageError      known to fail before the first image is read; exit code 2
 └── RunError        a started run that could not be finished; exit code 1
+    ├── FailureLimitError     more inputs failed than allowed; exit code 3
+    ├── LeaseError            another driver works on it; exit code 4
     └── RunInterruptedError   by Ctrl-C; exit code 130
 ImageError          one image; becomes a row's status and error_message, never ends a job
 """
@@ -61,6 +63,18 @@ class UsageError(MlclsError):
 
 class RunError(MlclsError):
     """A run started and could not be finished."""
+
+
+class FailureLimitError(RunError):
+    """More inputs failed than the job allows; the run was stopped early."""
+
+    exit_code = 3
+
+
+class LeaseError(RunError):
+    """Another driver works on the run."""
+
+    exit_code = 4
 
 
 class RunInterruptedError(RunError):

@@ -69,6 +69,16 @@ def test_wrong_values_are_named(tmp_path: Path, text: str, message: str) -> None
     assert "\n" not in str(caught.value)
 
 
+def test_failure_limit() -> None:
+    limits = [
+        load_job(None, {"max_failures": value}).failure_limit(1000) for value in (None, 7, "7", "1%", "0.25%", "100%")
+    ]
+    assert limits == [None, 7, 7, 10, 2, 1000]
+    for wrong in ("-1", "101%", "some", -1):
+        with pytest.raises(UsageError, match="max_failures"):
+            load_job(None, {"max_failures": wrong})
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         load_job(tmp_path / "none.yaml", {})

@@ -10,12 +10,13 @@ import ray.data
 import ray.exceptions
 
 from mlcls_ray.config import LabelJob
-from mlcls_ray.errors import RunError, RunInterruptedError
+from mlcls_ray.errors import FailureLimitError, RunError, RunInterruptedError, Status
 from mlcls_ray.runs.cluster import check_device_on_workers, connect, living_nodes
 from mlcls_ray.runs.commit import Success, commit, read_success
+from mlcls_ray.runs.lease import held_lease
 from mlcls_ray.runs.plan import Plan, freeze, prepare
 from mlcls_ray.runs.pools import Pools, check_resources
-from mlcls_ray.runs.progress import Tally, shown_progress
+from mlcls_ray.runs.progress import Tally, shown_progress, stopped_by_interrupt
 from mlcls_ray.runs.sink import LabelSink
 from mlcls_ray.runs.workers import LabelWorker, ReadWorker, ScoreWorker, WorkerSpec, drop_done
 from mlcls_ray.stages.read import ReadOptions
@@ -28,36 +29,65 @@ def label(job: LabelJob, verbose: bool = False) -> Success:
 
     Raises:
         UsageError: before anything starts.
-        RunError: a run that could not be finished; the same command resumes it.
+        RunError: a run that could not be finished (a LeaseError: another driver works on it); the same command resumes it.
     """
     prepared = prepare(job)
     if prepared.is_committed and (committed := read_success(prepared.store, prepared.run_id)):
         return committed
-    connect(job.ray_address, verbose)
-    nodes = living_nodes()
-    check_resources(prepared.device, nodes)
-    if prepared.device.kind != "cpu":
-        check_device_on_workers(prepared.device)
-    plan = freeze(prepared, nodes)
-    started = time.monotonic()
-    fragments = label_remaining(plan) if len(plan.attempt.done) < plan.record.rows else []
-    return commit(plan, fragments, time.monotonic() - started)
+    with held_lease(prepared.store, prepared.run_id) as lease:
+        connect(job.ray_address, verbose)
+        nodes = living_nodes()
+        check_resources(prepared.device, nodes)
+        if prepared.device.kind != "cpu":
+            check_device_on_workers(prepared.device)
+        plan = freeze(prepared, nodes)
+        started = time.monotonic()
+        fragments = label_remaining(plan) if len(plan.attempt.done) < plan.record.rows else []
+        lease.check()
+        success = commit(plan, fragments, time.monotonic() - started)
+    limit = job.failure_limit(success.rows)
+    if limit is not None and failures(success.fragments) > limit:
+        raise FailureLimitError(
+            f"run '{success.run_id}' is committed, but {failures(success.fragments):,} of {success.rows:,} inputs failed; "
+            f"max_failures is {job.max_failures}"
+        )
+    return success
 
 
 def label_remaining(plan: Plan) -> list[Fragment]:
-    """Label the rows that are in no fragment yet; returns the fragments that were written."""
-    run_id = plan.prepared.run_id
+    """Label the rows that are in no fragment yet; returns the fragments that were written.
+
+    Raises:
+        RunError: the run stopped before its end; what is written is kept.
+    """
+    job, run_id, rows = plan.prepared.job, plan.prepared.run_id, plan.record.rows
     sink = LabelSink(plan.prepared.store, run_id, plan.attempt.number, plan.pools.rows_per_fragment)
-    tally = Tally.remote()  # type: ignore[attr-defined]
-    go_on = f"What is written is kept; the same command with --run-id {run_id} goes on"
+    limit = job.failure_limit(rows)
+    tally = Tally.remote(limit, failures(plan.attempt.accepted))  # type: ignore[attr-defined]
+    go_on = f"What is written is kept; the same command (or --run-id {run_id}) goes on"
     try:
-        with shown_progress(tally, plan.record.rows, len(plan.attempt.done)):
+        with shown_progress(tally, rows, len(plan.attempt.done)), stopped_by_interrupt(tally):
             label_rows(manifest_rows(plan), plan.pools, worker_spec(plan, tally)).write_datasink(sink)
     except KeyboardInterrupt:
         raise RunInterruptedError(f"run '{run_id}' interrupted. {go_on}") from None
     except ray.exceptions.RayError as error:
         raise RunError(f"run '{run_id}' stopped: {cause(error)}. {go_on}") from error
+    fragments = [*plan.attempt.accepted, *sink.fragments]
+    done = sum(fragment.rows for fragment in fragments)
+    if done < rows and ray.get(tally.is_stopped.remote()):
+        failed = failures(fragments)
+        if limit is not None and failed > limit:
+            raise FailureLimitError(
+                f"run '{run_id}' stopped: {failed:,} of {done:,} inputs failed, max_failures is {job.max_failures}. "
+                f"What is written is kept; with a higher limit the same command goes on"
+            )
+        raise RunInterruptedError(f"run '{run_id}' stopped after {done:,} of {rows:,} rows. {go_on}")
     return sink.fragments
+
+
+def failures(fragments: list[Fragment]) -> int:
+    """How many rows of these fragments are not `ok`."""
+    return sum(fragment.rows - fragment.statuses.get(Status.OK.value, 0) for fragment in fragments)
 
 
 def manifest_rows(plan: Plan) -> ray.data.Dataset:

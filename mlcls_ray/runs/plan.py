@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import secrets
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -30,6 +31,9 @@ from mlcls_ray.storage.manifest import write_manifest
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import is_local, path_of_uri, shown, uri_of_path
 
+UNNAMED_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
+"""What `new_run_id` makes: sorted by time."""
+RUNS_LOOKED_AT = 20
 PACKAGES = ("ray", "paddlepaddle", "pyarrow", "numpy", "pillow")
 
 
@@ -90,7 +94,7 @@ def prepare(job: LabelJob) -> Prepared:
     store = Store(job.out, job.s3)
     store.check_writable()
     _check_ours(store)
-    run_id = job.run_id or new_run_id()
+    run_id = job.run_id or _unfinished_run(store, job, model, thresholds) or new_run_id()
     record = read_record(store, run_id)
     if record is not None:
         _check_same_run(record, model, thresholds, job)
@@ -126,6 +130,17 @@ def new_run_id() -> str:
     return datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ-") + secrets.token_hex(2)
 
 
+def _unfinished_run(store: Store, job: LabelJob, model: Model, thresholds: np.ndarray) -> str | None:
+    """The newest run without a name of its own that this same command began and did not commit."""
+    unnamed = [name for name in store.names(layout.RUNS) if UNNAMED_RUN.fullmatch(name)]
+    for run_id in reversed(unnamed[-RUNS_LOOKED_AT:]):
+        record = read_record(store, run_id)
+        if record is None or _differences(record, model, thresholds, job):
+            continue
+        return run_id if store.read(layout.success(run_id)) is None else None
+    return None
+
+
 def read_record(store: Store, run_id: str) -> RunRecord | None:
     """A run's `run.json`, where its manifest is complete."""
     loaded = store.read_json(layout.run_json(run_id))
@@ -148,18 +163,24 @@ def _check_ours(store: Store) -> None:
 
 def _check_same_run(record: RunRecord, model: Model, thresholds: np.ndarray, job: LabelJob) -> None:
     """A run is one set of inputs under one model: resuming it with another would mix two tables."""
-    told = {
+    for name, (before, now) in _differences(record, model, thresholds, job).items():
+        raise UsageError(
+            f"run '{record.run_id}' was started with another {name}: {before} then, {now} now; use another --run-id"
+        )
+
+
+def _differences(
+    record: RunRecord, model: Model, thresholds: np.ndarray, job: LabelJob
+) -> dict[str, tuple[object, object]]:
+    """What decides a run's rows and is not the same now: name → (then, now)."""
+    config = public_config(job)
+    told: dict[str, tuple[object, object]] = {
         "model": (record.model_fingerprint, model.fingerprint),
         "preprocessing": (record.preprocess_fingerprint, model.preprocess_fingerprint),
         "threshold": (record.threshold_id, threshold_id(thresholds)),
-        "inputs": (record.config.get("inputs"), public_config(job)["inputs"]),
-        "limit": (record.config.get("limit"), job.limit),
+        **{name: (record.config.get(name), config[name]) for name in ("inputs", "limit", "uri_column")},
     }
-    for name, (before, now) in told.items():
-        if before != now:
-            raise UsageError(
-                f"run '{record.run_id}' was started with another {name}: {before} then, {now} now; use another --run-id"
-            )
+    return {name: values for name, values in told.items() if values[0] != values[1]}
 
 
 def _list(prepared: Prepared) -> int:

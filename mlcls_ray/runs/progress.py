@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import ray
@@ -22,16 +24,52 @@ LINE_INTERVAL_S = 5.0
 
 @ray.remote(num_cpus=0, max_restarts=-1)
 class Tally:
-    """Counts rows by status as the workers finish them. For display only: the ledger says what is true."""
+    """Counts rows by status as the workers finish them, and tells the workers when to stop.
 
-    def __init__(self) -> None:
+    The counts are for display and for the failure limit only: the ledger says what is true.
+    """
+
+    def __init__(self, failure_limit: int | None, failed_before: int) -> None:
         self.statuses: Counter[str] = Counter()
+        self.failure_limit = failure_limit
+        self.failed_before = failed_before
+        self.stopped = False
 
     def add(self, statuses: dict[str, int]) -> None:
         self.statuses.update(statuses)
+        if self.failure_limit is not None and self.failed_before + _errors(self.statuses) > self.failure_limit:
+            self.stopped = True
 
     def counts(self) -> dict[str, int]:
         return dict(self.statuses)
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def is_stopped(self) -> bool:
+        return self.stopped
+
+
+@contextlib.contextmanager
+def stopped_by_interrupt(tally: Any) -> Iterator[None]:
+    """While the body runs, the first Ctrl-C asks the workers to stop after what they have in hand; the second one interrupts.
+
+    Ctrl-C is left alone outside the main thread, where Python allows no other.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("stopping: what is in hand is written; Ctrl-C again leaves at once", file=sys.stderr, flush=True)
+        tally.stop.remote()
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

@@ -33,7 +33,11 @@ def print_summary(store: Store, success: Success, console: Console, annotated: b
         if success.seconds
         else ""
     )
-    console.print(f"[bold]{success.rows:,} images[/]: {ok:,} ok{failed}{rate}", highlight=False, soft_wrap=True)
+    console.print(
+        f"[bold]{success.rows:,} {'image' if success.rows == 1 else 'images'}[/]: {ok:,} ok{failed}{rate}",
+        highlight=False,
+        soft_wrap=True,
+    )
     top = label_counts(store, success).most_common(TOP_LABELS)
     if top:
         console.print(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import ray
+import ray.exceptions
 
 from mlcls_ray import schema
 from mlcls_ray.concurrency import map_ahead
@@ -27,6 +28,7 @@ from mlcls_ray.storage import layout
 from mlcls_ray.storage.ledger import contains
 from mlcls_ray.storage.store import Store
 
+ASK_TIMEOUT_S = 10.0
 BATCHES_AHEAD = 2
 """How many batches a fused worker reads ahead of the one that is scored."""
 
@@ -50,9 +52,10 @@ class ReadWorker:
 
     def __init__(self, spec: WorkerSpec) -> None:
         self.read = ReadImages(spec.read)
+        self.tally = spec.tally
 
     def __call__(self, manifest: pa.Table) -> Batch:
-        return self.read(manifest)
+        return self.read(manifest.slice(0, 0) if is_stopped(self.tally) else manifest)
 
 
 class ScoreWorker:
@@ -111,7 +114,17 @@ class LabelWorker:
     def __call__(self, manifest: pa.Table) -> Iterator[pa.Table]:
         parts = (manifest.slice(start, self.batch_size) for start in range(0, manifest.num_rows, self.batch_size))
         for batch in map_ahead(self.read, parts, self.ahead, BATCHES_AHEAD):
+            if is_stopped(self.finish.tally):
+                return
             yield self.finish(batch)
+
+
+def is_stopped(tally: Any) -> bool:
+    """Whether the run is to end early: the rest of the rows then stays for another attempt. Not where nobody can be asked."""
+    try:
+        return bool(ray.get(tally.is_stopped.remote(), timeout=ASK_TIMEOUT_S))
+    except (ray.exceptions.RayError, TimeoutError):
+        return False
 
 
 def drop_done(manifest: pa.Table, done: ray.ObjectRef) -> pa.Table:

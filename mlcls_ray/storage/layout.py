@@ -31,6 +31,10 @@ def attempts_folder(run_id: str) -> str:
     return f"{RUNS}/{run_id}/attempts"
 
 
+def lease_folder(run_id: str) -> str:
+    return f"{RUNS}/{run_id}/lease"
+
+
 def success(run_id: str) -> str:
     return f"{RUNS}/{run_id}/_SUCCESS"
 

@@ -48,6 +48,9 @@ def test_it_prints_labels_a_person_agrees_with(demo_run: tuple[Path, str]) -> No
     assert len(lines) == 12
     assert all(label in lines[name] for name, label in SEEN_BY_A_PERSON.items())
     assert "12 images: 12 ok" in demo_run[1]
+    assert all(line.rstrip() in (ROOT / "README.md").read_text() for line in lines.values()), (
+        "the README shows real output"
+    )
     assert "pandas.read_parquet" in demo_run[1]
 
 
@@ -56,7 +59,7 @@ def test_the_layout_is_the_designs(demo_run: tuple[Path, str]) -> None:
     latest = json.loads((out / "latest.json").read_text())
     run = out / "runs" / latest["run_id"]
     assert sorted(os.listdir(out)) == ["latest.json", "runs"]
-    assert sorted(os.listdir(run)) == ["_SUCCESS", "annotated", "attempts", "labels", "manifest", "run.json"]
+    assert sorted(os.listdir(run)) == ["_SUCCESS", "annotated", "attempts", "labels", "lease", "manifest", "run.json"]
     assert len(os.listdir(run / "annotated")) == 12
     assert all(name.endswith(".parquet") for name in os.listdir(run / "labels"))
     assert run_cli("verify", out).stdout.startswith("ok: 1 run(s)")

@@ -18,7 +18,7 @@ from mlcls_ray.config import S3Options
 from mlcls_ray.runs.verify import verify
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.store import Store
-from tests.conftest import ROOT, encode, picture
+from tests.conftest import ROOT, encode, picture, run_cli
 from tests.s3_servers import BUCKET, filesystem, free_port
 
 RAY = str(Path(sys.executable).parent / "ray")
@@ -40,7 +40,11 @@ def cluster(s3_endpoint: str, tmp_path: Path) -> Iterator[dict[str, str]]:
         env=environment, stdout=(tmp_path / "head.log").open("wb"), stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     try:
-        yield {**environment, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+        yield {
+            **environment,
+            "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}",
+            "CLUSTER": f"127.0.0.1:{gcs}",
+        }
     finally:
         os.killpg(head.pid, signal.SIGKILL)  # a process group of its own: the head and all it started
         head.wait(timeout=60)
@@ -90,3 +94,9 @@ def test_submit_with_a_token(cluster: dict[str, str], s3_endpoint: str, tiny_fol
     wrong = submit(cluster, f"s3://{base}/photos", "--out", f"s3://{base}/out", "--model", "PP-LCNet")
     assert wrong.returncode != 0
     assert "unknown model 'PP-LCNet': did you mean" in wrong.stdout
+
+    by_address = run_cli(
+        "label", ROOT / "mlcls_ray" / "demo" / "cat.jpg", "--out", f"s3://{base}/out", "--model", tiny_folder,
+        env={**cluster, "RAY_ADDRESS": cluster["CLUSTER"]},
+    )  # fmt: skip
+    assert "1 image: 1 ok" in by_address.stdout

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -46,3 +48,31 @@ def test_a_broken_program_is_one_clear_error(tiny_folder: Path, tmp_path: Path) 
     (folder / "inference.json").write_text("{}")
     with pytest.raises(RunError, match="cannot load"):
         load_engine("paddle", load_model(folder), parse_device("cpu"), 1)
+
+
+LEGACY = """
+import sys, numpy, paddle
+paddle.enable_static()
+with paddle.pir_utils.OldIrGuard():
+    main, startup = paddle.static.Program(), paddle.static.Program()
+    with paddle.static.program_guard(main, startup):
+        x = paddle.static.data("x", [None, 3, 32, 32], "float32")
+        y = paddle.static.nn.fc(paddle.mean(x, axis=[2, 3]), 3, activation="sigmoid")
+        executor = paddle.static.Executor(paddle.CPUPlace())
+        executor.run(startup)
+        paddle.static.save_inference_model(sys.argv[1] + "/inference", [x], [y], executor)
+    numpy.save(sys.argv[1] + "/scores.npy", executor.run(main, {"x": numpy.load(sys.argv[1] + "/x.npy")}, [y])[0])
+"""
+
+
+def test_the_old_program_format(tiny_folder: Path, tmp_path: Path) -> None:
+    """`inference.pdmodel`, as Paddle 2 and PaddleClas write it; made in a process of its own, for it switches Paddle over."""
+    shutil.copy(tiny_folder / "inference.yml", tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    tensor = normalize(pixels, Preprocess(size=(32, 32)), np.empty((3, 3, 32, 32), np.float32))
+    np.save(tmp_path / "x.npy", tensor)
+    subprocess.run([sys.executable, "-c", LEGACY, tmp_path], check=True, capture_output=True)
+    model = load_model(tmp_path)
+    assert model.program.name == "inference.pdmodel"
+    found = load_engine("paddle", model, parse_device("cpu"), 1).score(pixels)
+    assert np.abs(found - np.load(tmp_path / "scores.npy")).max() < 1e-5

@@ -66,6 +66,15 @@ def test_cmyk_jpeg_is_close_to_opencv() -> None:
     assert difference(red) <= 3
 
 
+def test_ycck_jpeg_is_close_to_opencv() -> None:
+    """Adobe's marker with transform 2: the same entropy-coded data, read as YCCK."""
+    data = bytearray(encode(RGB.convert("CMYK"), quality=95))
+    marker = data.index(b"Adobe")
+    assert data[marker + 11] == 0
+    data[marker + 11] = 2
+    assert difference(bytes(data)) <= 3
+
+
 def test_alpha_is_dropped_not_composited() -> None:
     transparent = encode(Image.new("RGBA", (4, 4), (200, 0, 0, 0)), "PNG")
     assert (decode(transparent).image == [200, 0, 0]).all()

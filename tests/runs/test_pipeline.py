@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,12 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlcls_ray.config import LabelJob
-from mlcls_ray.errors import UsageError
+from mlcls_ray.errors import FailureLimitError, UsageError
 from mlcls_ray.runs.pipeline import label
 from mlcls_ray.runs.verify import verify
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.store import Store
-from tests.conftest import BAD_IN_FOLDER, Handler, encode, picture, reply
+from tests.conftest import BAD_IN_FOLDER, MLCLS, Handler, encode, picture, reply, run_cli
 
 pytestmark = pytest.mark.usefixtures("loopback_ray")
 
@@ -68,6 +69,15 @@ def test_a_missing_card_is_a_clear_error_not_a_fall_back(
     """The faked GPU schedules the worker; Paddle then has no such card."""
     with pytest.raises(UsageError, match="built without gpu; install paddlepaddle-gpu"):
         label(make_job(tiny_folder, tmp_path, folder_of_images, device="gpu"))
+
+
+def test_a_folder_with_only_bad_images(tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    for number in range(3):
+        (tmp_path / "bad" / f"{number}.jpg").write_bytes(b"<html>")
+    success = label(make_job(tiny_folder, tmp_path / "out", tmp_path / "bad", annotate="all"))
+    assert success.statuses == {"not_an_image": 3}
+    assert verify(Store(str(tmp_path / "out"))) == []
 
 
 def test_annotated_sample(tiny_folder: Path, folder_of_images: Path, tmp_path: Path) -> None:
@@ -145,6 +155,51 @@ label(LabelJob.model_validate_json({job.model_dump_json()!r}))
         .loc[done.column("row_id").to_pylist(), "labeled_at"]
     )
     assert kept.tolist() == done.to_pandas()["labeled_at"].tolist(), "their rows are those of the first driver"
+
+
+def test_too_many_failures_stop_the_run_early(tiny_folder: Path, folder_of_images: Path, tmp_path: Path) -> None:
+    job = make_job(tiny_folder, tmp_path, folder_of_images, max_failures=2, block_rows=4, rows_per_fragment=4)
+    with pytest.raises(FailureLimitError, match="run 'r' (stopped|is committed)") as caught:
+        label(job)
+    assert caught.value.exit_code == 3
+    assert label(make_job(tiny_folder, tmp_path, folder_of_images)).rows == 30
+    assert verify(Store(str(tmp_path))) == []
+
+
+def test_a_committed_run_with_too_many_failures_says_so(
+    tiny_folder: Path, folder_of_images: Path, tmp_path: Path
+) -> None:
+    """All rows were done before the limit was seen: nothing is thrown away, and the exit code tells."""
+    with pytest.raises(FailureLimitError, match=r"committed, but 5 of 30 inputs failed; max_failures is 10%"):
+        label(make_job(tiny_folder, tmp_path, folder_of_images, max_failures="10%", workers=1, block_rows=30))
+    assert verify(Store(str(tmp_path))) == []
+
+
+def test_ctrl_c_writes_what_is_in_hand(tiny_folder: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    original = images / "00000.jpg"
+    original.write_bytes(encode(picture()))
+    for number in range(1, 30_000):
+        os.link(original, images / f"{number:05d}.jpg")
+    words = ["label", str(images), "--out", str(tmp_path / "out"), "--model", str(tiny_folder)]
+    process = subprocess.Popen([MLCLS, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:  # the first line that tells of rows
+        if not line.startswith("0 of"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "Ctrl-C again leaves at once" in told
+    written = re.search(r"stopped after ([\d,]+) of 30,000 rows. What is written is kept; the same command", told)
+    assert written, told
+    assert 0 < int(written[1].replace(",", "")) < 30_000
+    (run,) = (tmp_path / "out" / "runs").iterdir()
+    assert pq.read_table(run / "labels").num_rows == int(written[1].replace(",", ""))
+    run_cli(*words)
+    assert [path.name for path in (tmp_path / "out" / "runs").iterdir()] == [run.name], "the same run went on"
+    assert verify(Store(str(tmp_path / "out"))) == []
 
 
 STARTS = {

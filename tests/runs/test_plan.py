@@ -87,6 +87,18 @@ def test_a_run_is_not_resumed_as_another(job: LabelJob, values: dict[str, object
         prepare(changed(job, **values))
 
 
+def test_the_same_command_goes_on_with_what_it_left_unfinished(job: LabelJob) -> None:
+    unnamed = changed(job, run_id=None)
+    first = freeze(prepare(unnamed), NODES).prepared.run_id
+    assert prepare(unnamed).run_id == first
+    assert prepare(changed(unnamed, threshold=0.9)).run_id != first
+    assert prepare(changed(unnamed, limit=3)).run_id != first
+    prepare(unnamed).store.write(layout.success(first), b"{}")
+    assert prepare(unnamed).run_id != first
+    freeze(prepare(job), NODES)
+    assert prepare(unnamed).run_id not in (first, "r"), "a named run is its name's"
+
+
 def test_secrets_do_not_reach_run_json() -> None:
     job = LabelJob(inputs=("https://u:p@host/a.jpg?X-Amz-Signature=s",), out="o")
     assert public_config(job)["inputs"] == ["https://host/a.jpg"]

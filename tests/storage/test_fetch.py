@@ -17,7 +17,7 @@ from mlcls_ray.errors import ImageError, Status
 from mlcls_ray.storage import fetch
 from mlcls_ray.storage.fetch import Fetched, Fetcher
 from tests.conftest import Handler, reply
-from tests.s3_servers import BUCKET, filesystem
+from tests.s3_servers import BUCKET, CREDENTIALS, filesystem
 
 Serve = Callable[[Handler], str]
 
@@ -132,6 +132,18 @@ def test_s3_objects(s3_endpoint: str) -> None:
     assert status_of(f"s3://{BUCKET}/fetch/empty.jpg", **changes) == Status.EMPTY
     assert status_of(f"s3://{BUCKET}/fetch/large.jpg", **changes) == Status.TOO_LARGE
     assert status_of("s3://no-such-bucket-here/x.jpg", **changes) == Status.MISSING
+
+
+@pytest.mark.parametrize("s3_endpoint", ["moto"], indirect=True)
+def test_s3_without_credentials(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    filesystem(s3_endpoint).pipe_file(f"{BUCKET}/public.jpg", b"123")
+    for name in CREDENTIALS:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    anonymous = fetcher(s3=S3Options(endpoint_url=s3_endpoint, anonymous=True))
+    assert anonymous.fetch(f"s3://{BUCKET}/public.jpg").image_bytes == b"123"
+    signed = {"s3": S3Options(endpoint_url=s3_endpoint, region="us-east-1")}
+    assert status_of(f"s3://{BUCKET}/public.jpg", **signed) == Status.DENIED
 
 
 def test_transient_failures_are_tried_again(http_server: Serve) -> None:
