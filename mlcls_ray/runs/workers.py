@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +30,7 @@ from mlcls_ray.storage import layout
 from mlcls_ray.storage.ledger import contains
 from mlcls_ray.storage.store import Store
 
+ASK_INTERVAL_S = 1.0
 ASK_TIMEOUT_S = 10.0
 BATCHES_AHEAD = 2
 """How many batches a fused worker reads ahead of the one that is scored."""
@@ -47,15 +50,33 @@ class WorkerSpec(NamedTuple):
     """Handle of the `progress.Tally` actor."""
 
 
+class StopSignal:
+    """Whether the run is to end early; the rest of the rows then stays for another attempt. Asks the tally once a second at most."""
+
+    def __init__(self, tally: Any) -> None:
+        self.tally = tally
+        self.asked_at = 0.0
+        self.stopped = False
+
+    def is_set(self) -> bool:
+        now = time.monotonic()
+        if not self.stopped and now - self.asked_at > ASK_INTERVAL_S:
+            self.asked_at = now
+            # Nobody to ask (its node died, it restarts) is no reason to stop.
+            with contextlib.suppress(ray.exceptions.RayError, TimeoutError):
+                self.stopped = bool(ray.get(self.tally.is_stopped.remote(), timeout=ASK_TIMEOUT_S))
+        return self.stopped
+
+
 class ReadWorker:
     """Split placement, first half: manifest rows → pixels."""
 
     def __init__(self, spec: WorkerSpec) -> None:
         self.read = ReadImages(spec.read)
-        self.tally = spec.tally
+        self.stop = StopSignal(spec.tally)
 
     def __call__(self, manifest: pa.Table) -> Batch:
-        return self.read(manifest.slice(0, 0) if is_stopped(self.tally) else manifest)
+        return self.read(manifest.slice(0, 0) if self.stop.is_set() else manifest)
 
 
 class ScoreWorker:
@@ -108,23 +129,16 @@ class LabelWorker:
     def __init__(self, spec: WorkerSpec) -> None:
         self.read = ReadImages(spec.read)
         self.finish = ScoreWorker(spec)
+        self.stop = StopSignal(spec.tally)
         self.batch_size = spec.job.batch_size
         self.ahead = ThreadPoolExecutor(BATCHES_AHEAD, thread_name_prefix="ahead")
 
     def __call__(self, manifest: pa.Table) -> Iterator[pa.Table]:
         parts = (manifest.slice(start, self.batch_size) for start in range(0, manifest.num_rows, self.batch_size))
         for batch in map_ahead(self.read, parts, self.ahead, BATCHES_AHEAD):
-            if is_stopped(self.finish.tally):
+            if self.stop.is_set():
                 return
             yield self.finish(batch)
-
-
-def is_stopped(tally: Any) -> bool:
-    """Whether the run is to end early: the rest of the rows then stays for another attempt. Not where nobody can be asked."""
-    try:
-        return bool(ray.get(tally.is_stopped.remote(), timeout=ASK_TIMEOUT_S))
-    except (ray.exceptions.RayError, TimeoutError):
-        return False
 
 
 def drop_done(manifest: pa.Table, done: ray.ObjectRef) -> pa.Table:

@@ -1,0 +1,138 @@
+"""SIGKILL at random moments: workers while the job goes on, drivers between its attempts. Every row ends in exactly one row.
+
+Exactly-once is checked by SQL over the files, not by our own `verify`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from mlcls_ray.runs.verify import verify
+from mlcls_ray.storage import layout
+from mlcls_ray.storage.store import Store
+from tests.conftest import MLCLS, encode, picture
+
+ROWS = 6000
+
+
+def processes() -> dict[int, tuple[int, str]]:
+    """pid → (parent, command line) of every process of this machine."""
+    found = {}
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as stream:
+                parent = int(stream.read().rpartition(")")[2].split()[1])
+            with open(f"/proc/{name}/cmdline", "rb") as stream:
+                found[int(name)] = (parent, stream.read().replace(b"\0", b" ").decode(errors="replace"))
+        except OSError:
+            continue  # it ended in between
+    return found
+
+
+def descendants(pid: int) -> dict[int, str]:
+    everything = processes()
+    chosen: dict[int, str] = {}
+    parents = {pid}
+    while parents:
+        children = {one: line for one, (parent, line) in everything.items() if parent in parents and one not in chosen}
+        chosen |= children
+        parents = set(children)
+    return chosen
+
+
+def kill_driver(driver: subprocess.Popen[bytes]) -> None:
+    """The driver, and with it the Ray that it started: as when a machine loses power."""
+    family = [driver.pid, *descendants(driver.pid)]
+    for pid in family:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    driver.wait()
+
+
+def kill_worker(driver: subprocess.Popen[bytes], chance: random.Random) -> bool:
+    """One scoring worker; False where there is none at the moment."""
+    workers = [pid for pid, line in descendants(driver.pid).items() if "ray::MapWorker" in line]
+    if not workers:
+        return False
+    try:
+        os.kill(chance.choice(workers), signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def exactly_once(out: Path, run_id: str) -> bool:
+    """By SQL: manifest and label table hold the same row ids, each once, with the same uris."""
+    run = out / layout.run_folder(run_id)
+    query = f"""
+        SELECT count(*), count(DISTINCT label.row_id), count(manifest.row_id), count(*) FILTER (manifest.uri = label.uri)
+        FROM read_parquet('{run}/labels/*.parquet') AS label
+        FULL JOIN read_parquet('{run}/manifest/*.parquet') AS manifest USING (row_id)
+    """
+    return duckdb.sql(query).fetchall() == [(ROWS, ROWS, ROWS, ROWS)]
+
+
+@pytest.fixture(scope="module")
+def many_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("many")
+    original = folder / "0000.jpg"
+    original.write_bytes(encode(picture()))
+    for number in range(1, ROWS):
+        os.link(original, folder / f"{number:04d}.jpg")
+    return folder
+
+
+def run_with_kills(images: Path, model: Path, out: Path, seed: int, worker_kills: int, driver_kills: int) -> int:
+    """Run to the end through kills; returns how many there were."""
+    chance = random.Random(seed)
+    config = out.parent / f"{out.name}.yaml"
+    config.write_text("rows_per_fragment: 300\nblock_rows: 100\n")
+    command = [MLCLS, "label", images, "--out", out, "--model", model, "--run-id", "r", "--config", config]
+    killed = 0
+    for attempt in range(driver_kills + 1):
+        driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 120
+        if attempt < driver_kills:
+            time.sleep(chance.uniform(2, 11))  # while it starts, lists, loads or scores
+            kill_driver(driver)
+            killed += 1
+            continue
+        while driver.poll() is None and time.monotonic() < deadline:
+            if worker_kills and kill_worker(driver, chance):
+                worker_kills -= 1
+                killed += 1
+                time.sleep(chance.uniform(0.5, 3))
+            time.sleep(0.1)
+        assert driver.stderr is not None
+        assert driver.wait(timeout=120) == 0, driver.stderr.read().decode()
+    return killed
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_kills(many_images: Path, tiny_folder: Path, tmp_path: Path, seed: int) -> None:
+    assert run_with_kills(many_images, tiny_folder, tmp_path / "out", seed, worker_kills=2, driver_kills=2) >= 3
+    assert exactly_once(tmp_path / "out", "r")
+    assert verify(Store(str(tmp_path / "out"))) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_many_kills(many_images: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    killed = 0
+    seed = 100
+    while killed < 50:
+        out = tmp_path / f"out-{seed}"
+        killed += run_with_kills(many_images, tiny_folder, out, seed, worker_kills=3, driver_kills=3)
+        assert exactly_once(out, "r"), seed
+        assert verify(Store(str(out))) == [], seed
+        seed += 1
