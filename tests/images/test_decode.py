@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 import warnings
 from pathlib import Path
 
@@ -184,6 +185,38 @@ def test_damaged_bytes_never_raise_anything_else(kind: str, position: float, val
     else:
         assert image.dtype == np.uint8
         assert image.ndim == 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_hundred_thousand_damaged_images() -> None:
+    """Bytes changed, cut out, doubled: no crash, no other exception, nothing above the limit, a second at most."""
+    chance = np.random.default_rng(0)
+    statuses = dict.fromkeys(Status, 0)
+    longest = 0.0
+    for number in range(100_000):
+        data = bytearray(EXACT[sorted(EXACT)[number % len(EXACT)]])
+        for _ in range(chance.integers(1, 5)):
+            start = int(chance.integers(len(data)))
+            length = int(chance.integers(1, 30))
+            kind = chance.integers(3)
+            if kind == 0:
+                data[start : start + length] = chance.bytes(length)
+            elif kind == 1 and len(data) > 100:
+                del data[start : start + length]
+            else:
+                data[start:start] = data[start : start + length]
+        started = time.perf_counter()
+        try:
+            assert decode(bytes(data), max_pixels=1_000_000).image.size <= 3_000_000
+            statuses[Status.OK] += 1
+        except ImageError as error:
+            statuses[error.status] += 1
+        longest = max(longest, time.perf_counter() - started)
+    assert sum(statuses.values()) == 100_000
+    assert statuses[Status.OK] > 1000
+    assert statuses[Status.CORRUPT] > 1000
+    assert longest < 1.0
 
 
 def test_real_photographs_match_opencv(shared_data: Path) -> None:

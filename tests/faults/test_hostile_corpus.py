@@ -1,0 +1,75 @@
+"""The whole job over the hostile corpus: it goes on, and says why for each file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from mlcls_ray.config import LabelJob
+from mlcls_ray.runs.pipeline import label
+from mlcls_ray.runs.verify import verify
+from mlcls_ray.storage import layout
+from mlcls_ray.storage.store import Store
+from mlcls_ray.storage.uris import path_of_uri
+from tests.conftest import ROOT
+from tests.hostile_corpus import write_corpus
+
+
+@pytest.mark.usefixtures("loopback_ray")
+@pytest.mark.parametrize("placement", ["fused", "split"])
+def test_each_file_gets_its_status(tmp_path: Path, tiny_folder: Path, placement: str) -> None:
+    corpus = tmp_path / "corpus"
+    expected = write_corpus(corpus)
+    out = tmp_path / "out"
+    job = LabelJob(
+        inputs=(str(corpus),),
+        out=str(out),
+        model=str(tiny_folder),
+        run_id="r",
+        annotate="all",
+        placement=placement,
+        batch_size=4,
+    )
+    label(job)
+    assert verify(Store(str(out))) == []
+    rows = pq.read_table(out / layout.labels_folder("r"), columns=["uri", "status", "error_message"]).to_pylist()
+    found = {os.path.relpath(os.fsencode(path_of_uri(row["uri"])), os.fsencode(corpus)): row["status"] for row in rows}
+    assert found == {name: status for name, status in expected.items() if status is not None}
+    assert all(row["error_message"] for row in rows if row["status"] != "ok")
+    annotated = os.listdir(out / layout.annotated_folder("r"))
+    assert len(annotated) == sum(status == "ok" for status in expected.values())
+
+
+def test_bombs_do_not_fill_memory(tmp_path: Path) -> None:
+    """In a process that may take 1 GiB of address space more than it starts with."""
+    write_corpus(tmp_path / "corpus")
+    code = f"""
+import resource, pathlib
+from mlcls_ray.errors import ImageError
+from mlcls_ray.images.decode import decode
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), used + (1 << 30)))
+for path in sorted(pathlib.Path({str(tmp_path / "corpus" / "bomb")!r}).iterdir()):
+    try:
+        decode(path.read_bytes())
+    except ImageError as error:
+        print(path.name, error.status)
+"""
+    done = subprocess.run(
+        [ROOT / ".venv/bin/python", "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert dict(line.split() for line in done.stdout.splitlines()) == {
+        "gif.gif": "too_large", "jpeg.jpg": "too_large", "png.png": "too_large", "text.png": "corrupt",
+        "tiff.tiff": "too_large", "webp.webp": "too_large",
+    }  # fmt: skip
+
+
+def test_the_command_writes_it(tmp_path: Path) -> None:
+    script = [ROOT / "scripts" / "hostile_corpus", tmp_path / "corpus"]
+    assert "entries" in subprocess.run(script, capture_output=True, text=True, check=True).stdout
+    assert len((tmp_path / "corpus.expected.tsv").read_text().splitlines()) > 60
+    assert subprocess.run(script, capture_output=True, text=True).returncode != 0
