@@ -39,6 +39,7 @@ def label(
     annotate: str | None = None,
     run_id: str | None = None,
     limit: int | None = None,
+    incremental: Annotated[bool | None, Parameter(negative=())] = None,
     placement: Literal["auto", "split", "fused"] | None = None,
     uri_column: str | None = None,
     max_failures: str | None = None,
@@ -70,6 +71,9 @@ def label(
         left unfinished, else a new run.
     limit
         Take only the first N inputs.
+    incremental
+        Only inputs that are new or changed since they were labeled into this output (by etag, else size and time), and
+        everything when the model changed. Nothing new: exit code 0, nothing is written.
     placement
         Decode and score in one process (fused) or two (split). Default: fused on CPU, split on accelerators.
     uri_column
@@ -94,6 +98,7 @@ def label(
         "annotate": int(annotate) if annotate and annotate.isdecimal() else annotate,
         "run_id": run_id,
         "limit": limit,
+        "incremental": incremental,
         "placement": placement,
         "uri_column": uri_column,
         "max_failures": max_failures,
@@ -133,8 +138,8 @@ def verify(out: str, *, run_id: str | None = None) -> None:
     run_id
         Check this run only. Default: all of them.
     """
+    from mlcls_ray.runs.records import run_ids
     from mlcls_ray.runs.verify import verify as find_problems
-    from mlcls_ray.storage import layout
     from mlcls_ray.storage.store import Store
 
     store = Store(out)
@@ -143,7 +148,7 @@ def verify(out: str, *, run_id: str | None = None) -> None:
         print(problem)
     if problems:
         sys.exit(FAILED)
-    runs = 1 if run_id else len(store.names(layout.RUNS))
+    runs = 1 if run_id else len(run_ids(store))
     print(f"ok: {runs} run(s), each manifest row in exactly one label row, all checksums match")
 
 
@@ -209,6 +214,9 @@ def _run(job: Any, verbose: bool) -> None:
     from mlcls_ray.storage.store import Store
 
     success = run(job, verbose)
+    if success is None:
+        print("nothing new: each input that was found is labeled already")
+        return
     print_summary(Store(job.out, job.s3), success, Console(), annotated=job.annotate != "none")
 
 

@@ -53,6 +53,9 @@ class LabelJob(BaseModel):
         description="Name of the run; the same name resumes it. None: the time, or what this same job left unfinished",
     )
     limit: PositiveInt | None = Field(default=None, description="Take only the first N inputs")
+    incremental: bool = Field(
+        default=False, description="Only inputs that are new or changed since they were labeled into out"
+    )
     uri_column: str | None = Field(default=None, description="Column of a CSV or Parquet list; None: uri, url, path, …")
 
     model: str = Field(default="starter", description="A name (`mlcls models`), a local model folder, or its uri")

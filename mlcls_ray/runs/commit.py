@@ -4,29 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime, timezone
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict
 
 from mlcls_ray.errors import RunError
 from mlcls_ray.runs.plan import Plan
+from mlcls_ray.runs.records import Success
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.ledger import Fragment, fragment_names, read_rows
-from mlcls_ray.storage.store import Store
-
-
-class Success(BaseModel):
-    """`_SUCCESS`: what a committed run consists of."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    run_id: str
-    rows: int
-    statuses: dict[str, int]
-    fragments: list[Fragment]
-    seconds: float
-    """Wall time of the last attempt, from the start of the workers."""
-    committed_at: datetime
 
 
 def commit(plan: Plan, written: list[Fragment], seconds: float) -> Success:
@@ -63,8 +46,3 @@ def commit(plan: Plan, written: list[Fragment], seconds: float) -> Success:
     }
     store.write_json(layout.LATEST, latest)
     return success
-
-
-def read_success(store: Store, run_id: str) -> Success | None:
-    loaded: Any = store.read_json(layout.success(run_id))
-    return None if loaded is None else Success.model_validate(loaded)

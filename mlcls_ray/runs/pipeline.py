@@ -12,11 +12,12 @@ import ray.exceptions
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import FailureLimitError, RunError, RunInterruptedError, Status
 from mlcls_ray.runs.cluster import check_device_on_workers, connect, living_nodes
-from mlcls_ray.runs.commit import Success, commit, read_success
-from mlcls_ray.runs.lease import held_lease
-from mlcls_ray.runs.plan import Plan, freeze, prepare
+from mlcls_ray.runs.commit import commit
+from mlcls_ray.runs.lease import Lease, held_lease
+from mlcls_ray.runs.plan import Plan, Prepared, freeze, list_changes, prepare
 from mlcls_ray.runs.pools import Pools, check_resources
 from mlcls_ray.runs.progress import Tally, shown_progress, stopped_by_interrupt
+from mlcls_ray.runs.records import Success, read_success
 from mlcls_ray.runs.sink import LabelSink
 from mlcls_ray.runs.workers import LabelWorker, ReadWorker, ScoreWorker, WorkerSpec, drop_done
 from mlcls_ray.stages.read import ReadOptions
@@ -24,8 +25,11 @@ from mlcls_ray.storage import layout
 from mlcls_ray.storage.ledger import Fragment
 
 
-def label(job: LabelJob, verbose: bool = False) -> Success:
+def label(job: LabelJob, verbose: bool = False) -> Success | None:
     """Run a job to its commit; a run that is committed already is left as it is.
+
+    Returns:
+        What was committed; None where an incremental job found nothing new, and wrote nothing.
 
     Raises:
         UsageError: before anything starts.
@@ -35,16 +39,10 @@ def label(job: LabelJob, verbose: bool = False) -> Success:
     if prepared.is_committed and (committed := read_success(prepared.store, prepared.run_id)):
         return committed
     with held_lease(prepared.store, prepared.run_id) as lease:
-        connect(job.ray_address, verbose)
-        nodes = living_nodes()
-        check_resources(prepared.device, nodes)
-        if prepared.device.kind != "cpu":
-            check_device_on_workers(prepared.device)
-        plan = freeze(prepared, nodes)
-        started = time.monotonic()
-        fragments = label_remaining(plan) if len(plan.attempt.done) < plan.record.rows else []
-        lease.check()
-        success = commit(plan, fragments, time.monotonic() - started)
+        success = label_prepared(prepared, lease, verbose)
+    if success is None:
+        prepared.store.remove_folder(layout.run_folder(prepared.run_id))
+        return None
     limit = job.failure_limit(success.rows)
     if limit is not None and failures(success.fragments) > limit:
         raise FailureLimitError(
@@ -52,6 +50,25 @@ def label(job: LabelJob, verbose: bool = False) -> Success:
             f"max_failures is {job.max_failures}"
         )
     return success
+
+
+def label_prepared(prepared: Prepared, lease: Lease, verbose: bool) -> Success | None:
+    """List, label and commit; None where an incremental job found nothing new."""
+    listed = None
+    if prepared.job.incremental and prepared.record is None:
+        listed = list_changes(prepared)  # before Ray: most nights there is nothing to start it for
+        if listed is None:
+            return None
+    connect(prepared.job.ray_address, verbose)
+    nodes = living_nodes()
+    check_resources(prepared.device, nodes)
+    if prepared.device.kind != "cpu":
+        check_device_on_workers(prepared.device)
+    plan = freeze(prepared, nodes, listed)
+    started = time.monotonic()
+    fragments = label_remaining(plan) if len(plan.attempt.done) < plan.record.rows else []
+    lease.check()
+    return commit(plan, fragments, time.monotonic() - started)
 
 
 def label_remaining(plan: Plan) -> list[Fragment]:

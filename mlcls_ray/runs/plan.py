@@ -6,13 +6,13 @@ import os
 import platform
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlcls_ray import __version__
 from mlcls_ray.config import LabelJob
@@ -24,10 +24,12 @@ from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.zoo import OFFICIAL, STARTER
 from mlcls_ray.runs.attempts import Attempt, start_attempt
 from mlcls_ray.runs.cluster import Node
+from mlcls_ray.runs.incremental import open_changes
 from mlcls_ray.runs.pools import Pools, size_pools
+from mlcls_ray.runs.records import RunRecord, read_record
 from mlcls_ray.storage import layout
-from mlcls_ray.storage.listing import check_inputs, list_inputs
-from mlcls_ray.storage.manifest import write_manifest
+from mlcls_ray.storage.listing import Found, check_inputs, list_inputs
+from mlcls_ray.storage.manifest import to_parquet, write_manifest
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import is_local, path_of_uri, shown, uri_of_path
 
@@ -35,24 +37,6 @@ UNNAMED_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
 """What `new_run_id` makes: sorted by time."""
 RUNS_LOOKED_AT = 20
 PACKAGES = ("ray", "paddlepaddle", "pyarrow", "numpy", "pillow")
-
-
-class RunRecord(BaseModel):
-    """`run.json`: what a run is. Written when its manifest is complete; its absence means that there is none."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    run_id: str
-    rows: int
-    model: str
-    model_fingerprint: str
-    preprocess_fingerprint: str
-    threshold_id: str
-    thresholds: dict[str, float]
-    config: dict[str, Any]
-    versions: dict[str, str]
-    hardware: dict[str, Any]
-    created_at: datetime
 
 
 class Prepared(NamedTuple):
@@ -110,15 +94,45 @@ def _with_absolute_paths(job: LabelJob) -> LabelJob:
     return job.model_copy(update=changes)
 
 
-def freeze(prepared: Prepared, nodes: Sequence[Node]) -> Plan:
-    """List the inputs into the manifest (unless the run has one), read the ledger and size the pools.
+def list_manifest(prepared: Prepared) -> int:
+    """List the inputs into the manifest; returns the number of rows.
+
+    Raises:
+        UsageError: no image was found.
+    """
+    rows = write_manifest(prepared.store, prepared.run_id, _listed(prepared.job))
+    if rows == 0:
+        raise UsageError(f"no image found in {', '.join(shown(text) for text in prepared.job.inputs)}")
+    return rows
+
+
+def list_changes(prepared: Prepared) -> int | None:
+    """List what is new or changed into the manifest, and record what vanished; None where there is neither."""
+    job, store, run_id = prepared.job, prepared.store, prepared.run_id
+    inputs = public_config(job)["inputs"]
+    with open_changes(store, prepared.model, inputs, _listed(job)) as changes:
+        rows = write_manifest(store, run_id, changes.new())
+        vanished = changes.vanished()
+        if vanished.num_rows:
+            store.write(layout.vanished(run_id), to_parquet(vanished))
+    return rows if rows or vanished.num_rows else None
+
+
+def _listed(job: LabelJob) -> Iterator[Found]:
+    return islice(list_inputs(job.inputs, job.s3, job.uri_column), job.limit)
+
+
+def freeze(prepared: Prepared, nodes: Sequence[Node], listed: int | None = None) -> Plan:
+    """List the inputs into the manifest (unless that was done: `listed` rows), read the ledger and size the pools.
 
     Raises:
         UsageError: no image was found, or the cluster cannot run the job.
     """
     job, store, model = prepared.job, prepared.store, prepared.model
     width, height = model.preprocess.input_size
-    record = prepared.record or _new_record(prepared, nodes, _list(prepared))
+    record = prepared.record
+    if record is None:
+        record = _new_record(prepared, nodes, list_manifest(prepared) if listed is None else listed)
     attempt = start_attempt(store, prepared.run_id, record.rows)
     remaining = record.rows - len(attempt.done)
     pools = size_pools(job, prepared.device, nodes, max(remaining, 1), width * height * 3)
@@ -139,17 +153,6 @@ def _unfinished_run(store: Store, job: LabelJob, model: Model, thresholds: np.nd
             continue
         return run_id if store.read(layout.success(run_id)) is None else None
     return None
-
-
-def read_record(store: Store, run_id: str) -> RunRecord | None:
-    """A run's `run.json`, where its manifest is complete."""
-    loaded = store.read_json(layout.run_json(run_id))
-    try:
-        return None if loaded is None else RunRecord.model_validate(loaded)
-    except ValidationError as error:
-        raise UsageError(
-            f"{store.uri(layout.run_json(run_id))} is not a run's record: {error.errors()[0]['msg']}"
-        ) from None
 
 
 def _check_ours(store: Store) -> None:
@@ -178,17 +181,9 @@ def _differences(
         "model": (record.model_fingerprint, model.fingerprint),
         "preprocessing": (record.preprocess_fingerprint, model.preprocess_fingerprint),
         "threshold": (record.threshold_id, threshold_id(thresholds)),
-        **{name: (record.config.get(name), config[name]) for name in ("inputs", "limit", "uri_column")},
+        **{name: (record.config.get(name), config[name]) for name in ("inputs", "limit", "uri_column", "incremental")},
     }
     return {name: values for name, values in told.items() if values[0] != values[1]}
-
-
-def _list(prepared: Prepared) -> int:
-    job = prepared.job
-    rows = write_manifest(prepared.store, prepared.run_id, list_inputs(job.inputs, job.s3, job.uri_column), job.limit)
-    if rows == 0:
-        raise UsageError(f"no image found in {', '.join(shown(text) for text in job.inputs)}")
-    return rows
 
 
 def _new_record(prepared: Prepared, nodes: Sequence[Node], rows: int) -> RunRecord:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from mlcls_ray import schema
 from mlcls_ray.errors import Status
-from mlcls_ray.runs.commit import Success
+from mlcls_ray.runs.records import Success
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import shown

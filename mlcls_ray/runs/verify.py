@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from mlcls_ray import schema
 from mlcls_ray.errors import UsageError
-from mlcls_ray.runs.commit import Success, read_success
+from mlcls_ray.runs.records import Success, read_success, run_ids
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.ledger import describe_fragment, fragment_names, read_rows
 from mlcls_ray.storage.manifest import manifest_rows
@@ -23,14 +23,14 @@ def verify(store: Store, run_id: str | None = None) -> list[str]:
     Raises:
         UsageError: there is no such run.
     """
-    runs = [run_id] if run_id else store.names(layout.RUNS)
+    runs = [run_id] if run_id else run_ids(store)
     if not runs:
         raise UsageError(f"'{store.root}' holds no runs")
     return [f"run {name}: {problem}" for name in runs for problem in _verify_run(store, name)]
 
 
 def _verify_run(store: Store, run_id: str) -> list[str]:
-    if not store.names(layout.run_folder(run_id)):
+    if store.read(layout.run_json(run_id)) is None:
         raise UsageError(f"'{store.root}' holds no run '{run_id}'")
     success = read_success(store, run_id)
     if success is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 RUNS = "runs"
 LATEST = "latest.json"
+VANISHED = "vanished.parquet"
 LABELS_GLOB = f"{RUNS}/*/labels/*.parquet"
 
 
@@ -33,6 +34,10 @@ def attempts_folder(run_id: str) -> str:
 
 def lease_folder(run_id: str) -> str:
     return f"{RUNS}/{run_id}/lease"
+
+
+def vanished(run_id: str) -> str:
+    return f"{RUNS}/{run_id}/{VANISHED}"
 
 
 def success(run_id: str) -> str:

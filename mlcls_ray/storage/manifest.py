@@ -27,7 +27,7 @@ def write_manifest(store: Store, run_id: str, found: Iterable[Found], limit: int
         store.remove(f"{folder}/{name}")
     rows = 0
     for number, part in enumerate(_parts(islice(found, limit))):
-        table = _table(part, first_row=rows)
+        table = manifest_table(part, first_row=rows)
         store.write(f"{folder}/part-{number:05d}.parquet", to_parquet(table))
         rows += len(part)
     return rows
@@ -45,7 +45,8 @@ def _parts(found: Iterable[Found]) -> Iterator[list[Found]]:
         yield part
 
 
-def _table(part: list[Found], first_row: int) -> pa.Table:
+def manifest_table(part: list[Found], first_row: int) -> pa.Table:
+    """Manifest rows for what was found, numbered from `first_row`."""
     columns = {
         schema.ROW_ID: range(first_row, first_row + len(part)),
         schema.URI: [entry.uri for entry in part],

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import uuid
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
 from mlcls_ray.storage.uris import is_local, open_filesystem, shown
+
+if TYPE_CHECKING:
+    import duckdb
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -85,9 +89,25 @@ class Store:
         except FileNotFoundError:
             return
 
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder and all in it; it may be gone already."""
+        with contextlib.suppress(FileNotFoundError):
+            self._filesystem.rm(f"{self._base}/{name}", recursive=True)
+
     def data_path(self, name: str) -> tuple[str, Any]:
         """A path and the filesystem to read it with, as `ray.data.read_parquet` takes them."""
         return f"{self._base}/{name}", None if self.is_local else self._filesystem
+
+    def data_uri(self, name: str) -> str:
+        """A file as DuckDB takes it, once `register_with` was called."""
+        return (
+            f"{self._base}/{name}" if self.is_local else str(self._filesystem.unstrip_protocol(f"{self._base}/{name}"))
+        )
+
+    def register_with(self, database: duckdb.DuckDBPyConnection) -> None:
+        """Let a DuckDB connection read this store's files."""
+        if not self.is_local:
+            database.register_filesystem(self._filesystem)
 
     def check_writable(self) -> None:
         """Write and remove a small file.
