@@ -65,6 +65,16 @@ def picture(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
     return coarse.resize((width, height), Image.Resampling.BICUBIC)
 
 
+def hard_links(folder: Path, count: int) -> Path:
+    """A new folder of `count` names for one small image."""
+    folder.mkdir()
+    original = folder / "00000.jpg"
+    original.write_bytes(encode(picture()))
+    for number in range(1, count):
+        os.link(original, folder / f"{number:05d}.jpg")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def folder_of_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """25 good images in nested folders, and five files that are bad in five ways."""

@@ -80,6 +80,7 @@ def normalize(pixels: np.ndarray, preprocess: Preprocess, out: np.ndarray) -> np
 def _config(inference: Any, model: Model, device: Device, threads: int) -> Any:
     config = inference.Config(str(model.program), str(model.parameters))
     if device.kind == "gpu":
+        config.disable_mkldnn()
         config.enable_use_gpu(GPU_POOL_MB, device.card)
         config.set_optimization_level(3)
     elif device.kind == "cpu":

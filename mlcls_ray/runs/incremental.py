@@ -40,18 +40,19 @@ def open_changes(store: Store, model: Model, inputs: list[str], listed: Iterable
     Everything is spooled to a temporary folder: neither the listing nor the ledger is held in memory.
     """
     with tempfile.TemporaryDirectory(prefix="mlcls-") as folder:
-        _spool(listed, Path(folder))
+        count = _spool(listed, Path(folder))
         with duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": f"{folder}/duckdb"}) as database:
             database.execute(f"CREATE VIEW listing AS SELECT * FROM read_parquet('{folder}/listing-*.parquet')")
             _create_ledger(database, store, inputs)
-            yield Changes(database, model)
+            yield Changes(database, model, count)
 
 
 class Changes:
     """A listing against the ledger."""
 
-    def __init__(self, database: duckdb.DuckDBPyConnection, model: Model) -> None:
+    def __init__(self, database: duckdb.DuckDBPyConnection, model: Model, listed: int) -> None:
         self.database = database
+        self.listed = listed
         self.model = model
 
     def new(self) -> Iterator[Found]:
@@ -67,16 +68,20 @@ class Changes:
         return self.database.sql(VANISHED).to_arrow_table()
 
 
-def _spool(listed: Iterable[Found], folder: Path) -> None:
-    """Parquet files of the listing, each uri with its `key`; at least one, be it empty."""
+def _spool(listed: Iterable[Found], folder: Path) -> int:
+    """Parquet files of the listing, each uri with its `key`; at least one, be it empty. Returns the number of rows."""
     iterator = iter(listed)
-    first = 0
-    while (part := list(islice(iterator, SPOOL_ROWS))) or first == 0:
-        table = manifest_table(part, first).append_column(
-            KEY, pa.array([public_uri(one.uri) for one in part], pa.string())
-        )
-        pq.write_table(table, folder / f"listing-{first:012d}.parquet")
-        first += max(len(part), 1)
+    count = 0
+    while True:
+        part = list(islice(iterator, SPOOL_ROWS))
+        if count and not part:
+            return count
+        keys = pa.array([public_uri(one.uri) for one in part], pa.string())
+        table = manifest_table(part, count).append_column(KEY, keys)
+        pq.write_table(table, folder / f"listing-{count:012d}.parquet")
+        if not part:
+            return 0
+        count += len(part)
 
 
 def _create_ledger(database: duckdb.DuckDBPyConnection, store: Store, inputs: list[str]) -> None:

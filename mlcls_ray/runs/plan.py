@@ -102,20 +102,30 @@ def list_manifest(prepared: Prepared) -> int:
     """
     rows = write_manifest(prepared.store, prepared.run_id, _listed(prepared.job))
     if rows == 0:
-        raise UsageError(f"no image found in {', '.join(shown(text) for text in prepared.job.inputs)}")
+        raise _nothing_found(prepared.job)
     return rows
 
 
 def list_changes(prepared: Prepared) -> int | None:
-    """List what is new or changed into the manifest, and record what vanished; None where there is neither."""
+    """List what is new or changed into the manifest, and record what vanished; None where there is neither.
+
+    Raises:
+        UsageError: no image was found at all; a folder that is not mounted must not look like one whose images vanished.
+    """
     job, store, run_id = prepared.job, prepared.store, prepared.run_id
     inputs = public_config(job)["inputs"]
     with open_changes(store, prepared.model, inputs, _listed(job)) as changes:
+        if changes.listed == 0:
+            raise _nothing_found(job)
         rows = write_manifest(store, run_id, changes.new())
-        vanished = changes.vanished()
-        if vanished.num_rows:
+        vanished = changes.vanished() if job.limit is None else None  # beyond a limit nobody looked
+        if vanished:
             store.write(layout.vanished(run_id), to_parquet(vanished))
-    return rows if rows or vanished.num_rows else None
+    return rows if rows or vanished else None
+
+
+def _nothing_found(job: LabelJob) -> UsageError:
+    return UsageError(f"no image found in {', '.join(shown(text) for text in job.inputs)}")
 
 
 def _listed(job: LabelJob) -> Iterator[Found]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mlcls_ray.engines.device import Device, parse_device
-from mlcls_ray.engines.paddle_inference import normalize
+from mlcls_ray.engines.paddle_inference import _config, normalize
 from mlcls_ray.engines.selection import load_engine
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.images.preprocess import Preprocess
@@ -76,3 +76,13 @@ def test_the_old_program_format(tiny_folder: Path, tmp_path: Path) -> None:
     assert model.program.name == "inference.pdmodel"
     found = load_engine("paddle", model, parse_device("cpu"), 1).score(pixels)
     assert np.abs(found - np.load(tmp_path / "scores.npy")).max() < 1e-5
+
+
+def test_configurations_follow_the_device(tiny_model: Model) -> None:
+    """What can be seen without the cards: threads and oneDNN on CPU; an NPU's configuration is built by the same function."""
+    from paddle import inference
+
+    cpu = _config(inference, tiny_model, Device("cpu"), threads=3)
+    assert (cpu.cpu_math_library_num_threads(), cpu.mkldnn_enabled(), cpu.use_gpu()) == (3, True, False)
+    npu = _config(inference, tiny_model, Device("npu", 1), threads=3)
+    assert not npu.use_gpu()

@@ -18,7 +18,7 @@ import pytest
 from mlcls_ray.runs.verify import verify
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.store import Store
-from tests.conftest import MLCLS, encode, picture
+from tests.conftest import MLCLS, hard_links
 
 ROWS = 6000
 
@@ -84,12 +84,7 @@ def exactly_once(out: Path, run_id: str) -> bool:
 
 @pytest.fixture(scope="module")
 def many_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("many")
-    original = folder / "0000.jpg"
-    original.write_bytes(encode(picture()))
-    for number in range(1, ROWS):
-        os.link(original, folder / f"{number:04d}.jpg")
-    return folder
+    return hard_links(tmp_path_factory.mktemp("many") / "images", ROWS)
 
 
 def run_with_kills(images: Path, model: Path, out: Path, seed: int, worker_kills: int, driver_kills: int) -> int:

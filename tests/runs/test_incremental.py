@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlcls_ray.config import LabelJob, S3Options
+from mlcls_ray.errors import UsageError
 from mlcls_ray.models.networks.tiny import export_tiny
 from mlcls_ray.runs.pipeline import label
 from mlcls_ray.runs.records import Success, run_ids
@@ -66,6 +67,10 @@ def nights(job: LabelJob, put: Callable[[str, bytes], None], remove: Callable[[s
     assert vanished(store, success) == ["3.jpg"]
     assert label(job) is None
 
+    assert label(LabelJob.model_validate({**job.model_dump(), "limit": 2})) is None, (
+        "beyond a limit nothing has vanished"
+    )
+
     put("4.jpg", encode(picture(seed=44)))
     assert labeled(store, label(job)) == ["4.jpg"], "it came back, another one"
 
@@ -89,6 +94,20 @@ def test_nights_over_a_folder(loopback_ray: None, tmp_path: Path, tiny_folder: P
     nights(
         job, lambda name, data: (photos / name).write_bytes(data), lambda name: (photos / name).unlink(), other_model
     )  # type: ignore[arg-type, return-value]
+
+
+def test_a_folder_that_is_not_mounted_has_not_lost_its_images(
+    tmp_path: Path, tiny_folder: Path, loopback_ray: None
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.jpg").write_bytes(encode(picture()))
+    job = LabelJob(
+        inputs=(str(tmp_path / "photos"),), out=str(tmp_path / "out"), model=str(tiny_folder), incremental=True
+    )
+    label(job)
+    (tmp_path / "photos" / "1.jpg").unlink()
+    with pytest.raises(UsageError, match="no image found"):
+        label(job)
 
 
 def test_nights_over_a_bucket(s3_endpoint: str, fresh_ray: None, tiny_folder: Path, other_model: str) -> None:

@@ -23,7 +23,7 @@ from mlcls_ray.runs.pipeline import label
 from mlcls_ray.runs.verify import verify
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.store import Store
-from tests.conftest import BAD_IN_FOLDER, MLCLS, Handler, encode, picture, reply, run_cli
+from tests.conftest import BAD_IN_FOLDER, MLCLS, Handler, encode, hard_links, picture, reply, run_cli
 
 pytestmark = pytest.mark.usefixtures("loopback_ray")
 
@@ -117,12 +117,7 @@ def test_a_committed_run_is_left_alone(tiny_folder: Path, folder_of_images: Path
 
 def test_rows_in_fragments_are_not_scored_again(tiny_folder: Path, tmp_path: Path) -> None:
     """A driver killed with SIGKILL after its first fragments; the next one scores the rest only."""
-    images = tmp_path / "images"
-    images.mkdir()
-    original = images / "00000.jpg"
-    original.write_bytes(encode(picture()))
-    for number in range(1, 4000):
-        os.link(original, images / f"{number:05d}.jpg")
+    images = hard_links(tmp_path / "images", 4000)
     job = make_job(tiny_folder, tmp_path / "out", images, rows_per_fragment=200, block_rows=100)
     code = f"""
 from mlcls_ray.config import LabelJob
@@ -176,12 +171,7 @@ def test_a_committed_run_with_too_many_failures_says_so(
 
 
 def test_ctrl_c_writes_what_is_in_hand(tiny_folder: Path, tmp_path: Path) -> None:
-    images = tmp_path / "images"
-    images.mkdir()
-    original = images / "00000.jpg"
-    original.write_bytes(encode(picture()))
-    for number in range(1, 30_000):
-        os.link(original, images / f"{number:05d}.jpg")
+    images = hard_links(tmp_path / "images", 30_000)
     words = ["label", str(images), "--out", str(tmp_path / "out"), "--model", str(tiny_folder)]
     process = subprocess.Popen([MLCLS, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stderr is not None
