@@ -152,6 +152,36 @@ def verify(out: str, *, run_id: str | None = None) -> None:
     print(f"ok: {runs} run(s), each manifest row in exactly one label row, all checksums match")
 
 
+@app.command
+def status(out: str, *, last: int = 10, json: Annotated[bool, Parameter(negative=())] = False) -> None:
+    """Show how the newest runs of an output stand, also one that is going on: rows done, rate, errors by kind, time left.
+
+    Parameters
+    ----------
+    out
+        An output folder of `mlcls label`.
+    last
+        How many runs to show.
+    json
+        Print one JSON object a run instead of a table.
+    """
+    from mlcls_ray.runs.records import run_ids
+    from mlcls_ray.runs.report import print_status
+    from mlcls_ray.runs.status import run_status
+    from mlcls_ray.storage.store import Store
+
+    store = Store(out)
+    found = [run_status(store, run_id) for run_id in run_ids(store)[-last:]]
+    known = sorted((one for one in found if one is not None), key=lambda one: one.created_at)
+    if not known:
+        raise UsageError(f"'{out}' holds no runs")
+    if json:
+        for one in known:
+            print(one.model_dump_json())
+        return
+    print_status(known)
+
+
 @models_app.default
 def models() -> None:
     """List the models that have a name, with mAP on COCO 2017, input size and download size."""

@@ -146,20 +146,27 @@ class Lease:
 
     def _others(self) -> list[Claim]:
         """The living claims of other drivers; what is left of dead ones is removed."""
-        others = []
-        for name in self.store.names(self.folder):
-            loaded = self.store.read_json(f"{self.folder}/{name}")
-            if loaded is None or name == f"{self.owner}.json":
-                continue
-            try:
-                claim = Claim.model_validate(loaded)
-            except ValidationError:
-                continue  # of another version of this program; its expiry cannot be read
-            if is_alive(claim):
-                others.append(claim)
-            else:
-                self.store.remove(f"{self.folder}/{name}")
-        return others
+        claims = read_claims(self.store, self.run_id)
+        for claim in claims:
+            if not is_alive(claim):
+                self.store.remove(f"{self.folder}/{claim.owner}.json")
+        return [claim for claim in claims if is_alive(claim) and claim.owner != self.owner]
+
+
+def read_claims(store: Store, run_id: str) -> list[Claim]:
+    """The claims on a run, dead ones too; one of another version of this program, whose expiry cannot be read, is left out."""
+    claims = []
+    folder = layout.lease_folder(run_id)
+    for name in store.names(folder):
+        loaded = store.read_json(f"{folder}/{name}")
+        with contextlib.suppress(ValidationError):
+            claims += [Claim.model_validate(loaded)] if loaded is not None else []
+    return claims
+
+
+def living_claims(store: Store, run_id: str) -> list[Claim]:
+    """The claims of drivers that may be working on a run."""
+    return [claim for claim in read_claims(store, run_id) if is_alive(claim)]
 
 
 def is_alive(claim: Claim) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ from rich.table import Table
 from mlcls_ray import schema
 from mlcls_ray.errors import Status
 from mlcls_ray.runs.records import Success
+from mlcls_ray.runs.status import RunStatus
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import shown
@@ -51,6 +53,19 @@ def print_summary(store: Store, success: Success, console: Console, annotated: b
     console.print(
         f'open it:     import pandas; table = pandas.read_parquet("{shown(path)}")', highlight=False, soft_wrap=True
     )
+
+
+def print_status(runs: Sequence[RunStatus]) -> None:
+    """A line per run."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("run", "state", "done", "of", "per second", "left", "not ok"):
+        table.add_column(column, justify="left" if column in ("run", "state", "not ok") else "right", overflow="fold")
+    for run in runs:
+        bad = ", ".join(f"{count:,} {status}" for status, count in run.statuses.items() if status != Status.OK.value)
+        rate = "–" if run.rate is None else f"{run.rate:.0f}"
+        left = "–" if run.seconds_left is None else f"{run.seconds_left / 60:.0f} min"
+        table.add_row(run.run_id, run.state, f"{run.done:,}", f"{run.rows:,}", rate, left, bad or "–")
+    Console().print(table)
 
 
 def label_counts(store: Store, success: Success) -> Counter[str]:
