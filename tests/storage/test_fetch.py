@@ -136,7 +136,7 @@ def test_s3_objects(s3_endpoint: str) -> None:
 
 @pytest.mark.parametrize("s3_endpoint", ["moto"], indirect=True)
 def test_s3_without_credentials(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    filesystem(s3_endpoint).pipe_file(f"{BUCKET}/public.jpg", b"123")
+    filesystem(s3_endpoint).pipe_file(f"{BUCKET}/public.jpg", b"123", ACL="public-read")
     for name in CREDENTIALS:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
