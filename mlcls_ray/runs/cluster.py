@@ -86,8 +86,8 @@ def _configure_data(verbose: bool) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = verbose
     context.print_on_execution_start = verbose
-    # A single worker that dies while it loads the model must not end the job.
-    context.max_consecutive_actor_init_deaths = 3
+    # Workers that die while they load the model must not end the job; one that cannot load it must.
+    context.max_consecutive_actor_init_deaths = 5
     if not verbose:
         logging.getLogger("ray").setLevel(logging.ERROR)
         logging.getLogger("ray.data").setLevel(logging.ERROR)

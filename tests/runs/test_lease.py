@@ -62,9 +62,9 @@ class LeaseContract:
             pass
 
     def test_it_is_renewed_while_it_is_held(self, store: Store) -> None:
-        with held_lease(store, "r", lifetime_s=1.0):
-            time.sleep(2.5)
-            with pytest.raises(LeaseError), held_lease(store, "r", lifetime_s=1.0):
+        with held_lease(store, "r", lifetime_s=3.0):
+            time.sleep(4.5)
+            with pytest.raises(LeaseError), held_lease(store, "r", lifetime_s=3.0):
                 pass
 
     def test_a_driver_that_overslept_does_not_commit(self, store: Store) -> None:
