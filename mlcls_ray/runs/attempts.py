@@ -21,16 +21,28 @@ class Attempt(NamedTuple):
 
 
 def start_attempt(store: Store, run_id: str, rows: int) -> Attempt:
-    """Read the ledger and write down what is accepted."""
+    """Read the ledger and write down what is accepted: what the last attempt accepted, and its own fragments.
+
+    A fragment of an older attempt that the last one did not accept came late, and its rows may have been labeled again since.
+    """
     folder = layout.attempts_folder(run_id)
-    number = 1 + max((int(name.partition(".")[0]) for name in store.names(folder)), default=0)
+    last = max((int(name.partition(".")[0]) for name in store.names(folder)), default=0)
+    told = store.read_json(_file(run_id, last)) or {"accepted": []}
+    accepted_before = set(told["accepted"])
+    acceptable = [
+        name for name in fragment_names(store, run_id) if name in accepted_before or layout.attempt_of(name) == last
+    ]
     accepted = []
-    for name in fragment_names(store, run_id):
+    for name in acceptable:
         try:
             accepted.append(describe_fragment(store, run_id, name))
         except (FileNotFoundError, pa.ArrowInvalid):
             continue  # not a whole fragment: the commit removes it, its rows run again
-    done = read_rows(store, run_id, [fragment.name for fragment in accepted], rows)
     names = [fragment.name for fragment in accepted]
-    store.write_json(f"{folder}/{number:04d}.json", {"attempt": number, "accepted": names})
-    return Attempt(number, accepted, done)
+    done = read_rows(store, run_id, names, rows)
+    store.write_json(_file(run_id, last + 1), {"attempt": last + 1, "accepted": names})
+    return Attempt(last + 1, accepted, done)
+
+
+def _file(run_id: str, number: int) -> str:
+    return f"{layout.attempts_folder(run_id)}/{number:04d}.json"

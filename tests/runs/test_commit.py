@@ -90,6 +90,21 @@ def test_a_dead_drivers_late_fragment_is_removed(plan: Plan) -> None:
     assert verify(store) == []
 
 
+def test_a_late_fragment_is_not_accepted_by_the_attempt_after_next(plan: Plan) -> None:
+    """A worker of driver 1 commits after driver 2 has read the ledger; driver 2 labels the same rows and dies; driver 3 sees both."""
+    store = plan.prepared.store
+    early = written(plan, (0, 1))
+    second = freeze(plan.prepared._replace(record=plan.record), [Node(2, {"CPU": 2.0})])
+    write_fragment(store, RUN, layout.fragment_name(1, 9), rows(2, 3))
+    own = written(second, (2,))
+    third = freeze(plan.prepared._replace(record=plan.record), [Node(2, {"CPU": 2.0})])
+    assert [fragment.name for fragment in third.attempt.accepted] == [early[0].name, own[0].name]
+    assert len(third.attempt.done) == 3
+    commit(third, written(third, (3, 4)), seconds=1)
+    assert verify(store) == []
+    assert len(fragment_names(store, RUN)) == 3
+
+
 def test_a_torn_fragment_is_not_accepted(plan: Plan) -> None:
     store = plan.prepared.store
     store.write(f"{LABELS}/{layout.fragment_name(1, 0)}", b"PAR1 torn")
