@@ -20,7 +20,7 @@ from tests.hostile_corpus import write_corpus
 
 
 @pytest.mark.usefixtures("loopback_ray")
-@pytest.mark.parametrize("placement", ["fused", "split"])
+@pytest.mark.parametrize("placement", ["fused", pytest.param("split", marks=pytest.mark.slow)])
 def test_each_file_gets_its_status(tmp_path: Path, tiny_folder: Path, placement: str) -> None:
     corpus = tmp_path / "corpus"
     expected = write_corpus(corpus)

@@ -20,7 +20,7 @@ from mlcls_ray.storage import layout
 from mlcls_ray.storage.store import Store
 from tests.conftest import MLCLS, hard_links
 
-ROWS = 6000
+ROWS = 12_000
 
 
 def processes() -> dict[int, tuple[int, str]]:
@@ -113,9 +113,8 @@ def run_with_kills(images: Path, model: Path, out: Path, seed: int, worker_kills
     return killed
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_kills(many_images: Path, tiny_folder: Path, tmp_path: Path, seed: int) -> None:
-    assert run_with_kills(many_images, tiny_folder, tmp_path / "out", seed, worker_kills=2, driver_kills=2) >= 3
+def test_kills(many_images: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    assert run_with_kills(many_images, tiny_folder, tmp_path / "out", 1, worker_kills=3, driver_kills=3) >= 5
     assert exactly_once(tmp_path / "out", "r")
     assert verify(Store(str(tmp_path / "out"))) == []
 
