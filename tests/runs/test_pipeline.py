@@ -209,7 +209,7 @@ cluster.wait_for_nodes()
     ("start", "placement"),
     [
         ("1 CPU", "fused"),
-        ("1 CPU", "split"),
+        pytest.param("1 CPU", "split", marks=pytest.mark.slow),
         ("4 CPUs", "fused"),
         pytest.param("4 CPUs", "split", marks=pytest.mark.slow),
         ("nodes of 1, 1 and 2 CPUs", "split"),
