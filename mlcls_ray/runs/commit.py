@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import datetime, timezone
 
 from mlcls_ray.errors import RunError
 from mlcls_ray.runs.plan import Plan
 from mlcls_ray.runs.records import Success
 from mlcls_ray.storage import layout
-from mlcls_ray.storage.ledger import Fragment, fragment_names, read_rows
+from mlcls_ray.storage.ledger import Fragment, count_statuses, fragment_names, read_rows
 
 
 def commit(plan: Plan, written: list[Fragment], seconds: float) -> Success:
@@ -33,7 +32,7 @@ def commit(plan: Plan, written: list[Fragment], seconds: float) -> Success:
     success = Success(
         run_id=run_id,
         rows=plan.record.rows,
-        statuses=dict(sum((Counter(fragment.statuses) for fragment in fragments), Counter())),
+        statuses=count_statuses(fragments),
         fragments=fragments,
         seconds=round(seconds, 3),
         committed_at=datetime.now(timezone.utc),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -25,6 +26,7 @@ EXAMPLES = 12
 
 def print_summary(store: Store, success: Success, console: Console, annotated: bool) -> None:
     """Counts by status, top labels, rate, where the table is, and the line of Python that opens it."""
+    say = partial(console.print, highlight=False, soft_wrap=True)
     if success.rows <= EXAMPLES:
         _print_images(store, success, console)
     counts = Counter(success.statuses)
@@ -35,24 +37,16 @@ def print_summary(store: Store, success: Success, console: Console, annotated: b
         if success.seconds
         else ""
     )
-    console.print(
-        f"[bold]{success.rows:,} {'image' if success.rows == 1 else 'images'}[/]: {ok:,} ok{failed}{rate}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    say(f"[bold]{success.rows:,} {'image' if success.rows == 1 else 'images'}[/]: {ok:,} ok{failed}{rate}")
     top = label_counts(store, success).most_common(TOP_LABELS)
     if top:
-        console.print(
-            "top labels: " + ", ".join(f"{name} {count:,}" for name, count in top), highlight=False, soft_wrap=True
-        )
+        say("top labels: " + ", ".join(f"{name} {count:,}" for name, count in top))
     path = store.uri(layout.labels_folder(success.run_id))
-    console.print(f"label table: {shown(path)}", highlight=False, soft_wrap=True)
+    say(f"label table: {shown(path)}")
     if annotated:
         folder = store.uri(layout.annotated_folder(success.run_id))
-        console.print(f"annotated:   {shown(folder)}", highlight=False, soft_wrap=True)
-    console.print(
-        f'open it:     import pandas; table = pandas.read_parquet("{shown(path)}")', highlight=False, soft_wrap=True
-    )
+        say(f"annotated:   {shown(folder)}")
+    say(f'open it:     import pandas; table = pandas.read_parquet("{shown(path)}")')
 
 
 def print_status(runs: Sequence[RunStatus]) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-from collections import Counter
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -12,7 +9,7 @@ from mlcls_ray import schema
 from mlcls_ray.errors import UsageError
 from mlcls_ray.runs.records import Success, read_success, run_ids
 from mlcls_ray.storage import layout
-from mlcls_ray.storage.ledger import describe_fragment, fragment_names, read_rows
+from mlcls_ray.storage.ledger import count_statuses, describe_fragment, fragment_names, read_rows
 from mlcls_ray.storage.manifest import manifest_rows
 from mlcls_ray.storage.store import Store
 
@@ -56,8 +53,8 @@ def _verify_fragment(store: Store, run_id: str, name: str, sha256: str) -> list[
         return [f"fragment {name} is not a Parquet file: {error}"]
     if found.sha256 != sha256:
         return [f"fragment {name} has changed: sha256 {found.sha256[:12]}, _SUCCESS says {sha256[:12]}"]
-    data = store.read(f"{layout.labels_folder(run_id)}/{name}") or b""
-    table_schema = pq.read_schema(io.BytesIO(data))
+    with store.open(f"{layout.labels_folder(run_id)}/{name}") as stream:
+        table_schema = pq.read_schema(stream)
     expected = schema.label_table(_class_num(table_schema))
     if not table_schema.remove_metadata().equals(expected):
         differing = sorted(set(map(str, table_schema)) ^ set(map(str, expected)))
@@ -83,7 +80,6 @@ def _verify_rows(store: Store, run_id: str, success: Success, readable: list[str
         problems.append(f"{rows.duplicates} rows appear twice")
     if rows.strangers:
         problems.append(f"{rows.strangers} rows are not in the manifest")
-    counted = sum((Counter(fragment.statuses) for fragment in success.fragments), Counter[str]())
-    if dict(counted) != success.statuses:
+    if count_statuses(success.fragments) != success.statuses:
         problems.append("the counts by status of _SUCCESS do not add up")
     return problems

@@ -13,35 +13,35 @@ def run_folder(run_id: str) -> str:
 
 
 def manifest_folder(run_id: str) -> str:
-    return f"{RUNS}/{run_id}/manifest"
+    return f"{run_folder(run_id)}/manifest"
 
 
 def labels_folder(run_id: str) -> str:
-    return f"{RUNS}/{run_id}/labels"
+    return f"{run_folder(run_id)}/labels"
 
 
 def annotated_folder(run_id: str) -> str:
-    return f"{RUNS}/{run_id}/annotated"
+    return f"{run_folder(run_id)}/annotated"
 
 
 def run_json(run_id: str) -> str:
-    return f"{RUNS}/{run_id}/run.json"
+    return f"{run_folder(run_id)}/run.json"
 
 
 def attempts_folder(run_id: str) -> str:
-    return f"{RUNS}/{run_id}/attempts"
+    return f"{run_folder(run_id)}/attempts"
 
 
 def lease_folder(run_id: str) -> str:
-    return f"{RUNS}/{run_id}/lease"
+    return f"{run_folder(run_id)}/lease"
 
 
 def vanished(run_id: str) -> str:
-    return f"{RUNS}/{run_id}/{VANISHED}"
+    return f"{run_folder(run_id)}/{VANISHED}"
 
 
 def success(run_id: str) -> str:
-    return f"{RUNS}/{run_id}/_SUCCESS"
+    return f"{run_folder(run_id)}/_SUCCESS"
 
 
 def fragment_name(attempt: int, task: int) -> str:

@@ -28,6 +28,14 @@ class Fragment(BaseModel):
     statuses: dict[str, int]
 
 
+def count_statuses(fragments: Iterable[Fragment]) -> dict[str, int]:
+    """How many rows of the fragments have each status."""
+    counts: Counter[str] = Counter()
+    for fragment in fragments:
+        counts.update(fragment.statuses)
+    return dict(counts)
+
+
 class RowSet:
     """A set of row ids below `total`, one bit each: 125 MB for a billion."""
 
