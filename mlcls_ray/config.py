@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 
-from mlcls_ray.errors import UsageError, did_you_mean, one_line
+from mlcls_ray.errors import Status, UsageError, did_you_mean, one_line
 
 MAX_PIXELS = 178_956_970
 """The number of pixels at which Pillow itself refuses an image (and PaddleX with it)."""
@@ -56,6 +56,12 @@ class LabelJob(BaseModel):
     incremental: bool = Field(
         default=False, description="Only inputs that are new or changed since they were labeled into out"
     )
+    retry: tuple[Status, ...] = Field(
+        default=(), description="Only inputs whose newest row in out has one of these statuses (`mlcls retry`)"
+    )
+    dedupe: bool = Field(
+        default=False, description="Score identical files once per run; reads files of equal size twice"
+    )
     uri_column: str | None = Field(default=None, description="Column of a CSV or Parquet list; None: uri, url, path, …")
 
     model: str = Field(default="starter", description="A name (`mlcls models`), a local model folder, or its uri")
@@ -81,7 +87,10 @@ class LabelJob(BaseModel):
     fetch_threads: PositiveInt = Field(default=8, description="Images read at once by a worker")
     block_rows: PositiveInt | None = Field(default=None, description="Rows per task; None: from the number of inputs")
     rows_per_fragment: PositiveInt | None = Field(
-        default=None, description="Rows per output file; None: from the number of inputs"
+        default=None, description="Rows per output file; None: from the measured rate and fragment_seconds"
+    )
+    fragment_seconds: PositiveFloat = Field(
+        default=60.0, description="Seconds of one worker's work in an output file: what a killed worker loses at most"
     )
 
     max_pixels: Annotated[int, Field(gt=0, le=MAX_PIXELS)] = Field(

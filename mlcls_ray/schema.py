@@ -14,6 +14,8 @@ URI = "uri"
 SIZE_BYTES = "size_bytes"
 MTIME = "mtime"
 ETAG = "etag"
+ATTEMPTS = "attempts"
+"""How many runs have tried the input for want of an answer: in the manifest before the run, in the label table with it."""
 
 # label table
 STATUS = "status"
@@ -35,6 +37,10 @@ THRESHOLD_ID = "threshold_id"
 RUN_ID = "run_id"
 LABELED_AT = "labeled_at"
 
+# duplicates
+ORIGINAL = "original"
+"""The row id whose bytes are the same."""
+
 # between the stages
 PIXELS = "pixels"
 """uint8 [N, H, W, 3], the model's input size; zeros where the row is not `ok`."""
@@ -50,8 +56,19 @@ MANIFEST = pa.schema(
         pa.field(SIZE_BYTES, pa.int64()),
         pa.field(MTIME, TIMESTAMP),
         pa.field(ETAG, pa.string()),
+        pa.field(ATTEMPTS, pa.int16(), nullable=False),
     ]
 )
+
+
+DUPLICATES = pa.schema(
+    [
+        pa.field(ROW_ID, pa.int64(), nullable=False),
+        pa.field(ORIGINAL, pa.int64(), nullable=False),
+        pa.field(CONTENT_HASH, pa.string(), nullable=False),
+    ]
+)
+"""Rows of a manifest whose bytes are those of an earlier row."""
 
 
 def label_table(class_num: int) -> pa.Schema:
@@ -62,6 +79,7 @@ def label_table(class_num: int) -> pa.Schema:
             pa.field(URI, pa.string(), nullable=False),
             pa.field(STATUS, pa.string(), nullable=False),
             pa.field(ERROR_MESSAGE, pa.string()),
+            pa.field(ATTEMPTS, pa.int16(), nullable=False),
             pa.field(WIDTH, pa.int32()),
             pa.field(HEIGHT, pa.int32()),
             pa.field(FORMAT, pa.string()),

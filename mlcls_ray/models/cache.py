@@ -8,11 +8,12 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import fsspec
 import httpx
+import numpy as np
 from filelock import FileLock
 
 from mlcls_ray.config import S3Options
@@ -60,6 +61,27 @@ def open_model(source: str, s3: S3Options | None = None) -> Model:
     if os.sep in source or source.startswith("."):
         raise UsageError(f"model folder '{source}' does not exist")
     raise UsageError(f"unknown model '{source}'{did_you_mean(source, [STARTER, *OFFICIAL])}")
+
+
+def ship(model: Model) -> dict[str, np.ndarray]:
+    """A model's files as uint8 arrays, for `open_shipped` on another machine."""
+    paths = (model.program, model.parameters, model.folder / CONFIG)
+    return {path.name: np.fromfile(path, dtype=np.uint8) for path in paths}
+
+
+def open_shipped(fingerprint: str, files: Mapping[str, np.ndarray]) -> Model:
+    """A model that came from another machine: written into this one's cache, once."""
+
+    def fill(folder: Path) -> str:
+        for name, data in files.items():
+            data.tofile(folder / Path(name).name)
+        return ""
+
+    return load_model(_fetch_once(f"shipped-{fingerprint[:16]}-{_digest(files[CONFIG])}", "the driver of a run", fill))
+
+
+def _digest(data: np.ndarray) -> str:
+    return hashlib.sha256(data.tobytes()).hexdigest()[:8]
 
 
 def cached_folder(name: str) -> Path | None:

@@ -1,5 +1,5 @@
-"""Attempts: each driver that works on a run is one. Its fragments carry its number, and it writes down which older fragments it
-accepts before it starts, so that late workers of a dead driver cannot add rows behind its back."""
+"""Attempts: each driver that works on a run is one, and each wave of one driver. Its fragments carry its number, and it writes down which
+older fragments it accepts before it starts, so that late workers of a dead driver cannot add rows behind its back."""
 
 from __future__ import annotations
 
@@ -24,23 +24,25 @@ def start_attempt(store: Store, run_id: str, rows: int) -> Attempt:
     """Read the ledger and write down what is accepted: what the last attempt accepted, and its own fragments.
 
     A fragment of an older attempt that the last one did not accept came late, and its rows may have been labeled again since.
+    Only the last attempt's fragments are read whole; what was accepted before is described in its file.
     """
     folder = layout.attempts_folder(run_id)
     last = max((int(name.partition(".")[0]) for name in store.names(folder)), default=0)
     told = store.read_json(_file(run_id, last)) or {"accepted": []}
-    accepted_before = set(told["accepted"])
-    acceptable = [
-        name for name in fragment_names(store, run_id) if name in accepted_before or layout.attempt_of(name) == last
-    ]
+    described = {one["name"]: Fragment.model_validate(one) for one in told["accepted"]}
     accepted = []
-    for name in acceptable:
-        try:
-            accepted.append(describe_fragment(store, run_id, name))
-        except (FileNotFoundError, pa.ArrowInvalid):
-            continue  # not a whole fragment: the commit removes it, its rows run again
-    names = [fragment.name for fragment in accepted]
-    done = read_rows(store, run_id, names, rows)
-    store.write_json(_file(run_id, last + 1), {"attempt": last + 1, "accepted": names})
+    for name in fragment_names(store, run_id):
+        if name in described:
+            accepted.append(described[name])
+        elif layout.attempt_of(name) == last:
+            try:
+                accepted.append(describe_fragment(store, run_id, name))
+            except (FileNotFoundError, pa.ArrowInvalid):
+                continue  # not a whole fragment: the commit removes it, its rows run again
+    done = read_rows(store, run_id, [fragment.name for fragment in accepted], rows)
+    store.write_json(
+        _file(run_id, last + 1), {"attempt": last + 1, "accepted": [fragment.model_dump() for fragment in accepted]}
+    )
     return Attempt(last + 1, accepted, done)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 import ray.data
@@ -11,18 +11,22 @@ import ray.exceptions
 
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import FailureLimitError, RunError, RunInterruptedError, Status
+from mlcls_ray.models.cache import ship
+from mlcls_ray.models.zoo import STARTER
 from mlcls_ray.runs.cluster import check_device_on_workers, connect, living_nodes
 from mlcls_ray.runs.commit import commit
+from mlcls_ray.runs.duplicates import copy_rows
 from mlcls_ray.runs.lease import Lease, held_lease
-from mlcls_ray.runs.plan import Plan, Prepared, freeze, list_changes, prepare
+from mlcls_ray.runs.plan import Plan, Prepared, freeze, list_work, next_attempt, prepare, read_options
 from mlcls_ray.runs.pools import Pools, check_resources
-from mlcls_ray.runs.progress import Tally, shown_progress, stopped_by_interrupt
+from mlcls_ray.runs.progress import shown_progress, stopped_by_interrupt
 from mlcls_ray.runs.records import Success, read_success
 from mlcls_ray.runs.sink import LabelSink
-from mlcls_ray.runs.workers import LabelWorker, ReadWorker, ScoreWorker, WorkerSpec, drop_done
-from mlcls_ray.stages.read import ReadOptions
+from mlcls_ray.runs.source import manifest_rows
+from mlcls_ray.runs.tally import Pace, Tally
+from mlcls_ray.runs.workers import LabelWorker, ReadWorker, ScoreWorker, WorkerSpec
 from mlcls_ray.storage import layout
-from mlcls_ray.storage.ledger import Fragment
+from mlcls_ray.storage.ledger import Fragment, RowSet
 
 
 def label(job: LabelJob, verbose: bool = False) -> Success | None:
@@ -53,10 +57,10 @@ def label(job: LabelJob, verbose: bool = False) -> Success | None:
 
 
 def label_prepared(prepared: Prepared, lease: Lease, verbose: bool) -> Success | None:
-    """List, label and commit; None where an incremental job found nothing new."""
+    """List, label and commit; None where an incremental job or a retry found nothing to do."""
     listed = None
-    if prepared.job.incremental and prepared.record is None:
-        listed = list_changes(prepared)  # before Ray: most nights there is nothing to start it for
+    if (prepared.job.incremental or prepared.job.retry) and prepared.record is None:
+        listed = list_work(prepared)  # before Ray: most nights there is nothing to start it for
         if listed is None:
             return None
     connect(prepared.job.ray_address, verbose)
@@ -66,56 +70,86 @@ def label_prepared(prepared: Prepared, lease: Lease, verbose: bool) -> Success |
         check_device_on_workers(prepared.device)
     plan = freeze(prepared, nodes, listed)
     started = time.monotonic()
-    fragments = label_remaining(plan) if len(plan.attempt.done) < plan.record.rows else []
+    plan, fragments = label_waves(plan)
     lease.check()
     return commit(plan, fragments, time.monotonic() - started)
 
 
-def label_remaining(plan: Plan) -> list[Fragment]:
-    """Label the rows that are in no fragment yet; returns the fragments that were written.
+def label_waves(plan: Plan) -> tuple[Plan, list[Fragment]]:
+    """Label what is left, mostly in one wave; returns the plan of the last one, and the fragments that it wrote.
+
+    A long run's first wave ends early when its measured rate asks for other fragments. Copies whose original could not be read, or
+    changed meanwhile, are a wave of their own.
+    """
+    while True:
+        wave = label_wave(plan)
+        fragments, attempt = wave.fragments, plan.attempt
+        if not wave.is_to_be_cut_anew and len(plan.copies):
+            store, run_id, size = plan.prepared.store, plan.prepared.run_id, plan.pools.rows_per_fragment
+            fragments += copy_rows(store, run_id, [*attempt.accepted, *fragments], attempt.done, attempt.number, size)
+        if sum(one.rows for one in [*attempt.accepted, *fragments]) == plan.record.rows:
+            return plan, fragments
+        copies = plan.copies if wave.is_to_be_cut_anew else RowSet(plan.record.rows)
+        plan = next_attempt(plan.prepared, plan.record, plan.nodes, copies, wave.rate)
+
+
+class Wave(NamedTuple):
+    """What one wave wrote, and the measured rate of a worker (images per second) where it was long enough."""
+
+    fragments: list[Fragment]
+    rate: float | None = None
+    is_to_be_cut_anew: bool = False
+    """It ended early: the measured rate asks for fragments of another size."""
+
+
+def label_wave(plan: Plan) -> Wave:
+    """Label the rows that are neither in a fragment nor copies.
 
     Raises:
         RunError: the run stopped before its end; what is written is kept.
     """
-    job, run_id, rows = plan.prepared.job, plan.prepared.run_id, plan.record.rows
+    job, run_id, rows = plan.prepared.job, plan.prepared.run_id, plan.rows_left
+    if rows == 0:
+        return Wave([])
     sink = LabelSink(plan.prepared.store, run_id, plan.attempt.number, plan.pools.rows_per_fragment)
-    limit = job.failure_limit(rows)
-    tally = Tally.remote(limit, failures(plan.attempt.accepted))  # type: ignore[attr-defined]
+    limit = job.failure_limit(plan.record.rows)
+    tally = Tally.remote(limit, failures(plan.attempt.accepted), pace(plan))  # type: ignore[attr-defined]
     go_on = f"What is written is kept; the same command (or --run-id {run_id}) goes on"
+    source = manifest_rows(plan.prepared.store, run_id, plan.skipped, plan.pools.block_rows)
     try:
-        with shown_progress(tally, rows, len(plan.attempt.done)), stopped_by_interrupt(tally):
-            label_rows(manifest_rows(plan), plan.pools, worker_spec(plan, tally)).write_datasink(sink)
+        with shown_progress(tally, plan.record.rows, plan.record.rows - rows), stopped_by_interrupt(tally):
+            label_rows(source, plan.pools, worker_spec(plan, tally)).write_datasink(sink)
+        reason, rate = ray.get([tally.stop_reason.remote(), tally.measured_rate.remote()])
     except KeyboardInterrupt:
         raise RunInterruptedError(f"run '{run_id}' interrupted. {go_on}") from None
     except ray.exceptions.RayError as error:
         raise RunError(f"run '{run_id}' stopped: {cause(error)}. {go_on}") from error
-    fragments = [*plan.attempt.accepted, *sink.fragments]
-    done = sum(fragment.rows for fragment in fragments)
-    if done < rows and ray.get(tally.is_stopped.remote()):
-        failed = failures(fragments)
-        if limit is not None and failed > limit:
-            raise FailureLimitError(
-                f"run '{run_id}' stopped: {failed:,} of {done:,} inputs failed, max_failures is {job.max_failures}. "
-                f"What is written is kept; with a higher limit the same command goes on"
-            )
-        raise RunInterruptedError(f"run '{run_id}' stopped after {done:,} of {rows:,} rows. {go_on}")
-    return sink.fragments
+    wave = Wave(sink.fragments, rate or plan.rate, is_to_be_cut_anew=reason == "resize")
+    done = sum(fragment.rows for fragment in wave.fragments)
+    if done == rows or wave.is_to_be_cut_anew:
+        return wave._replace(is_to_be_cut_anew=done < rows)
+    fragments = [*plan.attempt.accepted, *wave.fragments]
+    failed = failures(fragments)
+    if reason == "failures" and limit is not None and failed > limit:
+        raise FailureLimitError(
+            f"run '{run_id}' stopped: {failed:,} of {sum(one.rows for one in fragments):,} inputs failed, "
+            f"max_failures is {job.max_failures}. What is written is kept; with a higher limit the same command goes on"
+        )
+    raise RunInterruptedError(f"run '{run_id}' stopped after {done:,} of {rows:,} rows. {go_on}")
+
+
+def pace(plan: Plan) -> Pace | None:
+    """What the first wave is watched for; None where the job says how large fragments are, or the rate is known."""
+    if plan.prepared.job.rows_per_fragment or plan.rate is not None:
+        return None
+    return Pace(
+        plan.pools.score_workers, plan.rows_left, plan.pools.rows_per_fragment, plan.prepared.job.fragment_seconds
+    )
 
 
 def failures(fragments: list[Fragment]) -> int:
     """How many rows of these fragments are not `ok`."""
     return sum(fragment.rows - fragment.statuses.get(Status.OK.value, 0) for fragment in fragments)
-
-
-def manifest_rows(plan: Plan) -> ray.data.Dataset:
-    """The rows of the manifest that are in no fragment yet, cut into blocks that spread over the workers."""
-    path, filesystem = plan.prepared.store.data_path(layout.manifest_folder(plan.prepared.run_id))
-    rows = ray.data.read_parquet(path, filesystem=filesystem)
-    if len(plan.attempt.done):
-        done = ray.put(plan.attempt.done.bits)
-        rows = rows.map_batches(drop_done, batch_format="pyarrow", fn_kwargs={"done": done})
-    # A manifest is small in bytes, so that Ray would make one block, one task and one fragment of it.
-    return rows.repartition(target_num_rows_per_block=plan.pools.block_rows)
 
 
 def label_rows(rows: ray.data.Dataset, pools: Pools, spec: WorkerSpec) -> ray.data.Dataset:
@@ -153,27 +187,18 @@ def label_rows(rows: ray.data.Dataset, pools: Pools, spec: WorkerSpec) -> ray.da
 def worker_spec(plan: Plan, tally: Any) -> WorkerSpec:
     """What each worker is told."""
     job, model = plan.prepared.job, plan.prepared.model
-    annotated = {"none": 0, "all": plan.record.rows}.get(str(job.annotate), job.annotate)
-    read = ReadOptions(
-        preprocess=model.preprocess,
-        s3=job.s3,
-        max_bytes=job.max_bytes,
-        max_pixels=job.max_pixels,
-        timeout_s=job.timeout_s,
-        attempts=job.fetch_attempts,
-        threads=job.fetch_threads,
-        rows=plan.record.rows,
-        annotate=int(annotated),
-    )
+    is_at_hand = job.model == STARTER or len(plan.nodes) == 1
     return WorkerSpec(
         job=job,
-        read=read,
+        read=read_options(plan.prepared, plan.record.rows),
         device=plan.prepared.device,
+        model_name=model.name,
         fingerprint=model.fingerprint,
         thresholds=plan.prepared.thresholds,
         run_id=plan.prepared.run_id,
         engine_threads=plan.pools.engine_threads,
         tally=tally,
+        shipped=None if is_at_hand else ray.put(ship(model)),
     )
 
 

@@ -24,10 +24,13 @@ from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.zoo import OFFICIAL, STARTER
 from mlcls_ray.runs.attempts import Attempt, start_attempt
 from mlcls_ray.runs.cluster import Node
-from mlcls_ray.runs.incremental import open_changes
+from mlcls_ray.runs.duplicates import read_duplicates, write_duplicates
+from mlcls_ray.runs.incremental import open_changes, open_failed
 from mlcls_ray.runs.pools import Pools, size_pools
 from mlcls_ray.runs.records import RunRecord, read_record
+from mlcls_ray.stages.read import ReadOptions
 from mlcls_ray.storage import layout
+from mlcls_ray.storage.ledger import RowSet
 from mlcls_ray.storage.listing import Found, check_inputs, list_inputs
 from mlcls_ray.storage.manifest import to_parquet, write_manifest
 from mlcls_ray.storage.store import Store
@@ -58,8 +61,23 @@ class Plan(NamedTuple):
 
     prepared: Prepared
     record: RunRecord
+    nodes: Sequence[Node]
     attempt: Attempt
+    copies: RowSet
+    """Rows whose bytes are those of another row (`dedupe`): they get its row of the table instead of a score of their own."""
+    rate: float | None
+    """Images per second of one worker, where an earlier wave measured it."""
     pools: Pools
+
+    @property
+    def rows_left(self) -> int:
+        """How many rows are to be scored: neither in a fragment nor copies."""
+        return self.record.rows - int(np.unpackbits(self.skipped).sum())
+
+    @property
+    def skipped(self) -> np.ndarray:
+        """One bit a row, uint8: what is not to be scored."""
+        return self.attempt.done.bits | self.copies.bits
 
 
 def prepare(job: LabelJob) -> Prepared:
@@ -72,7 +90,8 @@ def prepare(job: LabelJob) -> Prepared:
         raise UsageError("no output: give a folder or an s3:// uri (--out)")
     job = _with_absolute_paths(job)
     device = parse_device(job.device)
-    check_inputs(job.inputs, job.s3)
+    if not job.retry:
+        check_inputs(job.inputs, job.s3)
     model = open_model(job.model, job.s3)
     thresholds = resolve(job.threshold, model.vocabulary, model.thresholds)
     store = Store(job.out, job.s3)
@@ -106,13 +125,18 @@ def list_manifest(prepared: Prepared) -> int:
     return rows
 
 
-def list_changes(prepared: Prepared) -> int | None:
-    """List what is new or changed into the manifest, and record what vanished; None where there is neither.
+def list_work(prepared: Prepared) -> int | None:
+    """List into the manifest what an incremental job or a retry has to label; returns the number of rows.
+
+    None where there is nothing to do. What vanished is recorded by an incremental job.
 
     Raises:
         UsageError: no image was found at all; a folder that is not mounted must not look like one whose images vanished.
     """
     job, store, run_id = prepared.job, prepared.store, prepared.run_id
+    if job.retry:
+        with open_failed(store, job.retry) as failed:
+            return write_manifest(store, run_id, failed, job.limit) or None
     inputs = public_config(job)["inputs"]
     with open_changes(store, prepared.model, inputs, _listed(job)) as changes:
         if changes.listed == 0:
@@ -138,15 +162,45 @@ def freeze(prepared: Prepared, nodes: Sequence[Node], listed: int | None = None)
     Raises:
         UsageError: no image was found, or the cluster cannot run the job.
     """
-    job, store, model = prepared.job, prepared.store, prepared.model
-    width, height = model.preprocess.input_size
+    job, store, run_id = prepared.job, prepared.store, prepared.run_id
     record = prepared.record
     if record is None:
-        record = _new_record(prepared, nodes, list_manifest(prepared) if listed is None else listed)
-    attempt = start_attempt(store, prepared.run_id, record.rows)
+        rows = list_manifest(prepared) if listed is None else listed
+        if job.dedupe:
+            write_duplicates(store, run_id, rows, read_options(prepared, rows), _pools(prepared, nodes, rows, None))
+        record = _new_record(prepared, nodes, rows)
+    return next_attempt(prepared, record, nodes, read_duplicates(store, run_id, record.rows), None)
+
+
+def next_attempt(
+    prepared: Prepared, record: RunRecord, nodes: Sequence[Node], copies: RowSet, rate: float | None
+) -> Plan:
+    """A new attempt at what is left of a run, cut for a worker's `rate` (images per second) where that is known."""
+    attempt = start_attempt(prepared.store, prepared.run_id, record.rows)
     remaining = record.rows - len(attempt.done)
-    pools = size_pools(job, prepared.device, nodes, max(remaining, 1), width * height * 3)
-    return Plan(prepared, record, attempt, pools)
+    return Plan(prepared, record, nodes, attempt, copies, rate, _pools(prepared, nodes, remaining, rate))
+
+
+def _pools(prepared: Prepared, nodes: Sequence[Node], rows: int, rate: float | None) -> Pools:
+    width, height = prepared.model.preprocess.input_size
+    return size_pools(prepared.job, prepared.device, nodes, max(rows, 1), width * height * 3, rate)
+
+
+def read_options(prepared: Prepared, rows: int) -> ReadOptions:
+    """What the reading stages of a run of so many rows are told."""
+    job = prepared.job
+    annotated = {"none": 0, "all": rows}.get(str(job.annotate), job.annotate)
+    return ReadOptions(
+        preprocess=prepared.model.preprocess,
+        s3=job.s3,
+        max_bytes=job.max_bytes,
+        max_pixels=job.max_pixels,
+        timeout_s=job.timeout_s,
+        attempts=job.fetch_attempts,
+        threads=job.fetch_threads,
+        rows=rows,
+        annotate=int(annotated),
+    )
 
 
 def new_run_id() -> str:
@@ -191,7 +245,10 @@ def _differences(
         "model": (record.model_fingerprint, model.fingerprint),
         "preprocessing": (record.preprocess_fingerprint, model.preprocess_fingerprint),
         "threshold": (record.threshold_id, threshold_id(thresholds)),
-        **{name: (record.config.get(name), config[name]) for name in ("inputs", "limit", "uri_column", "incremental")},
+        **{
+            name: (record.config.get(name), config[name])
+            for name in ("inputs", "limit", "uri_column", "incremental", "retry")
+        },
     }
     return {name: values for name, values in told.items() if values[0] != values[1]}
 

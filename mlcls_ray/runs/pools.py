@@ -20,7 +20,8 @@ MAX_BLOCK_BYTES = 64 << 20
 """Of pixels: what one block of the split placement puts into the object store."""
 BLOCKS_PER_WORKER = 8
 """At least so many blocks a worker, so that the slowest one does not hold up the end of a small job."""
-MIN_FRAGMENT_ROWS, MAX_FRAGMENT_ROWS, FRAGMENTS = 2_000, 100_000, 2_000
+FIRST_FRAGMENT_ROWS, MAX_FRAGMENT_ROWS = 500, 100_000
+"""Of a fragment while the rate is not known yet, and ever."""
 
 
 class Pools(NamedTuple):
@@ -37,8 +38,10 @@ class Pools(NamedTuple):
     rows_per_fragment: int
 
 
-def size_pools(job: LabelJob, device: Device, nodes: Sequence[Node], rows: int, pixel_bytes: int) -> Pools:
-    """Pools for `rows` images of `pixel_bytes` each.
+def size_pools(
+    job: LabelJob, device: Device, nodes: Sequence[Node], rows: int, pixel_bytes: int, rate: float | None = None
+) -> Pools:
+    """Pools for `rows` images of `pixel_bytes` each. `rate`: images per second of one worker, where it was measured.
 
     Raises:
         UsageError: see `check_resources`.
@@ -64,6 +67,10 @@ def size_pools(job: LabelJob, device: Device, nodes: Sequence[Node], rows: int, 
     if placement == "split":
         read_workers = min(max(1, total - score_workers if on_cpu else total - len(hosts)), useful)
     workers = score_workers if placement == "fused" else read_workers
+    fragment_rows = job.rows_per_fragment or rows_per_fragment(rate, job.fragment_seconds)
+    block_rows = _block_rows(
+        min(rows, fragment_rows * workers * BLOCKS_PER_WORKER), workers, job.batch_size, placement, pixel_bytes
+    )
     return Pools(
         placement=placement,
         score_workers=score_workers,
@@ -72,9 +79,14 @@ def size_pools(job: LabelJob, device: Device, nodes: Sequence[Node], rows: int, 
         engine_threads=max(1, (total if placement == "fused" else max(1, total // 2)) // score_workers),
         read_workers=read_workers,
         read_cpus=share,
-        block_rows=job.block_rows or _block_rows(rows, workers, job.batch_size, placement, pixel_bytes),
-        rows_per_fragment=job.rows_per_fragment or min(max(rows // FRAGMENTS, MIN_FRAGMENT_ROWS), MAX_FRAGMENT_ROWS),
+        block_rows=job.block_rows or block_rows,
+        rows_per_fragment=fragment_rows,
     )
+
+
+def rows_per_fragment(rate: float | None, seconds: float) -> int:
+    """So many rows that a fragment is `seconds` of the work of a worker that does `rate` a second."""
+    return FIRST_FRAGMENT_ROWS if rate is None else min(max(round(rate * seconds), 1), MAX_FRAGMENT_ROWS)
 
 
 def check_resources(device: Device, nodes: Sequence[Node]) -> None:

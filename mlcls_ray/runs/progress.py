@@ -1,4 +1,4 @@
-"""Progress of a running job: a tally that the workers report to, shown as a bar or as plain lines."""
+"""Progress of a running job: what its tally counts, shown as a bar or as plain lines; and Ctrl-C, which stops it in good order."""
 
 from __future__ import annotations
 
@@ -16,38 +16,10 @@ import ray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mlcls_ray.errors import Status
+from mlcls_ray.runs.tally import errors
 
 BAR_INTERVAL_S = 0.5
 LINE_INTERVAL_S = 5.0
-
-
-@ray.remote(num_cpus=0, max_restarts=-1)
-class Tally:
-    """Counts rows by status as the workers finish them, and tells the workers when to stop.
-
-    The counts are for display and for the failure limit only: the ledger says what is true.
-    """
-
-    def __init__(self, failure_limit: int | None, failed_before: int) -> None:
-        self.statuses: Counter[str] = Counter()
-        self.failure_limit = failure_limit
-        self.failed_before = failed_before
-        self.stopped = False
-
-    def add(self, statuses: dict[str, int]) -> None:
-        self.statuses.update(statuses)
-        if self.failure_limit is not None and self.failed_before + _errors(self.statuses) > self.failure_limit:
-            self.stopped = True
-
-    def counts(self) -> dict[str, int]:
-        return dict(self.statuses)
-
-    def stop(self) -> None:
-        self.stopped = True
-
-    def is_stopped(self) -> bool:
-        return self.stopped
 
 
 @contextlib.contextmanager
@@ -94,10 +66,6 @@ def _counts(tally: Any) -> Counter[str]:
         return Counter()
 
 
-def _errors(counts: Counter[str]) -> int:
-    return counts.total() - counts[Status.OK.value]
-
-
 def _show_bar(tally: Any, rows: int, already_done: int, stop: threading.Event) -> None:
     columns = (
         TextColumn("labeling"),
@@ -117,12 +85,12 @@ def _show_bar(tally: Any, rows: int, already_done: int, stop: threading.Event) -
             if counts and first is None:
                 first = (now, counts.total())
             rate = _rate(counts.total(), first, now)
-            errors = _errors(counts)
+            failed = errors(counts)
             progress.update(
                 task,
                 completed=already_done + counts.total(),
                 rate=f"{rate:.0f}/s" if rate else "starting workers" if not counts else "",
-                errors=f"{errors} errors" if errors else "",
+                errors=f"{failed} errors" if failed else "",
             )
             if stopping:
                 return
@@ -138,7 +106,7 @@ def _show_lines(tally: Any, rows: int, already_done: int, stop: threading.Event)
         done = already_done + counts.total()
         rate = _rate(counts.total(), first, now)
         left = f", {(rows - done) / rate:.0f} s left" if rate else ""
-        print(f"{done:,} of {rows:,} images, {rate:.0f}/s, {_errors(counts)} errors{left}", file=sys.stderr, flush=True)
+        print(f"{done:,} of {rows:,} images, {rate:.0f}/s, {errors(counts)} errors{left}", file=sys.stderr, flush=True)
 
 
 def _rate(done: int, first: tuple[float, int] | None, now: float) -> float:

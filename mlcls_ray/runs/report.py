@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import partial
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
@@ -66,8 +65,8 @@ def label_counts(store: Store, success: Success) -> Counter[str]:
     """How many images each label was given to; reads the one column, a fragment at a time."""
     counts: Counter[str] = Counter()
     for fragment in success.fragments:
-        with store.open(f"{layout.labels_folder(success.run_id)}/{fragment.name}") as stream:
-            labels = pc.list_flatten(pq.read_table(stream, columns=[schema.LABELS]).column(0))
+        rows = store.read_columns(f"{layout.labels_folder(success.run_id)}/{fragment.name}", [schema.LABELS])
+        labels = pc.list_flatten(rows.column(0))
         for entry in pc.value_counts(labels.combine_chunks()).to_pylist():
             counts[entry["values"]] += entry["counts"]
     return counts
@@ -79,8 +78,7 @@ def _print_images(store: Store, success: Success, console: Console) -> None:
     table.add_column("labels", overflow="fold")
     columns = [schema.URI, schema.STATUS, schema.ERROR_MESSAGE, schema.LABELS, schema.SCORES]
     for fragment in success.fragments:
-        with store.open(f"{layout.labels_folder(success.run_id)}/{fragment.name}") as stream:
-            rows = pq.read_table(stream, columns=columns).to_pylist()
+        rows = store.read_columns(f"{layout.labels_folder(success.run_id)}/{fragment.name}", columns).to_pylist()
         for row in sorted(rows, key=lambda row: str(row[schema.URI])):
             name = shown(row[schema.URI]).rpartition("/")[2]
             if row[schema.STATUS] == Status.OK.value:

@@ -76,8 +76,8 @@ def _read_written(store: Store, run_id: str) -> _Written:
     for name in fragment_names(store, run_id):
         try:
             with store.open(f"{layout.labels_folder(run_id)}/{name}") as stream:
-                file = pq.ParquetFile(stream)
-                statuses.update(file.read(columns=[schema.STATUS]).column(0).to_pylist())
+                file = pq.ParquetFile(stream, pre_buffer=False)
+                statuses.update(file.read(columns=[schema.STATUS], use_threads=False).column(0).to_pylist())
         except (FileNotFoundError, pa.ArrowInvalid):
             continue  # removed meanwhile, or not whole
         if layout.attempt_of(name) > latest_attempt:

@@ -21,13 +21,12 @@ from mlcls_ray.engines.device import Device
 from mlcls_ray.engines.selection import load_engine
 from mlcls_ray.errors import RunError
 from mlcls_ray.labels.thresholds import threshold_id
-from mlcls_ray.models.cache import open_model
+from mlcls_ray.models.cache import open_model, open_shipped
 from mlcls_ray.stages.annotate import AnnotateImages
 from mlcls_ray.stages.read import Batch, ReadImages, ReadOptions
 from mlcls_ray.stages.score import ScoreImages
 from mlcls_ray.stages.select import Provenance, SelectLabels
 from mlcls_ray.storage import layout
-from mlcls_ray.storage.ledger import contains
 from mlcls_ray.storage.store import Store
 
 ASK_INTERVAL_S = 1.0
@@ -37,17 +36,20 @@ BATCHES_AHEAD = 2
 
 
 class WorkerSpec(NamedTuple):
-    """What a worker is told; small, no weights. Each loads the model from its own machine's cache."""
+    """What a worker is told; small, no weights. Each loads the model from its own machine's cache, or as the driver shipped it."""
 
     job: LabelJob
     read: ReadOptions
     device: Device
+    model_name: str
     fingerprint: str
     thresholds: np.ndarray
     run_id: str
     engine_threads: int
     tally: Any
-    """Handle of the `progress.Tally` actor."""
+    """Handle of the `tally.Tally` actor."""
+    shipped: ray.ObjectRef | None = None
+    """The model's files, where the workers' machines may not have them: Ray brings them to each node once."""
 
 
 class StopSignal:
@@ -64,7 +66,7 @@ class StopSignal:
             self.asked_at = now
             # Nobody to ask (its node died, it restarts) is no reason to stop.
             with contextlib.suppress(ray.exceptions.RayError, TimeoutError):
-                self.stopped = bool(ray.get(self.tally.is_stopped.remote(), timeout=ASK_TIMEOUT_S))
+                self.stopped = bool(ray.get(self.tally.stop_reason.remote(), timeout=ASK_TIMEOUT_S))
         return self.stopped
 
 
@@ -83,7 +85,8 @@ class ScoreWorker:
     """Split placement, second half: pixels → rows of the label table."""
 
     def __init__(self, spec: WorkerSpec) -> None:
-        model = open_model(spec.job.model, spec.job.s3)
+        shipped = ray.get(spec.shipped) if spec.shipped is not None else None
+        model = open_model(spec.job.model, spec.job.s3) if shipped is None else open_shipped(spec.fingerprint, shipped)
         if model.fingerprint != spec.fingerprint:
             raise RunError(
                 f"model '{spec.job.model}' has fingerprint {model.fingerprint[:12]} on this node and {spec.fingerprint[:12]} on the driver"
@@ -91,7 +94,7 @@ class ScoreWorker:
         engine = load_engine(spec.job.engine, model, spec.device, spec.engine_threads)
         self.score = ScoreImages(engine, len(model.vocabulary), spec.job.batch_size)
         provenance = Provenance(
-            model=model.name,
+            model=spec.model_name,
             model_fingerprint=model.fingerprint,
             preprocess_fingerprint=model.preprocess_fingerprint,
             engine=engine.name,
@@ -139,8 +142,3 @@ class LabelWorker:
             if self.stop.is_set():
                 return
             yield self.finish(batch)
-
-
-def drop_done(manifest: pa.Table, done: ray.ObjectRef) -> pa.Table:
-    """The manifest rows that are in no fragment yet. `done`: the ledger's bits, shared through the object store."""
-    return manifest.filter(~contains(ray.get(done), manifest.column(schema.ROW_ID).to_numpy()))

@@ -57,7 +57,7 @@ class ReadImages:
 
     def __init__(self, options: ReadOptions) -> None:
         self.options = options
-        self.fetcher = Fetcher(options.s3, options.max_bytes, options.timeout_s, options.attempts)
+        self.fetcher = make_fetcher(options)
         self.threads = ThreadPoolExecutor(options.threads, thread_name_prefix="read")
 
     def __call__(self, manifest: pa.Table) -> Batch:
@@ -75,6 +75,7 @@ class ReadImages:
             schema.URI: _objects(uris),
             schema.STATUS: _objects([str(image.status) for image in images]),
             schema.ERROR_MESSAGE: _objects([image.error_message for image in images]),
+            schema.ATTEMPTS: manifest.column(schema.ATTEMPTS).to_numpy() + 1,
             schema.WIDTH: np.array([image.width for image in images], dtype=np.int32),
             schema.HEIGHT: np.array([image.height for image in images], dtype=np.int32),
             schema.FORMAT: _objects([image.format for image in images]),
@@ -92,7 +93,7 @@ class ReadImages:
         try:
             fetched = self.fetcher.fetch(uri)
             described["size_bytes"] = len(fetched.image_bytes)
-            described["content_hash"] = hashlib.blake2b(fetched.image_bytes, digest_size=16).hexdigest()
+            described["content_hash"] = hash_content(fetched.image_bytes)
             described["etag"] = fetched.etag or ""
             if fetched.mtime is not None:
                 described["mtime"] = np.datetime64(fetched.mtime.replace(tzinfo=None), "us")
@@ -114,6 +115,15 @@ class ReadImages:
             return np.ones(len(row_ids), dtype=bool)
         chosen: np.ndarray = (row_ids + 1) * count // rows > row_ids * count // rows
         return chosen
+
+
+def make_fetcher(options: ReadOptions) -> Fetcher:
+    return Fetcher(options.s3, options.max_bytes, options.timeout_s, options.attempts)
+
+
+def hash_content(image_bytes: bytes) -> str:
+    """What identical bytes have in common: BLAKE2b of 128 bits, as hexadecimal digits."""
+    return hashlib.blake2b(image_bytes, digest_size=16).hexdigest()
 
 
 def _known(manifest: pa.Table) -> dict[str, Any]:

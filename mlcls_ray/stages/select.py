@@ -63,6 +63,7 @@ class SelectLabels:
             schema.URI: [public_uri(uri) for uri in batch[schema.URI]],
             schema.STATUS: list(batch[schema.STATUS]),
             schema.ERROR_MESSAGE: _null_if(batch[schema.ERROR_MESSAGE], ""),
+            schema.ATTEMPTS: batch[schema.ATTEMPTS],
             schema.WIDTH: _null_if(batch[schema.WIDTH], -1),
             schema.HEIGHT: _null_if(batch[schema.HEIGHT], -1),
             schema.FORMAT: _null_if(batch[schema.FORMAT], ""),

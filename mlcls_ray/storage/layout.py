@@ -20,6 +20,10 @@ def labels_folder(run_id: str) -> str:
     return f"{run_folder(run_id)}/labels"
 
 
+def duplicates_folder(run_id: str) -> str:
+    return f"{run_folder(run_id)}/duplicates"
+
+
 def annotated_folder(run_id: str) -> str:
     return f"{run_folder(run_id)}/annotated"
 
@@ -51,3 +55,7 @@ def fragment_name(attempt: int, task: int) -> str:
 
 def attempt_of(fragment: str) -> int:
     return int(fragment.split("-")[1])
+
+
+def task_of(fragment: str) -> int:
+    return int(fragment.partition(".")[0].split("-")[2])

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mlcls_ray import schema
 from mlcls_ray.storage import layout
-from mlcls_ray.storage.store import Store
+from mlcls_ray.storage.store import Store, read_columns
 
 
 class Fragment(BaseModel):
@@ -80,9 +80,8 @@ def read_rows(store: Store, run_id: str, names: Iterable[str], total: int) -> Ro
     """The rows in the given fragments, from their `row_id` column alone."""
     rows = RowSet(total)
     for name in names:
-        with store.open(f"{layout.labels_folder(run_id)}/{name}") as stream:
-            column = pq.read_table(stream, columns=[schema.ROW_ID]).column(0)
-            rows.add(column.to_numpy())
+        column = store.read_columns(f"{layout.labels_folder(run_id)}/{name}", [schema.ROW_ID]).column(0)
+        rows.add(column.to_numpy())
     return rows
 
 
@@ -105,7 +104,7 @@ def describe_fragment(store: Store, run_id: str, name: str) -> Fragment:
     data = store.read(f"{layout.labels_folder(run_id)}/{name}")
     if data is None:
         raise FileNotFoundError(name)
-    return _describe(name, data, pq.read_table(io.BytesIO(data), columns=[schema.STATUS]).column(0))
+    return _describe(name, data, read_columns(pa.BufferReader(data), [schema.STATUS]).column(0))
 
 
 def _describe(name: str, data: bytes, statuses: pa.ChunkedArray) -> Fragment:

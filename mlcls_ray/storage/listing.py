@@ -34,12 +34,16 @@ SORTED_ENTRIES = 100_000
 
 
 class Found(NamedTuple):
-    """One input. Size in bytes, mtime in UTC and etag are None where the listing does not tell."""
+    """One input. Size in bytes, mtime in UTC and etag are None where the listing does not tell.
+
+    `attempts`: how many runs have tried it before, and got no answer.
+    """
 
     uri: str
     size_bytes: int | None = None
     mtime: datetime | None = None
     etag: str | None = None
+    attempts: int = 0
 
 
 def check_inputs(inputs: Sequence[str], s3: S3Options) -> None:

@@ -53,6 +53,7 @@ def manifest_table(part: list[Found], first_row: int) -> pa.Table:
         schema.SIZE_BYTES: [entry.size_bytes for entry in part],
         schema.MTIME: [entry.mtime for entry in part],
         schema.ETAG: [entry.etag for entry in part],
+        schema.ATTEMPTS: [entry.attempts for entry in part],
     }
     return pa.table(columns, schema=schema.MANIFEST)
 

@@ -6,7 +6,11 @@ import contextlib
 import json
 import os
 import uuid
+from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
@@ -78,6 +82,16 @@ class Store:
         stream: IO[bytes] = self._filesystem.open(f"{self._base}/{name}", "rb")
         return stream
 
+    def read_columns(self, name: str, columns: Sequence[str]) -> pa.Table:
+        """Some columns of a Parquet file.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            pyarrow.ArrowInvalid: it is not a Parquet file.
+        """
+        with self.open(name) as stream:
+            return read_columns(stream, columns)
+
     def names(self, folder: str) -> list[str]:
         """The names directly under a folder, sorted; files being written are left out."""
         return [name for name in self._entries(folder) if not name.endswith(TEMPORARY_SUFFIX)]
@@ -129,6 +143,15 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted({str(name).rstrip("/").rpartition("/")[2] for name in found} - {""})
+
+
+def read_columns(source: IO[bytes] | pa.NativeFile, columns: Sequence[str]) -> pa.Table:
+    """Some columns of a Parquet file, by this thread alone.
+
+    Arrow's own threads may outlive the interpreter while they hold a Python stream, and then abort the process at its end (arrow#34314).
+    """
+    with pq.ParquetFile(source, pre_buffer=False) as file:
+        return file.read(columns=list(columns), use_threads=False)
 
 
 def _sync_folder(folder: str) -> None:

@@ -1,0 +1,77 @@
+"""The ledger between runs, for DuckDB: all committed rows, and the newest one of each uri. Out of core."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+
+import duckdb
+import pyarrow as pa
+
+from mlcls_ray import schema
+from mlcls_ray.runs.records import read_success
+from mlcls_ray.storage import layout
+from mlcls_ray.storage.store import Store
+
+MEMORY_LIMIT = "1GB"
+
+ALL_ROWS = "all_rows"
+"""The view of all committed rows."""
+NEWEST_FIRST = f"{schema.LABELED_AT} DESC, {schema.RUN_ID} DESC, {schema.ROW_ID} DESC"
+
+
+@contextlib.contextmanager
+def open_database() -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
+    """A DuckDB connection that spills into a temporary folder of its own; and that folder."""
+    with (
+        tempfile.TemporaryDirectory(prefix="mlcls-") as folder,
+        duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": f"{folder}/duckdb"}) as database,
+    ):
+        yield database, folder
+
+
+def committed_files(store: Store, run_ids: Sequence[str] | None = None) -> list[str]:
+    """The fragments of committed runs (None: of all), as DuckDB takes them once the store is registered."""
+    files = []
+    for run_id in run_ids if run_ids is not None else store.names(layout.RUNS):
+        success = read_success(store, run_id)
+        names = [fragment.name for fragment in success.fragments] if success else []
+        files += [store.data_uri(f"{layout.labels_folder(run_id)}/{name}") for name in names]
+    return files
+
+
+def create_view(database: duckdb.DuckDBPyConnection, name: str, files: Sequence[str], like: pa.Schema) -> None:
+    """A view of the columns of `like` in Parquet files, or an empty one where there are no files."""
+    if files:
+        listed = ", ".join(quoted(file) for file in files)
+        columns = ", ".join(like.names)
+        # Two models have as many classes each as they like: their columns agree by name, not by length.
+        database.execute(f"CREATE VIEW {name} AS SELECT {columns} FROM read_parquet([{listed}], union_by_name = true)")
+    else:
+        database.register(name, like.empty_table())
+
+
+def create_ledger(database: duckdb.DuckDBPyConnection, store: Store) -> None:
+    """The table `ledger`: what decides whether an input is to be labeled, in the newest committed row of each uri, as a struct `newest`."""
+    store.register_with(database)
+    create_view(database, "labeled", committed_files(store), LEDGER)
+    database.execute(
+        f"CREATE TABLE ledger AS SELECT arg_max(labeled, {schema.LABELED_AT}) AS newest FROM labeled GROUP BY {schema.URI}"
+    )
+
+
+def quoted(text: str) -> str:
+    """Text as SQL spells it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+LEDGER = pa.schema(
+    [
+        schema.label_table(1).field(name)
+        for name in (
+            schema.ROW_ID, schema.URI, schema.STATUS, schema.ATTEMPTS, schema.SIZE_BYTES, schema.MTIME, schema.ETAG,
+            schema.MODEL_FINGERPRINT, schema.PREPROCESS_FINGERPRINT, schema.RUN_ID, schema.LABELED_AT,
+        )
+    ]
+)  # fmt: skip

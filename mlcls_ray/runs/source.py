@@ -1,0 +1,28 @@
+"""The manifest as a Ray dataset."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+
+from mlcls_ray import schema
+from mlcls_ray.storage import layout
+from mlcls_ray.storage.ledger import contains
+from mlcls_ray.storage.store import Store
+
+
+def manifest_rows(store: Store, run_id: str, skipped: np.ndarray, block_rows: int) -> ray.data.Dataset:
+    """The rows of a manifest without those whose bit in `skipped` is set, cut into blocks that spread over the workers."""
+    path, filesystem = store.data_path(layout.manifest_folder(run_id))
+    rows = ray.data.read_parquet(path, filesystem=filesystem)
+    if skipped.any():
+        rows = rows.map_batches(drop, batch_format="pyarrow", fn_kwargs={"skipped": ray.put(skipped)})
+    # A manifest is small in bytes, so that Ray would make one block, one task and one fragment of it.
+    return rows.repartition(target_num_rows_per_block=block_rows)
+
+
+def drop(manifest: pa.Table, skipped: ray.ObjectRef) -> pa.Table:
+    """The rows whose bit is not set. `skipped` is shared through the object store."""
+    return manifest.filter(~contains(ray.get(skipped), manifest.column(schema.ROW_ID).to_numpy()))

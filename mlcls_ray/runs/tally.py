@@ -1,0 +1,85 @@
+"""The tally: an actor that the workers report to, and that tells them when to stop."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Literal, NamedTuple
+
+import ray
+
+from mlcls_ray.errors import Status
+from mlcls_ray.runs.pools import rows_per_fragment
+
+WATCH_S = 15.0
+"""How long the first wave is watched, from its first rows on, before its fragments are judged."""
+WORTH_A_RESTART_S = 180.0
+"""Work left that is worth new workers (some seconds each) for better fragments."""
+
+Reason = Literal["", "failures", "interrupt", "resize"]
+
+
+class Pace(NamedTuple):
+    """What the first wave was cut for: so many workers, rows to label, rows in a fragment and seconds of work in it."""
+
+    workers: int
+    rows: int
+    fragment_rows: int
+    fragment_seconds: float
+
+
+@ray.remote(num_cpus=0, max_restarts=-1)
+class Tally:
+    """Counts rows by status as the workers finish them, and says why they are to stop (`""`: they are not).
+
+    The counts are for display, the failure limit and the measured rate only: the ledger says what is true.
+    """
+
+    def __init__(self, failure_limit: int | None, failed_before: int, pace: Pace | None = None) -> None:
+        self.statuses: Counter[str] = Counter()
+        self.failure_limit = failure_limit
+        self.failed_before = failed_before
+        self.pace = pace
+        self.first: tuple[float, int] | None = None
+        self.rate: float | None = None
+        self.reason: Reason = ""
+
+    def add(self, statuses: dict[str, int]) -> None:
+        self.statuses.update(statuses)
+        if self.failure_limit is not None and self.failed_before + errors(self.statuses) > self.failure_limit:
+            self.reason = "failures"
+        if self.pace is not None:
+            self._watch(self.pace)
+
+    def _watch(self, pace: Pace) -> None:
+        """After some seconds, ask for a new cut where fragments are far from the wanted size and much work is left."""
+        now, done = time.monotonic(), self.statuses.total()
+        if self.first is None:
+            self.first = (now, done)
+        elif now - self.first[0] > WATCH_S:
+            self.pace = None
+            rate = (done - self.first[1]) / (now - self.first[0])
+            self.rate = rate / pace.workers
+            wanted = rows_per_fragment(self.rate, pace.fragment_seconds)
+            is_far = not wanted / 2 <= pace.fragment_rows <= wanted * 2
+            if is_far and (pace.rows - done) / max(rate, 1e-9) > WORTH_A_RESTART_S and not self.reason:
+                self.reason = "resize"
+
+    def counts(self) -> dict[str, int]:
+        return dict(self.statuses)
+
+    def measured_rate(self) -> float | None:
+        """Rows per second of one worker; None while it is not known."""
+        return self.rate
+
+    def stop(self) -> None:
+        """Asked for by the user."""
+        self.reason = "interrupt"
+
+    def stop_reason(self) -> Reason:
+        return self.reason
+
+
+def errors(counts: Counter[str]) -> int:
+    """How many rows are not `ok`."""
+    return counts.total() - counts[Status.OK.value]
