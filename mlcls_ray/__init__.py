@@ -1,10 +1,21 @@
 """mlcls_ray: batch multi-label image classification with PaddlePaddle on Ray."""
 
-from importlib.metadata import PackageNotFoundError, version
+from __future__ import annotations
 
-try:
-    __version__ = version("mlcls-ray")
-except PackageNotFoundError:  # a source tree on a Ray worker's path, shipped as a job's working directory
-    __version__ = "0+source"
+from typing import TYPE_CHECKING
 
-__all__ = ["__version__"]
+from mlcls_ray.version import __version__
+
+if TYPE_CHECKING:
+    from mlcls_ray.label_table import open_labels
+
+__all__ = ["__version__", "open_labels"]
+
+
+def __getattr__(name: str) -> object:
+    """Load what is asked for: the command's help must not wait for Arrow."""
+    if name == "open_labels":
+        from mlcls_ray.label_table import open_labels
+
+        return open_labels
+    raise AttributeError(f"module 'mlcls_ray' has no attribute '{name}'")

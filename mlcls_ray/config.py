@@ -152,10 +152,18 @@ def load_job(path: Path | None, overrides: Mapping[str, Any]) -> LabelJob:
             raise UsageError(f"config '{path}' is not a mapping of fields")
         values.update(loaded)
     values.update(overrides)
+    return make_job(values, f"config '{path}': " if path else "")
+
+
+def make_job(values: Mapping[str, Any], where: str = "") -> LabelJob:
+    """A job from its fields.
+
+    Raises:
+        UsageError: a field is unknown or wrong; `where` stands before the message.
+    """
     try:
         return LabelJob.model_validate(values)
     except ValidationError as error:
-        where = f"config '{path}': " if path else ""
         raise UsageError(where + describe(error)) from None
 
 

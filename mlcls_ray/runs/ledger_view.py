@@ -18,6 +18,8 @@ MEMORY_LIMIT = "1GB"
 
 ALL_ROWS = "all_rows"
 """The view of all committed rows."""
+LABELS = "labels"
+"""The view of the newest row of each uri."""
 NEWEST_FIRST = f"{schema.LABELED_AT} DESC, {schema.RUN_ID} DESC, {schema.ROW_ID} DESC"
 
 
@@ -50,6 +52,16 @@ def create_view(database: duckdb.DuckDBPyConnection, name: str, files: Sequence[
         database.execute(f"CREATE VIEW {name} AS SELECT {columns} FROM read_parquet([{listed}], union_by_name = true)")
     else:
         database.register(name, like.empty_table())
+
+
+def create_label_views(database: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
+    """The views `all_rows` over committed fragments, and `labels`, the newest row of each uri among them."""
+    listed = ", ".join(quoted(file) for file in files)
+    database.execute(f"CREATE VIEW {ALL_ROWS} AS SELECT * FROM read_parquet([{listed}], union_by_name = true)")
+    database.execute(
+        f"CREATE VIEW {LABELS} AS SELECT * FROM {ALL_ROWS} "
+        f"QUALIFY row_number() OVER (PARTITION BY {schema.URI} ORDER BY {NEWEST_FIRST}) = 1"
+    )
 
 
 def create_ledger(database: duckdb.DuckDBPyConnection, store: Store) -> None:

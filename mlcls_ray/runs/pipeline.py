@@ -135,7 +135,7 @@ def label_wave(plan: Plan) -> Wave:
             f"run '{run_id}' stopped: {failed:,} of {sum(one.rows for one in fragments):,} inputs failed, "
             f"max_failures is {job.max_failures}. What is written is kept; with a higher limit the same command goes on"
         )
-    raise RunInterruptedError(f"run '{run_id}' stopped after {done:,} of {rows:,} rows. {go_on}")
+    raise RunInterruptedError(f"run '{run_id}' stopped after {plan.record.rows - rows + done:,} of {plan.record.rows:,} rows. {go_on}")
 
 
 def pace(plan: Plan) -> Pace | None:

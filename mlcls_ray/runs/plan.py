@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mlcls_ray import __version__
 from mlcls_ray.config import LabelJob
 from mlcls_ray.engines.device import Device, parse_device
 from mlcls_ray.errors import UsageError
@@ -35,6 +34,7 @@ from mlcls_ray.storage.listing import Found, check_inputs, list_inputs
 from mlcls_ray.storage.manifest import to_parquet, write_manifest
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import is_local, path_of_uri, shown, uri_of_path
+from mlcls_ray.version import __version__
 
 UNNAMED_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
 """What `new_run_id` makes: sorted by time."""

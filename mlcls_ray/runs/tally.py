@@ -12,20 +12,24 @@ from mlcls_ray.errors import Status
 from mlcls_ray.runs.pools import rows_per_fragment
 
 WATCH_S = 15.0
-"""How long the first wave is watched, from its first rows on, before its fragments are judged."""
 WORTH_A_RESTART_S = 180.0
-"""Work left that is worth new workers (some seconds each) for better fragments."""
 
 Reason = Literal["", "failures", "interrupt", "resize"]
 
 
 class Pace(NamedTuple):
-    """What the first wave was cut for: so many workers, rows to label, rows in a fragment and seconds of work in it."""
+    """What the first wave was cut for: so many workers, rows to label, rows in a fragment and seconds of work in it.
+
+    `watch_s`: how long it is watched, from its first rows on, before its fragments are judged; `worth_s`: how many seconds of work must be
+    left for new workers (some seconds each) to be worth it.
+    """
 
     workers: int
     rows: int
     fragment_rows: int
     fragment_seconds: float
+    watch_s: float = WATCH_S
+    worth_s: float = WORTH_A_RESTART_S
 
 
 @ray.remote(num_cpus=0, max_restarts=-1)
@@ -56,13 +60,13 @@ class Tally:
         now, done = time.monotonic(), self.statuses.total()
         if self.first is None:
             self.first = (now, done)
-        elif now - self.first[0] > WATCH_S:
+        elif now - self.first[0] > pace.watch_s:
             self.pace = None
             rate = (done - self.first[1]) / (now - self.first[0])
             self.rate = rate / pace.workers
             wanted = rows_per_fragment(self.rate, pace.fragment_seconds)
             is_far = not wanted / 2 <= pace.fragment_rows <= wanted * 2
-            if is_far and (pace.rows - done) / max(rate, 1e-9) > WORTH_A_RESTART_S and not self.reason:
+            if is_far and (pace.rows - done) / max(rate, 1e-9) > pace.worth_s and not self.reason:
                 self.reason = "resize"
 
     def counts(self) -> dict[str, int]:

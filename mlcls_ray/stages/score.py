@@ -10,6 +10,14 @@ from mlcls_ray.errors import MESSAGE_LIMIT, Status
 from mlcls_ray.stages.read import Batch
 
 
+OUT_OF_MEMORY = ("out of memory", "resourceexhausted", "bad_alloc", "cannot allocate memory")
+"""How CUDA, Paddle, C++ and the system say it, lower case."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY)
+
+
 class ScoreImages:
     """Batch with `pixels` → batch with `all_scores` float32 [n, C], zeros where the row is not `ok`."""
 
@@ -25,8 +33,11 @@ class ScoreImages:
         statuses, messages = columns[schema.STATUS].copy(), columns[schema.ERROR_MESSAGE].copy()
         scores = np.zeros((len(pixels), self.class_num), dtype=np.float32)
         good = np.flatnonzero(statuses == Status.OK.value)
-        for start in range(0, len(good), self.batch_size):
-            self._score(pixels, good[start : start + self.batch_size], scores, statuses, messages)
+        start = 0
+        while start < len(good):
+            rows = good[start : start + self.batch_size]
+            self._score(pixels, rows, scores, statuses, messages)
+            start += len(rows)
         return columns | {schema.STATUS: statuses, schema.ERROR_MESSAGE: messages, schema.ALL_SCORES: scores}
 
     def _score(
@@ -44,6 +55,8 @@ class ScoreImages:
                 messages[rows[0]] = f"{type(error).__name__}: {error}"[:MESSAGE_LIMIT]
                 return
             half = len(rows) // 2
+            if is_out_of_memory(error):  # the next batches will not fit either
+                self.batch_size = min(self.batch_size, half)
             self._score(pixels, rows[:half], scores, statuses, messages)
             self._score(pixels, rows[half:], scores, statuses, messages)
         else:

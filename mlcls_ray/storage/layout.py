@@ -12,6 +12,16 @@ def run_folder(run_id: str) -> str:
     return f"{RUNS}/{run_id}"
 
 
+def compaction(run_id: str) -> str:
+    """What a compaction of a local run is about to commit."""
+    return f"{run_folder(run_id)}/compaction.json"
+
+
+def compacted_folder(run_id: str) -> str:
+    """Where a compaction of a local run writes, before the folder takes the place of `labels`."""
+    return f"{run_folder(run_id)}/labels-compacted"
+
+
 def manifest_folder(run_id: str) -> str:
     return f"{run_folder(run_id)}/manifest"
 
@@ -26,6 +36,19 @@ def duplicates_folder(run_id: str) -> str:
 
 def annotated_folder(run_id: str) -> str:
     return f"{run_folder(run_id)}/annotated"
+
+
+def run_folders(run_id: str) -> list[str]:
+    """The folders of a run that files are written to."""
+    return [
+        manifest_folder(run_id),
+        labels_folder(run_id),
+        annotated_folder(run_id),
+        duplicates_folder(run_id),
+        attempts_folder(run_id),
+        lease_folder(run_id),
+        compacted_folder(run_id),
+    ]
 
 
 def run_json(run_id: str) -> str:

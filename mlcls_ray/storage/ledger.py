@@ -86,11 +86,16 @@ def read_rows(store: Store, run_id: str, names: Iterable[str], total: int) -> Ro
 
 
 def write_fragment(store: Store, run_id: str, name: str, table: pa.Table) -> Fragment:
-    """Write one fragment, whole or not at all."""
+    """Write one fragment of a run, whole or not at all."""
+    return write_fragment_file(store, layout.labels_folder(run_id), name, table)
+
+
+def write_fragment_file(store: Store, folder: str, name: str, table: pa.Table) -> Fragment:
+    """Write one fragment into a folder, whole or not at all."""
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", row_group_size=100_000)
     data = sink.getvalue()
-    store.write(f"{layout.labels_folder(run_id)}/{name}", data)
+    store.write(f"{folder}/{name}", data)
     return _describe(name, data, table.column(schema.STATUS))
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
+import time
 import uuid
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     import duckdb
 
 TEMPORARY_SUFFIX = ".tmp"
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+"""Of renameat2(2)."""
 
 
 class Store:
@@ -82,8 +86,8 @@ class Store:
         stream: IO[bytes] = self._filesystem.open(f"{self._base}/{name}", "rb")
         return stream
 
-    def read_columns(self, name: str, columns: Sequence[str]) -> pa.Table:
-        """Some columns of a Parquet file.
+    def read_columns(self, name: str, columns: Sequence[str] | None) -> pa.Table:
+        """Some columns of a Parquet file, or all.
 
         Raises:
             FileNotFoundError: it is not there.
@@ -107,6 +111,31 @@ class Store:
         """Remove a folder and all in it; it may be gone already."""
         with contextlib.suppress(FileNotFoundError):
             self._filesystem.rm(f"{self._base}/{name}", recursive=True)
+
+    def swap_folders(self, one: str, other: str) -> None:
+        """Exchange two local folders: at each moment each name leads to one of them, where the system can do that (Linux)."""
+        first, second = (os.fsencode(f"{self._base}/{name}") for name in (one, other))
+        exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+        if exchange is None or exchange(_AT_FDCWD, first, _AT_FDCWD, second, _RENAME_EXCHANGE) != 0:
+            aside = first + b".swapped"
+            os.rename(first, aside)
+            os.rename(second, first)
+            os.rename(aside, second)
+        _sync_folder(os.fsdecode(os.path.dirname(first)))
+
+    def leftovers(self, folder: str, older_than_s: float) -> list[str]:
+        """Files directly under a local folder that a writer which died left half written, so long ago at least."""
+        path = f"{self._base}/{folder}".rstrip("/")
+        if not self.is_local or not os.path.isdir(path):
+            return []
+        before = time.time() - older_than_s
+        with os.scandir(path) as entries:
+            names = [
+                entry.name
+                for entry in entries
+                if entry.name.endswith(TEMPORARY_SUFFIX) and entry.stat().st_mtime < before
+            ]
+        return [f"{folder}/{name}".lstrip("/") for name in sorted(names)]
 
     def data_path(self, name: str) -> tuple[str, Any]:
         """A path and the filesystem to read it with, as `ray.data.read_parquet` takes them."""
@@ -145,13 +174,13 @@ class Store:
         return sorted({str(name).rstrip("/").rpartition("/")[2] for name in found} - {""})
 
 
-def read_columns(source: IO[bytes] | pa.NativeFile, columns: Sequence[str]) -> pa.Table:
-    """Some columns of a Parquet file, by this thread alone.
+def read_columns(source: IO[bytes] | pa.NativeFile, columns: Sequence[str] | None) -> pa.Table:
+    """Some columns of a Parquet file, or all, by this thread alone.
 
     Arrow's own threads may outlive the interpreter while they hold a Python stream, and then abort the process at its end (arrow#34314).
     """
     with pq.ParquetFile(source, pre_buffer=False) as file:
-        return file.read(columns=list(columns), use_threads=False)
+        return file.read(columns=columns and list(columns), use_threads=False)
 
 
 def _sync_folder(folder: str) -> None:

@@ -4,55 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import pytest
 
 from mlcls_ray import schema
-from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.runs.cluster import Node
 from mlcls_ray.runs.commit import commit
-from mlcls_ray.runs.plan import Plan, freeze, prepare
+from mlcls_ray.runs.plan import Plan, freeze
 from mlcls_ray.runs.verify import verify
-from mlcls_ray.stages.select import Provenance, SelectLabels
 from mlcls_ray.storage import layout
-from mlcls_ray.storage.ledger import Fragment, fragment_names, write_fragment
+from mlcls_ray.storage.ledger import fragment_names, write_fragment
 from mlcls_ray.storage.store import Store
-
-RUN = "r"
-LABELS = layout.labels_folder(RUN)
-
-
-def rows(*row_ids: int) -> pa.Table:
-    """Error rows are enough for a label table."""
-    count = len(row_ids)
-
-    def objects(value: str) -> np.ndarray:
-        return np.array([value] * count, dtype=object)
-
-    unknown = np.full(count, -1, np.int32)
-    batch = {
-        "row_id": np.array(row_ids, dtype=np.int64), "uri": objects("/x"), "status": objects("empty"),
-        "error_message": objects("0 bytes"), "width": unknown, "height": unknown, "format": objects(""),
-        "size_bytes": unknown, "mtime": np.full(count, np.datetime64("NaT", "us")), "etag": objects(""),
-        "content_hash": objects(""), "all_scores": np.zeros((count, 3), np.float32),
-    }  # fmt: skip
-    return SelectLabels(("a", "b", "c"), np.ones(3), Provenance(*["-"] * 7), "all", 1)(batch)
-
-
-@pytest.fixture
-def plan(folder_of_images: Path, tiny_folder: Path, tmp_path: Path) -> Plan:
-    job = LabelJob(inputs=(str(folder_of_images),), out=str(tmp_path), model=str(tiny_folder), run_id=RUN, limit=5)
-    return freeze(prepare(job), [Node(2, {"CPU": 2.0})])
-
-
-def written(plan: Plan, *fragments: tuple[int, ...]) -> list[Fragment]:
-    store = plan.prepared.store
-    return [
-        write_fragment(store, RUN, layout.fragment_name(plan.attempt.number, task), rows(*ids))
-        for task, ids in enumerate(fragments)
-    ]
+from tests.runs.fragments import LABELS, RUN, rows, written
 
 
 def test_a_whole_run_is_committed(plan: Plan) -> None:

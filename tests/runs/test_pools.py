@@ -64,9 +64,16 @@ def test_blocks_and_fragments(rows: int) -> None:
     sized = pools(nodes(2), rows=rows)
     assert sized.block_rows % 16 == 0
     assert sized.block_rows <= 512
-    assert rows / sized.rows_per_fragment <= 10_000, "thousands of fragments, not millions"
+    assert sized.block_rows <= max(sized.rows_per_fragment, 512)
     split = pools(nodes(2), rows=rows, placement="split")
     assert split.block_rows * PIXEL_BYTES <= (64 << 20) + 16 * PIXEL_BYTES
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(0.45, 27), (30.0, 1800), (300.0, 18_000), (10**5, 100_000)])
+def test_a_fragment_is_a_minute_of_a_workers_work(rate: float, expected: int) -> None:
+    sized = size_pools(LabelJob(), parse_device("cpu"), nodes(64), 10**9, PIXEL_BYTES, rate)
+    assert sized.rows_per_fragment == expected
+    assert sized.block_rows <= max(expected + 16, 16), "no block holds back more than a fragment"
 
 
 def test_what_the_job_says_wins() -> None:

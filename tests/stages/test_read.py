@@ -43,6 +43,7 @@ def manifest(uris: list[str], **columns: list[object]) -> pa.Table:
         "size_bytes": [None] * rows,
         "mtime": [None] * rows,
         "etag": [None] * rows,
+        "attempts": [0] * rows,
     }
     return pa.table({**values, **columns}, schema=schema.MANIFEST)
 

@@ -60,6 +60,26 @@ def test_one_poisoned_image_costs_itself_only() -> None:
     assert given["status"].tolist() == ["ok"] * 8, "the input is not touched"
 
 
+class SmallEngine(RecordingEngine):
+    """A device whose memory takes two images."""
+
+    def score(self, pixels: np.ndarray) -> np.ndarray:
+        if len(pixels) > 2:
+            self.sizes.append(len(pixels))
+            raise RuntimeError("(External) Out of memory error on GPU 0")
+        return super().score(pixels)
+
+
+def test_out_of_memory_halves_the_batch_for_good() -> None:
+    engine = SmallEngine()
+    stage = ScoreImages(engine, 3, batch_size=8)
+    scored = stage(batch(list(range(20, 36))))
+    assert scored["status"].tolist() == ["ok"] * 16
+    assert np.allclose(scored["all_scores"][:, 0] * 255, range(20, 36))
+    assert engine.sizes == [-8, 8, 4, 2, 2, 4, 2, 2, *[2] * 4], "the second half of the first batch was cut already"
+    assert stage.batch_size == 2
+
+
 def test_a_batch_of_errors_does_not_reach_the_engine() -> None:
     engine = RecordingEngine()
     ScoreImages(engine, 3, batch_size=4)(batch([1, 2], bad=(0, 1)))

@@ -32,7 +32,7 @@ def batch() -> dict[str, np.ndarray]:
 
     return {
         "row_id": np.array([7, 8, 9]), "uri": objects("/a", "/b", "/c"), "status": objects("ok", "ok", "missing"),
-        "error_message": objects("", "", "gone"), "width": np.array([4, 5, -1], np.int32),
+        "error_message": objects("", "", "gone"), "attempts": np.array([1, 1, 2], np.int16), "width": np.array([4, 5, -1], np.int32),
         "height": np.array([6, 7, -1], np.int32), "format": objects("jpeg", "png", ""),
         "size_bytes": np.array([10, 11, -1]), "mtime": np.array(["2026-01-02T03:04:05", "NaT", "NaT"], "datetime64[us]"),
         "etag": objects("e", "", ""), "content_hash": objects("h1", "h2", ""), "image_bytes": objects(b"1", b"", b""),

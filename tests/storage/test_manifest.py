@@ -28,6 +28,7 @@ def test_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert table.column(schema.ROW_ID).to_pylist() == list(range(10))
     assert table.slice(0, 1).to_pylist()[0] == {
         "row_id": 0, "uri": "/0.jpg", "size_bytes": 5, "mtime": datetime(2026, 1, 2, tzinfo=timezone.utc), "etag": "etag",
+        "attempts": 0,
     }  # fmt: skip
 
 

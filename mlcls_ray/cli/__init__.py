@@ -1,0 +1,63 @@
+"""The command `mlcls`. Thin: it turns words into a job and failures into one line and an exit code.
+
+What a command needs is imported inside it: `mlcls --help` must not wait for Ray and Paddle.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from cyclopts import App, CycloptsError
+
+from mlcls_ray.cli.labeling import demo, label, retry
+from mlcls_ray.cli.models import models, pull
+from mlcls_ray.cli.outputs import compact, gc, status, verify
+from mlcls_ray.errors import MlclsError, RunError, RunInterruptedError, UsageError
+from mlcls_ray.version import __version__
+
+app = App(
+    name="mlcls",
+    version=__version__,
+    help="Label images by the million: PaddlePaddle multi-label classification on Ray, Parquet out.",
+    help_format="markdown",
+)
+for command in (label, demo, retry, verify, status, gc, compact):
+    app.command(command)
+models_app = App(name="models", help="The models that have a name: what they are, and what this machine has of them.")
+models_app.default(models)
+models_app.command(pull)
+app.command(models_app)
+
+
+def main() -> None:
+    """Entry point of the command: exit code 0, 1 (failed), 2 (usage) or 130 (interrupted), never a traceback unless --verbose."""
+    try:
+        app(exit_on_error=False, print_error=True)
+    except CycloptsError:
+        _leave(UsageError.exit_code)
+    except MlclsError as error:
+        _complain(str(error))
+        _leave(error.exit_code)
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        _leave(RunInterruptedError.exit_code)
+    except Exception as error:
+        if "--verbose" in sys.argv:
+            raise
+        _complain(
+            f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''} (--verbose shows where)"
+        )
+        _leave(RunError.exit_code)
+
+
+def _complain(message: str) -> None:
+    if "--verbose" in sys.argv:
+        import traceback
+
+        traceback.print_exc()
+    print(f"mlcls: {message}", file=sys.stderr)
+
+
+def _leave(code: int) -> None:
+    sys.stdout.flush()
+    sys.exit(code)

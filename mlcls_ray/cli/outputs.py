@@ -1,0 +1,114 @@
+"""The commands that look after what was labeled."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from mlcls_ray.errors import RunError, UsageError
+
+FAILED = RunError.exit_code
+
+
+def verify(out: str, *, run_id: str | None = None) -> None:
+    """Check the promise: each manifest row in exactly one label row, checksums, schema. Exit code 1 if it is broken.
+
+    Parameters
+    ----------
+    out
+        An output folder of `mlcls label`.
+    run_id
+        Check this run only. Default: all of them.
+    """
+    from mlcls_ray.runs.records import run_ids
+    from mlcls_ray.runs.verify import verify as find_problems
+    from mlcls_ray.storage.store import Store
+
+    store = Store(out)
+    problems = find_problems(store, run_id)
+    for problem in problems:
+        print(problem)
+    if problems:
+        sys.exit(FAILED)
+    runs = 1 if run_id else len(run_ids(store))
+    print(f"ok: {runs} run(s), each manifest row in exactly one label row, all checksums match")
+
+
+def status(out: str, *, last: int = 10, json: Annotated[bool, Parameter(negative=())] = False) -> None:
+    """Show how the newest runs of an output stand, also one that is going on: rows done, rate, errors by kind, time left.
+
+    Parameters
+    ----------
+    out
+        An output folder of `mlcls label`.
+    last
+        How many runs to show.
+    json
+        Print one JSON object a run instead of a table.
+    """
+    from mlcls_ray.runs.records import run_ids
+    from mlcls_ray.runs.report import print_status
+    from mlcls_ray.runs.status import run_status
+    from mlcls_ray.storage.store import Store
+
+    store = Store(out)
+    found = [run_status(store, run_id) for run_id in run_ids(store)[-last:]]
+    known = sorted((one for one in found if one is not None), key=lambda one: one.created_at)
+    if not known:
+        raise UsageError(f"'{out}' holds no runs")
+    if json:
+        for one in known:
+            print(one.model_dump_json())
+        return
+    print_status(known)
+
+
+def gc(out: str, *, dry_run: Annotated[bool, Parameter(negative=())] = False) -> None:
+    """Remove what died left behind: half-written files, listings that never ended, fragments that no run has committed.
+
+    What can be resumed, or is going on, stays.
+
+    Parameters
+    ----------
+    out
+        An output folder of `mlcls label`.
+    dry_run
+        Only say what would go.
+    """
+    from mlcls_ray.runs.leftovers import find_leftovers, remove_leftovers
+    from mlcls_ray.storage.store import Store
+
+    store = Store(out)
+    found = find_leftovers(store)
+    if not dry_run:
+        remove_leftovers(store, found)
+    for leftover in found:
+        print(f"{leftover.name}: {leftover.reason}")
+    print(f"{len(found)} leftover(s) {'found' if dry_run else 'removed'}")
+
+
+def compact(out: str, *, run_id: str | None = None, rows: int | None = None) -> None:
+    """Rewrite the table of committed runs in fewer, larger files. The rows stay the same; readers see the old files or the new ones.
+
+    Parameters
+    ----------
+    out
+        An output folder of `mlcls label`.
+    run_id
+        This run only. Default: all that are committed.
+    rows
+        Rows per file. Default: 250,000.
+    """
+    from mlcls_ray.runs import compact as compaction
+    from mlcls_ray.runs.records import read_success, run_ids
+    from mlcls_ray.storage.store import Store
+
+    store = Store(out)
+    for name in [run_id] if run_id else run_ids(store):
+        before = read_success(store, name)
+        if before is None and not run_id:
+            continue
+        after = compaction.compact(store, name, rows or compaction.ROWS)
+        print(f"{name}: {len(before.fragments) if before else 0:,} files, now {len(after.fragments):,}")
