@@ -37,6 +37,8 @@ class S3Options(BaseModel):
     region: str | None = None
     profile: str | None = None
     anonymous: bool = False
+    timeout_s: PositiveFloat = 60.0
+    """Seconds of silence after which a request is given up, and tried again."""
 
 
 class LabelJob(BaseModel):

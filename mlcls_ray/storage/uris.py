@@ -138,7 +138,7 @@ def open_filesystem(uri: str, s3: S3Options | None = None) -> tuple[fsspec.Abstr
             "endpoint_url": chosen.endpoint_url,
             "profile": chosen.profile,
             "client_kwargs": {"region_name": chosen.region} if chosen.region else {},
-            "config_kwargs": {"connect_timeout": 20, "read_timeout": 60, "max_pool_connections": 64},
+            "config_kwargs": {"connect_timeout": 20, "read_timeout": chosen.timeout_s, "max_pool_connections": 64},
         }
     try:
         filesystem_class = get_filesystem_class(scheme)

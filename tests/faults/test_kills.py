@@ -1,7 +1,4 @@
-"""SIGKILL at random moments: workers while the job goes on, drivers between its attempts. Every row ends in exactly one row.
-
-Exactly-once is checked by SQL over the files, not by our own `verify`.
-"""
+"""SIGKILL at random moments: workers while the job goes on, drivers between its attempts. Every row ends in exactly one row."""
 
 from __future__ import annotations
 
@@ -12,13 +9,12 @@ import subprocess
 import time
 from pathlib import Path
 
-import duckdb
 import pytest
 
 from mlcls_ray.runs.verify import verify
-from mlcls_ray.storage import layout
 from mlcls_ray.storage.store import Store
 from tests.conftest import MLCLS, hard_links
+from tests.faults.exactly_once import exactly_once
 
 ROWS = 12_000
 
@@ -71,17 +67,6 @@ def kill_worker(driver: subprocess.Popen[bytes], chance: random.Random) -> bool:
     return True
 
 
-def exactly_once(out: Path, run_id: str) -> bool:
-    """By SQL: manifest and label table hold the same row ids, each once, with the same uris."""
-    run = out / layout.run_folder(run_id)
-    query = f"""
-        SELECT count(*), count(DISTINCT label.row_id), count(manifest.row_id), count(*) FILTER (manifest.uri = label.uri)
-        FROM read_parquet('{run}/labels/*.parquet') AS label
-        FULL JOIN read_parquet('{run}/manifest/*.parquet') AS manifest USING (row_id)
-    """
-    return duckdb.sql(query).fetchall() == [(ROWS, ROWS, ROWS, ROWS)]
-
-
 @pytest.fixture(scope="module")
 def many_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return hard_links(tmp_path_factory.mktemp("many") / "images", ROWS)
@@ -115,7 +100,7 @@ def run_with_kills(images: Path, model: Path, out: Path, seed: int, worker_kills
 
 def test_kills(many_images: Path, tiny_folder: Path, tmp_path: Path) -> None:
     assert run_with_kills(many_images, tiny_folder, tmp_path / "out", 1, worker_kills=3, driver_kills=3) >= 5
-    assert exactly_once(tmp_path / "out", "r")
+    assert exactly_once(tmp_path / "out", "r", ROWS)
     assert verify(Store(str(tmp_path / "out"))) == []
 
 
@@ -127,6 +112,6 @@ def test_many_kills(many_images: Path, tiny_folder: Path, tmp_path: Path) -> Non
     while killed < 50:
         out = tmp_path / f"out-{seed}"
         killed += run_with_kills(many_images, tiny_folder, out, seed, worker_kills=3, driver_kills=3)
-        assert exactly_once(out, "r"), seed
+        assert exactly_once(out, "r", ROWS), seed
         assert verify(Store(str(out))) == [], seed
         seed += 1

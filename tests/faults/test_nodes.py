@@ -1,0 +1,110 @@
+"""Several nodes on loopback, of unequal size: one is killed while the job runs; the accelerator is on another than the driver's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from mlcls_ray.config import LabelJob
+from mlcls_ray.runs.verify import verify
+from mlcls_ray.storage.store import Store
+from tests.conftest import hard_links
+from tests.faults.exactly_once import exactly_once
+
+START = """
+import os, threading, time
+import ray
+from ray.cluster_utils import Cluster
+from mlcls_ray.config import LabelJob
+from mlcls_ray.errors import UsageError
+from mlcls_ray.runs import pipeline
+
+# how soon a silent node counts as dead
+QUICK = {{"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 5}}
+job = LabelJob.model_validate_json({job!r})
+homes = {homes!r}
+cluster = Cluster(initialize_head=True, connect=True, head_node_args={{"num_cpus": 2, "_system_config": QUICK}})
+
+def add_node(number, **resources):
+    return cluster.add_node(env_vars={{"MLCLS_HOME": f"{{homes}}/{{number}}"}}, **resources)
+"""
+
+KILL_ONE = """
+doomed = add_node(1, num_cpus=3)
+add_node(2, num_cpus=2)
+cluster.wait_for_nodes()
+
+def kill():
+    labels = os.path.join(job.out, "runs", "r", "labels")
+    while not os.path.isdir(labels) or len(os.listdir(labels)) < 3:
+        time.sleep(0.05)
+    cluster.remove_node(doomed, allow_graceful=False)
+    print("killed", flush=True)
+
+thread = threading.Thread(target=kill, daemon=True)
+thread.start()
+success = pipeline.label(job)
+thread.join()
+print(success.rows, flush=True)
+ray.shutdown()
+"""
+
+ACCELERATOR_ELSEWHERE = """
+add_node(1, num_cpus=2, resources={"NPU": 1.0})
+cluster.wait_for_nodes()
+try:
+    pipeline.label(job.model_copy(update={"device": "npu"}))
+except UsageError as error:
+    print(error, flush=True)
+
+# The same pools, with an engine that this machine has: the scoring workers go where the NPU is.
+from mlcls_ray.engines.device import parse_device
+from mlcls_ray.runs.plan import freeze, prepare
+from mlcls_ray.runs.pools import size_pools
+nodes = pipeline.living_nodes()
+plan = freeze(prepare(job), nodes)
+plan = plan._replace(pools=size_pools(job, parse_device("npu"), nodes, plan.record.rows, 1000))
+print(plan.pools.placement, plan.pools.score_workers, plan.pools.score_resources, flush=True)
+plan, fragments = pipeline.label_waves(plan)
+print(pipeline.commit(plan, fragments, 1.0).rows, flush=True)
+ray.shutdown()
+"""
+
+
+def run_script(script: str, job: LabelJob, homes: Path) -> list[str]:
+    code = START.format(job=job.model_dump_json(), homes=str(homes)) + script
+    done = subprocess.run([sys.executable, "-c", code], timeout=240, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    return [line for line in done.stdout.splitlines() if "pid=" not in line]
+
+
+def make_job(model: Path, images: Path, out: Path, **fields: object) -> LabelJob:
+    return LabelJob(inputs=(str(images),), out=str(out), model=str(model), run_id="r", **fields)
+
+
+def shipped(homes: Path, node: int) -> list[str]:
+    return sorted(path.name for path in (homes / str(node) / "models").iterdir() if not path.name.startswith("."))
+
+
+def test_a_node_is_killed(tiny_folder: Path, tmp_path: Path) -> None:
+    """Its rows run again elsewhere; the model's files reached each node's own cache once, from the driver's object store."""
+    images = hard_links(tmp_path / "images", 5000)
+    job = make_job(tiny_folder, images, tmp_path / "out", rows_per_fragment=200, block_rows=50)
+    told = run_script(KILL_ONE, job, tmp_path / "homes")
+    assert "killed" in told
+    assert told[-1] == "5000"
+    assert exactly_once(tmp_path / "out", "r", 5000)
+    assert verify(Store(job.out)) == []
+    assert shipped(tmp_path / "homes", 1) == shipped(tmp_path / "homes", 2)
+    assert len(shipped(tmp_path / "homes", 2)) == 1
+
+
+def test_the_accelerator_is_on_another_node(tiny_folder: Path, folder_of_images: Path, tmp_path: Path) -> None:
+    told = run_script(
+        ACCELERATOR_ELSEWHERE, make_job(tiny_folder, folder_of_images, tmp_path / "out"), tmp_path / "homes"
+    )
+    assert "this Paddle was built without npu" in told[0]
+    assert "on the Ray worker that has the NPU" in told[0]
+    assert told[1:] == ["split 1 {'NPU': 1.0}", "30"]
+    assert verify(Store(str(tmp_path / "out"))) == []
