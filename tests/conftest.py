@@ -173,20 +173,43 @@ def reply(request: SimpleHTTPRequestHandler, body: bytes, status: int = 200, **h
         request.wfile.write(body)
 
 
-@pytest.fixture(scope="session", params=["moto", "juicefs"])
-def s3_endpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def serve_s3(start: Callable[[Path], tuple[subprocess.Popen[bytes], str]], folder: Path) -> Iterator[str]:
     """The endpoint of a real S3 server with an empty bucket; credentials in the environment, the usual way."""
     from tests import s3_servers
 
     os.environ.update(s3_servers.CREDENTIALS)
-    start = {"moto": s3_servers.start_moto, "juicefs": s3_servers.start_juicefs}[request.param]
-    process, endpoint = start(tmp_path_factory.mktemp(request.param))
+    process, endpoint = start(folder)
     try:
         s3_servers.wait_until_ready(process, endpoint)
         yield endpoint
     finally:
         process.terminate()
         process.wait(timeout=20)
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    from tests.s3_servers import start_moto
+
+    yield from serve_s3(start_moto, tmp_path_factory.mktemp("moto"))
+
+
+@pytest.fixture(scope="session")
+def juicefs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    from tests.s3_servers import start_juicefs
+
+    yield from serve_s3(start_juicefs, tmp_path_factory.mktemp("juicefs"))
+
+
+@pytest.fixture(params=["moto", "juicefs"])
+def s3_endpoint(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(request.param))
+
+
+@pytest.fixture(params=["moto", pytest.param("juicefs", marks=pytest.mark.slow)])
+def s3_slowly(request: pytest.FixtureRequest) -> str:
+    """For the longer tests: one server in the default tier, both in the slow one."""
+    return str(request.getfixturevalue(request.param))
 
 
 @pytest.fixture

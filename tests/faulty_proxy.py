@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import random
+import re
 import socket
 import struct
 import threading
@@ -111,7 +112,8 @@ class Handler(BaseHTTPRequestHandler):
             if name.lower() not in ("transfer-encoding", "connection")
         }
         if not self.server.etags:
-            kept = {name: '""' if name.lower() == "etag" else value for name, value in kept.items()}
+            kept = {name: "" if name.lower() == "etag" else value for name, value in kept.items()}
+            data = re.sub(rb"<ETag>[^<]*</ETag>", b"<ETag></ETag>", data)
         self._answer(answer.status, kept, data, is_short=fault == "short")
 
     def _answer(self, status: int, headers: dict[str, str], data: bytes, is_short: bool = False) -> None:

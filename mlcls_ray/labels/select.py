@@ -8,8 +8,12 @@ import numpy as np
 
 
 class Selection(NamedTuple):
-    """The labels of one image, best first: class ids int16 [k], scores float32 [k]."""
+    """The labels of N images, best first in each.
 
+    Those of image n are `class_ids` (int16) and `scores` (float32) from `offsets[n]` to `offsets[n + 1]` (int32 [N + 1]).
+    """
+
+    offsets: np.ndarray
     class_ids: np.ndarray
     scores: np.ndarray
 
@@ -18,13 +22,15 @@ def select(scores: np.ndarray, thresholds: np.ndarray) -> Selection:
     """Classes whose score is above their own threshold, by descending score, ties by class id.
 
     Args:
-        scores: float32 [C], after the sigmoid.
+        scores: float32 [N, C], after the sigmoid.
         thresholds: float32 [C]. PaddleX pairs such a list with the images of a batch instead of the classes.
     """
-    class_ids = np.flatnonzero(scores > thresholds)
-    order = np.argsort(-scores[class_ids], kind="stable")
-    chosen = class_ids[order].astype(np.int16)
-    return Selection(chosen, scores[chosen])
+    images, class_ids = np.nonzero(scores > thresholds)
+    chosen = scores[images, class_ids]
+    order = np.lexsort((class_ids, -chosen, images))
+    offsets = np.zeros(len(scores) + 1, np.int32)
+    np.cumsum(np.bincount(images, minlength=len(scores)), out=offsets[1:])
+    return Selection(offsets, class_ids[order].astype(np.int16), chosen[order])
 
 
 def keep_top(scores: np.ndarray, count: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any, NamedTuple
 
@@ -135,7 +136,9 @@ def label_wave(plan: Plan) -> Wave:
             f"run '{run_id}' stopped: {failed:,} of {sum(one.rows for one in fragments):,} inputs failed, "
             f"max_failures is {job.max_failures}. What is written is kept; with a higher limit the same command goes on"
         )
-    raise RunInterruptedError(f"run '{run_id}' stopped after {plan.record.rows - rows + done:,} of {plan.record.rows:,} rows. {go_on}")
+    raise RunInterruptedError(
+        f"run '{run_id}' stopped after {plan.record.rows - rows + done:,} of {plan.record.rows:,} rows. {go_on}"
+    )
 
 
 def pace(plan: Plan) -> Pace | None:
@@ -203,10 +206,11 @@ def worker_spec(plan: Plan, tally: Any) -> WorkerSpec:
 
 
 def cause(error: BaseException) -> str:
-    """The innermost reason of a Ray failure, in one line."""
-    while True:
-        inner = getattr(error, "cause", None) or error.__cause__
-        if not isinstance(inner, BaseException):
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            return lines[-1] if lines else type(error).__name__
-        error = inner
+    """The innermost reason of a Ray failure, in one line; Ray puts the worker's traceback and advice of its own around it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reasons = [line for line in lines if REASON.match(line)]
+    return (reasons or lines or [type(error).__name__])[-1]
+
+
+REASON = re.compile(r"[\w.]*(Error|Exception|Exit|Interrupt)\b")
+"""How Python's tracebacks begin their last line."""

@@ -9,7 +9,6 @@ from mlcls_ray.engines.base import Engine
 from mlcls_ray.errors import MESSAGE_LIMIT, Status
 from mlcls_ray.stages.read import Batch
 
-
 OUT_OF_MEMORY = ("out of memory", "resourceexhausted", "bad_alloc", "cannot allocate memory")
 """How CUDA, Paddle, C++ and the system say it, lower case."""
 

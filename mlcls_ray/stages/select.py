@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from mlcls_ray import schema
 from mlcls_ray.errors import Status
-from mlcls_ray.labels.select import keep_top, select
+from mlcls_ray.labels.select import Selection, keep_top, select
 from mlcls_ray.stages.read import Batch
 from mlcls_ray.storage.uris import public_uri
 
@@ -42,7 +42,7 @@ class SelectLabels:
         top_k: int,
         keep_image_bytes: bool = False,
     ) -> None:
-        self.vocabulary = vocabulary
+        self.vocabulary = pa.array(vocabulary, pa.string())
         self.thresholds = thresholds
         self.provenance = provenance
         self.all_scores = all_scores
@@ -53,10 +53,8 @@ class SelectLabels:
     def __call__(self, batch: Batch) -> pa.Table:
         count = len(batch[schema.ROW_ID])
         is_ok = batch[schema.STATUS] == Status.OK.value
-        chosen = [
-            select(scores, self.thresholds) if ok else None
-            for scores, ok in zip(batch[schema.ALL_SCORES], is_ok, strict=True)
-        ]
+        chosen = select(np.where(is_ok[:, None], batch[schema.ALL_SCORES], 0), self.thresholds)
+        labels = self.vocabulary.take(pa.array(chosen.class_ids))
         now = datetime.now(timezone.utc)
         columns = {
             schema.ROW_ID: batch[schema.ROW_ID],
@@ -71,12 +69,12 @@ class SelectLabels:
             schema.MTIME: pa.array(batch[schema.MTIME].astype("datetime64[us]")).cast(schema.TIMESTAMP),
             schema.ETAG: _null_if(batch[schema.ETAG], ""),
             schema.CONTENT_HASH: _null_if(batch[schema.CONTENT_HASH], ""),
-            schema.LABELS: [one and [self.vocabulary[class_id] for class_id in one.class_ids] for one in chosen],
-            schema.CLASS_IDS: [one and one.class_ids for one in chosen],
-            schema.SCORES: [one and one.scores for one in chosen],
+            schema.LABELS: _lists(chosen, labels, is_ok),
+            schema.CLASS_IDS: _lists(chosen, pa.array(chosen.class_ids), is_ok),
+            schema.SCORES: _lists(chosen, pa.array(chosen.scores), is_ok),
             schema.ALL_SCORES: self._kept_scores(batch[schema.ALL_SCORES], is_ok),
-            **{name: [value] * count for name, value in self.provenance._asdict().items()},
-            schema.LABELED_AT: [now] * count,
+            **{name: pa.repeat(value, count) for name, value in self.provenance._asdict().items()},
+            schema.LABELED_AT: pa.repeat(pa.scalar(now, schema.TIMESTAMP), count),
         }
         rows = pa.table([_as(columns[field.name], field.type) for field in self.schema], schema=self.schema)
         if self.keep_image_bytes:
@@ -91,6 +89,11 @@ class SelectLabels:
         kept = keep_top(scores, self.top_k) if self.all_scores == "top_k" else scores
         values = pa.array(kept.astype(np.float16).ravel(), mask=np.isnan(kept).ravel())
         return pa.FixedSizeListArray.from_arrays(values, kind.list_size, mask=pa.array(~is_ok))
+
+
+def _lists(chosen: Selection, values: pa.Array, is_ok: np.ndarray) -> pa.Array:
+    """One list an image; null where it is not `ok`."""
+    return pa.ListArray.from_arrays(pa.array(chosen.offsets), values, mask=pa.array(~is_ok))
 
 
 def _null_if(values: np.ndarray, unknown: object) -> list[object]:

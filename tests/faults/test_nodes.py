@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from mlcls_ray.config import LabelJob
 from mlcls_ray.runs.verify import verify
 from mlcls_ray.storage.store import Store
@@ -87,6 +89,7 @@ def shipped(homes: Path, node: int) -> list[str]:
     return sorted(path.name for path in (homes / str(node) / "models").iterdir() if not path.name.startswith("."))
 
 
+@pytest.mark.slow
 def test_a_node_is_killed(tiny_folder: Path, tmp_path: Path) -> None:
     """Its rows run again elsewhere; the model's files reached each node's own cache once, from the driver's object store."""
     images = hard_links(tmp_path / "images", 5000)

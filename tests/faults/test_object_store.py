@@ -26,9 +26,9 @@ IMAGES = 300
 
 
 @pytest.fixture
-def bucket(s3_endpoint: str) -> str:
+def bucket(s3_slowly: str) -> str:
     """A prefix with IMAGES objects under `photos`."""
-    client = filesystem(s3_endpoint)
+    client = filesystem(s3_slowly)
     base = f"{BUCKET}/{uuid.uuid4().hex}"
     client.pipe({f"{base}/photos/{number:03d}.jpg": encode(picture(seed=number % 20)) for number in range(IMAGES)})
     return base
@@ -42,22 +42,22 @@ def make_job(bucket: str, model: Path, endpoint: str, **fields: object) -> Label
     )  # fmt: skip
 
 
-def test_a_store_that_fails_now_and_then(s3_endpoint: str, bucket: str, tiny_folder: Path, fresh_ray: None) -> None:
-    with faulty_proxy(s3_endpoint, share=0.05) as proxy:
+def test_a_store_that_fails_now_and_then(s3_slowly: str, bucket: str, tiny_folder: Path, fresh_ray: None) -> None:
+    with faulty_proxy(s3_slowly, share=0.05) as proxy:
         success = label(make_job(bucket, tiny_folder, proxy.url))
         print("injected", dict(proxy.injected), "into", proxy.requests)
         assert set(proxy.injected) == set(FAULTS)
         assert proxy.injected.total() > 0.03 * proxy.requests
     assert success is not None
     assert success.statuses == {"ok": IMAGES}
-    store = Store(f"s3://{bucket}/out", S3Options(endpoint_url=s3_endpoint))
+    store = Store(f"s3://{bucket}/out", S3Options(endpoint_url=s3_slowly))
     assert verify(store) == []
 
 
-def test_a_store_without_etags(s3_endpoint: str, bucket: str, tiny_folder: Path, fresh_ray: None) -> None:
+def test_a_store_without_etags(s3_slowly: str, bucket: str, tiny_folder: Path, fresh_ray: None) -> None:
     """The key of the next night is then size and time."""
-    client = filesystem(s3_endpoint)
-    with faulty_proxy(s3_endpoint, share=0.0, etags=False) as proxy:
+    client = filesystem(s3_slowly)
+    with faulty_proxy(s3_slowly, share=0.0, etags=False) as proxy:
         job = make_job(bucket, tiny_folder, proxy.url, incremental=True).model_copy(update={"run_id": None})
         assert label(job) is not None
         assert label(job) is None
@@ -68,8 +68,9 @@ def test_a_store_without_etags(s3_endpoint: str, bucket: str, tiny_folder: Path,
         assert verify(Store(job.out, job.s3)) == []
 
 
-def test_a_store_that_refuses_writes(s3_endpoint: str, bucket: str, tiny_folder: Path, fresh_ray: None) -> None:
-    with faulty_proxy(s3_endpoint, share=0.0) as proxy:
+@pytest.mark.slow
+def test_a_store_that_refuses_writes(s3_slowly: str, bucket: str, tiny_folder: Path, fresh_ray: None) -> None:
+    with faulty_proxy(s3_slowly, share=0.0) as proxy:
         job = make_job(bucket, tiny_folder, proxy.url)
         proxy.refused_methods, proxy.refused_path = {"PUT", "POST"}, "/labels/"
         with pytest.raises(RunError, match="run 'r' stopped: .*the same command .* goes on"):
