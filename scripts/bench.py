@@ -98,6 +98,18 @@ def run_job(images: Path, out: Path, model: str) -> dict[str, float]:
     }
 
 
+def make_links(images: Path, rows: int) -> Path:
+    """A folder of `rows` names of one small image, and of another one for each 50,000: a file has at most 65,000 names on ext4."""
+    images.mkdir()
+    for number in range(rows):
+        if number % 50_000 == 0:
+            original = images / f"{number:08d}.jpg"
+            Image.new("RGB", (64, 64), (90, 120, number // 50_000 % 256)).save(original)
+        else:
+            os.link(original, images / f"{number:08d}.jpg")
+    return images
+
+
 def growth(folder: Path, small: int, large: int) -> dict[str, object]:
     """Driver memory at two corpus sizes, with a network that costs nothing and one small image hard-linked."""
     from mlcls_ray.models.networks.tiny import export_tiny
@@ -105,16 +117,7 @@ def growth(folder: Path, small: int, large: int) -> dict[str, object]:
     export_tiny(folder / "tiny", tuple(f"class {number}" for number in range(80)))
     results = {}
     for rows in (small, large):
-        images = folder / f"links-{rows}"
-        images.mkdir()
-        original = images / "0.jpg"
-        Image.new("RGB", (64, 64), (90, 120, 60)).save(original)
-        for number in range(1, rows):
-            if number % 50_000 == 0:  # a file has at most 65,000 names on ext4
-                original = images / f"{number}.jpg"
-                Image.new("RGB", (64, 64), (90, 120, number // 50_000)).save(original)
-            else:
-                os.link(original, images / f"{number}.jpg")
+        images = make_links(folder / f"links-{rows}", rows)
         results[rows] = run_job(images, folder / f"out-{rows}", str(folder / "tiny"))
     grown = results[large]["driver_mb"] - results[small]["driver_mb"]
     rate = large / results[large]["work_seconds"]
