@@ -96,11 +96,11 @@ def is_image_name(name: str) -> bool:
 
 def _listed(uri: str) -> Found:
     """An entry of a list. Local files are asked for size and mtime (cheap); remote ones are not (a request each)."""
-    if scheme_of(uri) != LOCAL:
-        return Found(uri)
     try:
+        if scheme_of(uri) != LOCAL:
+            return Found(uri)
         return _found_locally(path_of_uri(uri), os.stat(path_of_uri(uri)))
-    except (OSError, ValueError):
+    except (OSError, ValueError, UsageError):
         return Found(uri)  # reading it will tell why
 
 

@@ -7,13 +7,17 @@ import random
 import signal
 import subprocess
 import time
+from collections import Counter
+from collections.abc import Callable
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from mlcls_ray.runs.verify import verify
+from mlcls_ray.storage import layout
 from mlcls_ray.storage.store import Store
-from tests.conftest import MLCLS, hard_links
+from tests.conftest import MLCLS, Handler, encode, hard_links, picture, reply
 from tests.faults.exactly_once import exactly_once
 
 ROWS = 12_000
@@ -115,3 +119,38 @@ def test_many_kills(many_images: Path, tiny_folder: Path, tmp_path: Path) -> Non
         assert exactly_once(out, "r", ROWS), seed
         assert verify(Store(str(out))) == [], seed
         seed += 1
+
+
+@pytest.mark.slow
+def test_how_many_are_scored_twice(
+    tiny_folder: Path, tmp_path: Path, http_server: Callable[[Handler], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Counted by the server that the images come from: what is in a fragment is never fetched again."""
+    rows, kills, fragment_rows = 6_000, 3, 300
+    data, fetched = encode(picture()), Counter[str]()
+
+    def answer(request: SimpleHTTPRequestHandler) -> None:
+        fetched[request.path] += 1
+        reply(request, data)
+
+    base = http_server(answer)
+    (tmp_path / "list.txt").write_text("".join(f"{base}/{number}.jpg\n" for number in range(rows)))
+    out = tmp_path / "out"
+    (tmp_path / "job.yaml").write_text(f"rows_per_fragment: {fragment_rows}\nblock_rows: 100\n")
+    command = [MLCLS, "label", tmp_path / "list.txt", "--out", out, "--model", tiny_folder, "--run-id", "r"]
+    labels = out / layout.labels_folder("r")
+    for number in range(1, kills + 1):
+        driver = subprocess.Popen([*command, "--config", tmp_path / "job.yaml"], stderr=subprocess.DEVNULL)
+        wanted = number * rows // (kills + 1) // fragment_rows
+        while not labels.is_dir() or len(list(labels.glob("*.parquet"))) < wanted:
+            assert driver.poll() is None
+            time.sleep(0.02)
+        kill_driver(driver)
+    subprocess.run([*command, "--config", tmp_path / "job.yaml"], check=True, stderr=subprocess.DEVNULL)
+    assert exactly_once(out, "r", rows)
+    twice = fetched.total() - rows
+    with capsys.disabled():
+        print(f"\n{kills} drivers killed: {twice} of {rows} images fetched again")
+    assert twice <= kills * 4 * fragment_rows, (
+        "what is in hand: fragments being filled and written, blocks being labeled"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
@@ -97,7 +98,13 @@ def test_http_answers(http_server: Serve) -> None:
 
 def test_http_that_is_slow_lies_or_is_not_there(http_server: Serve) -> None:
     def answer(request: SimpleHTTPRequestHandler) -> None:
-        if request.path == "/drip":
+        if request.path == "/endless":
+            request.send_response(200)
+            request.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    request.wfile.write(b"x" * 65536)
+        elif request.path == "/drip":
             request.send_response(200)
             request.end_headers()
             try:
@@ -115,6 +122,7 @@ def test_http_that_is_slow_lies_or_is_not_there(http_server: Serve) -> None:
     assert status_of(f"{base}/drip", timeout_s=0.5) == Status.TIMEOUT
     assert time.monotonic() - started < 5
     assert status_of(f"{base}/short") == Status.TIMEOUT
+    assert status_of(f"{base}/endless", timeout_s=20) == Status.TOO_LARGE
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         assert status_of(f"http://127.0.0.1:{unused.getsockname()[1]}/x") == Status.TIMEOUT

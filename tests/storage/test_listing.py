@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import uuid
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,9 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlcls_ray.config import S3Options
-from mlcls_ray.errors import UsageError
+from mlcls_ray.errors import ImageError, UsageError
 from mlcls_ray.storage import listing
+from mlcls_ray.storage.fetch import Fetcher
 from mlcls_ray.storage.listing import check_inputs, list_inputs
+from tests.s3_servers import BUCKET, filesystem
 
 S3 = S3Options()
 
@@ -122,6 +125,39 @@ def test_broken_lists(tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_bytes(b"not parquet")
     with pytest.raises(UsageError, match="cannot be read"):
         listed(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("name", ["long.txt", "long.csv"])
+def test_lines_of_ten_megabytes_and_strange_schemes_are_rows(folder: Path, name: str) -> None:
+    lines = ["data:image/png;base64," + "A" * 10_000_000, "ftp://host/x.jpg", "a.webp", "x" * 10_000_000]
+    if name.endswith("csv"):
+        lines = ["uri", *(f'"{line}"' for line in lines)]
+    (folder / name).write_text("\n".join(lines))
+    found = list(list_inputs([str(folder / name)], S3))
+    assert [one.uri.rpartition("/")[2][:6] for one in found] == ["png;ba", "x.jpg", "a.webp", "xxxxxx"]
+    assert max(len(one.uri) for one in found) < 400
+    statuses = []
+    for one in found:
+        try:
+            Fetcher(S3, 10**6, 1.0).fetch(one.uri)
+        except ImageError as error:
+            statuses.append(str(error.status))
+    assert statuses == ["missing", "unsupported", "missing"], "the picture in the middle is there"
+
+
+def test_a_list_from_elsewhere_names_no_local_file(s3_endpoint: str) -> None:
+    client = filesystem(s3_endpoint)
+    base = f"{BUCKET}/{uuid.uuid4().hex}"
+    s3 = S3Options(endpoint_url=s3_endpoint)
+    client.pipe_file(f"{base}/good.txt", b"a/1.jpg\nhttps://host/2.jpg\n")
+    assert [one.uri for one in list_inputs([f"s3://{base}/good.txt"], s3)] == [
+        f"s3://{base}/a/1.jpg",
+        "https://host/2.jpg",
+    ]
+    for line in (b"/etc/passwd", b"file:///etc/passwd"):
+        client.pipe_file(f"{base}/bad.txt", line)
+        with pytest.raises(UsageError, match="names the local file '.*/etc/passwd': only a local list may"):
+            list(list_inputs([f"s3://{base}/bad.txt"], s3))
 
 
 def test_a_very_large_folder_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
