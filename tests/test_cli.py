@@ -10,7 +10,9 @@ import yaml
 
 from tests.conftest import ROOT, run_cli
 
-COMMANDS = [(), ("label",), ("demo",), ("verify",), ("models",), ("models", "pull")]
+COMMANDS = [
+    (), ("label",), ("demo",), ("retry",), ("verify",), ("status",), ("gc",), ("compact",), ("models",), ("models", "pull"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -59,6 +61,9 @@ def test_flags_override_the_file() -> None:
         (["label", "{images}", "--out", "ftp://x/y"], "unknown scheme 'ftp'"),
         (["label", "{images}", "--out", "o", "--speed", "11"], "speed"),
         (["verify", "nowhere"], "holds no runs"),
+        (["retry", "nowhere"], "holds no committed run"),
+        (["retry", "nowhere", "--status", "timeouts"], "unknown status 'timeouts': did you mean 'timeout'"),
+        (["compact", "nowhere", "--run-id", "r"], "run 'r' is not committed"),
         (["verify"], "out"),
         (["lebal"], "lebal"),
     ],

@@ -6,12 +6,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlcls_ray import schema
-from mlcls_ray.errors import UsageError
+from mlcls_ray.errors import Status, UsageError
+from mlcls_ray.runs.ledger_view import create_view, open_database, quoted
 from mlcls_ray.runs.records import Success, read_success, run_ids
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.ledger import count_statuses, describe_fragment, fragment_names, read_rows
 from mlcls_ray.storage.manifest import manifest_rows
 from mlcls_ray.storage.store import Store
+from mlcls_ray.storage.uris import public_uri
 
 
 def verify(store: Store, run_id: str | None = None) -> list[str]:
@@ -43,7 +45,9 @@ def _verify_run(store: Store, run_id: str) -> list[str]:
             problems += wrong
             if not wrong:
                 readable.append(fragment.name)
-    return problems + _verify_rows(store, run_id, success, readable)
+    if store.read(layout.compaction(run_id)) is not None:
+        problems.append("a compaction did not end: `mlcls compact` finishes it")
+    return problems + _verify_rows(store, run_id, success, readable) + _verify_content(store, run_id, readable)
 
 
 def _verify_fragment(store: Store, run_id: str, name: str, sha256: str) -> list[str]:
@@ -60,6 +64,55 @@ def _verify_fragment(store: Store, run_id: str, name: str, sha256: str) -> list[
         differing = sorted(set(map(str, table_schema)) ^ set(map(str, expected)))
         return [f"fragment {name} has another schema: {', '.join(differing)}"]
     return []
+
+
+def _verify_content(store: Store, run_id: str, readable: list[str]) -> list[str]:
+    """Each label row names its manifest row's input, and holds what its status promises. DuckDB joins them out of core."""
+    if not readable:
+        return []
+    problems = []
+    folders = layout.manifest_folder(run_id), layout.labels_folder(run_id)
+    manifest, labels = (
+        [store.data_uri(f"{folder}/{name}") for name in names]
+        for folder, names in zip(folders, (store.names(folders[0]), readable), strict=True)
+    )
+    with open_database() as (database, _):
+        store.register_with(database)
+        create_view(database, "manifest", manifest, schema.MANIFEST)
+        create_view(database, "labeled", labels, CHECKED)
+        strangers = 0
+        for batch in database.sql(OTHER_NAMES).to_arrow_reader(100_000):
+            strangers += sum(public_uri(one["told"]) != one["found"] for one in batch.to_pylist())
+        if strangers:
+            problems.append(f"{strangers} rows name another input than the manifest")
+        for text, condition in RULES.items():
+            ((count,),) = database.sql(f"SELECT count(*) FROM labeled WHERE {condition}").fetchall()
+            if count:
+                problems.append(f"{count} rows {text}")
+    return problems
+
+
+CHECKED = pa.schema(
+    [
+        schema.label_table(1).field(name)
+        for name in (
+            schema.ROW_ID, schema.URI, schema.STATUS, schema.ERROR_MESSAGE, schema.ATTEMPTS, schema.LABELS, schema.CLASS_IDS, schema.SCORES,
+        )
+    ]
+)  # fmt: skip
+OTHER_NAMES = f"""
+    SELECT manifest.{schema.URI} AS told, labeled.{schema.URI} AS found
+    FROM labeled JOIN manifest USING ({schema.ROW_ID}) WHERE told <> found
+"""
+RULES = {
+    "have a status that does not exist": f"{schema.STATUS} NOT IN ({', '.join(quoted(status.value) for status in Status)})",
+    "are `ok` without labels, or have labels without being `ok`": f"({schema.STATUS} = 'ok') <> ({schema.LABELS} IS NOT NULL)",
+    "are errors without a message": f"{schema.STATUS} <> 'ok' AND coalesce({schema.ERROR_MESSAGE}, '') = ''",
+    "have labels, class ids and scores of different lengths": (
+        f"len({schema.LABELS}) <> len({schema.CLASS_IDS}) OR len({schema.LABELS}) <> len({schema.SCORES})"
+    ),
+    "have been attempted less than once": f"{schema.ATTEMPTS} < 1",
+}
 
 
 def _class_num(table_schema: pa.Schema) -> int:

@@ -13,6 +13,8 @@ from tests.runs.fragments import RUN
 
 
 @pytest.fixture
-def plan(folder_of_images: Path, tiny_folder: Path, tmp_path: Path) -> Plan:
-    job = LabelJob(inputs=(str(folder_of_images),), out=str(tmp_path), model=str(tiny_folder), run_id=RUN, limit=5)
+def plan(tiny_folder: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    listed = tmp_path_factory.mktemp("list") / "list.txt"
+    listed.write_text("".join(f"/{row_id}.jpg\n" for row_id in range(5)))
+    job = LabelJob(inputs=(str(listed),), out=str(tmp_path), model=str(tiny_folder), run_id=RUN)
     return freeze(prepare(job), [Node(2, {"CPU": 2.0})])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from mlcls_ray import schema
@@ -13,7 +14,7 @@ from mlcls_ray.runs.commit import commit
 from mlcls_ray.runs.plan import Plan, freeze
 from mlcls_ray.runs.verify import verify
 from mlcls_ray.storage import layout
-from mlcls_ray.storage.ledger import fragment_names, write_fragment
+from mlcls_ray.storage.ledger import Fragment, count_statuses, fragment_names, write_fragment
 from mlcls_ray.storage.store import Store
 from tests.runs.fragments import LABELS, RUN, rows, written
 
@@ -108,6 +109,48 @@ def damage_rows(store: Store) -> None:
     store.write_json(layout.success(RUN), success)
 
 
+def replace_rows(store: Store, **columns: object) -> None:
+    """The first fragment with other columns, and a _SUCCESS that agrees with it."""
+    table = rows(0, 3)
+    for name, value in columns.items():
+        position = table.schema.get_field_index(name)
+        field = table.schema.field(position)
+        table = table.set_column(position, field, pa.array([value] * 2, field.type))
+    fragment = write_fragment(store, RUN, layout.fragment_name(1, 0), table)
+    success = store.read_json(layout.success(RUN))
+    success["fragments"][0] = fragment.model_dump()
+    success["statuses"] = count_statuses(Fragment.model_validate(one) for one in success["fragments"])
+    store.write_json(layout.success(RUN), success)
+
+
+def damage_uri(store: Store) -> None:
+    replace_rows(store, uri="/other.jpg")
+
+
+def damage_status(store: Store) -> None:
+    replace_rows(store, status="lost")
+
+
+def damage_ok(store: Store) -> None:
+    replace_rows(store, status="ok")
+
+
+def damage_message(store: Store) -> None:
+    replace_rows(store, error_message=None)
+
+
+def damage_lengths(store: Store) -> None:
+    replace_rows(store, status="ok", labels=["a"], class_ids=[0], scores=[0.5, 0.4])
+
+
+def damage_attempts(store: Store) -> None:
+    replace_rows(store, attempts=0)
+
+
+def damage_compaction(store: Store) -> None:
+    store.write_json(layout.compaction(RUN), store.read_json(layout.success(RUN)))
+
+
 def damage_counts(store: Store) -> None:
     success = store.read_json(layout.success(RUN))
     success["statuses"] = {"ok": 5}
@@ -127,6 +170,13 @@ def damage_manifest(store: Store) -> None:
         (damage_schema, "another schema: .*etag"),
         (damage_rows, "1 of 5 manifest rows are in no fragment.*1 rows appear twice"),
         (damage_counts, "do not add up"),
+        (damage_uri, "2 rows name another input"),
+        (damage_status, "2 rows have a status that does not exist"),
+        (damage_ok, "2 rows are `ok` without labels"),
+        (damage_message, "2 rows are errors without a message"),
+        (damage_lengths, "2 rows have labels, class ids and scores of different lengths"),
+        (damage_attempts, "2 rows have been attempted less than once"),
+        (damage_compaction, "`mlcls compact` finishes it"),
         (damage_manifest, "the manifest has 0"),
     ],
 )
