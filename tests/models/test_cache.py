@@ -16,7 +16,8 @@ import pytest
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
-from mlcls_ray.models.cache import cached_folder, open_model, pull
+from mlcls_ray.models.artifact import Model
+from mlcls_ray.models.cache import cached_folder, open_model, open_shipped, pull, ship
 from mlcls_ray.models.zoo import OFFICIAL
 from tests.conftest import Handler, reply, run_cli
 from tests.s3_servers import BUCKET, filesystem
@@ -181,3 +182,15 @@ def test_the_command(home: Path, mirror: Callable[[bytes], list[str]], tiny_fold
     assert str(home / "models" / NAME) in run_cli("models", env={"COLUMNS": "300"}).stdout
     assert "did you mean 'ResNet50_ML'" in run_cli("models", "pull", "ResNet5_ML", check=2).stderr
     assert os.listdir(home / "models") != []
+
+
+def test_a_shipped_model_is_written_once(home: Path, tiny_model: Model) -> None:
+    files = ship(tiny_model)
+    first = open_shipped(tiny_model.fingerprint, files)
+    written = first.program.stat().st_mtime_ns
+    assert first.fingerprint == tiny_model.fingerprint
+    assert first.folder.parent == home / "models"
+    assert open_shipped(tiny_model.fingerprint, files).program.stat().st_mtime_ns == written
+    first.parameters.write_bytes(b"changed")
+    with pytest.raises(UsageError, match="has changed since it was fetched"):
+        open_shipped(tiny_model.fingerprint, files)
