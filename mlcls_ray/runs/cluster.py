@@ -86,6 +86,8 @@ def _configure_data(verbose: bool) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = verbose
     context.print_on_execution_start = verbose
+    # The new reader starts actors of its own to read the footers of a few small files: two seconds a run.
+    context.use_datasource_v2 = False
     # Workers that die while they load the model must not end the job; one that cannot load it must.
     context.max_consecutive_actor_init_deaths = 5
     if not verbose:

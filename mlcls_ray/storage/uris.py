@@ -135,6 +135,7 @@ def open_filesystem(uri: str, s3: S3Options | None = None) -> tuple[fsspec.Abstr
         chosen = s3 or S3Options()
         options = {
             "anon": chosen.anonymous,
+            "use_listings_cache": False,  # other processes write too
             "endpoint_url": chosen.endpoint_url,
             "profile": chosen.profile,
             "client_kwargs": {"region_name": chosen.region} if chosen.region else {},
