@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from mlcls_ray.runs.commit import commit
 from mlcls_ray.runs.lease import held_lease
 from mlcls_ray.runs.plan import Plan
 from mlcls_ray.runs.status import run_status
 from mlcls_ray.storage import layout
 from tests.conftest import run_cli
-from tests.runs.test_commit import RUN, commit, plan, written
+from tests.runs.fragments import RUN, written
 
 __all__ = ["plan"]
 
