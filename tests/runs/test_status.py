@@ -15,8 +15,6 @@ from mlcls_ray.storage import layout
 from tests.conftest import run_cli
 from tests.runs.fragments import RUN, written
 
-__all__ = ["plan"]
-
 
 def test_a_run_from_start_to_end(plan: Plan) -> None:
     store = plan.prepared.store
