@@ -102,7 +102,7 @@ def demo(out: str = "mlcls-demo", *, verbose: Annotated[bool, Parameter(negative
     """
     from mlcls_ray.config import LabelJob
 
-    photographs = Path(__file__).parent / "demo"
+    photographs = Path(__file__).parent.parent / "demo"
     _run(LabelJob(inputs=(str(photographs),), out=out, annotate="all"), verbose)
 
 

@@ -26,6 +26,79 @@ def pool(x: paddle.Tensor) -> paddle.Tensor:
     return paddle.concat([x.mean(axis=[2, 3]), x.max(axis=[2, 3])], axis=1)
 
 
+class QueryDecoderLayer(nn.Layer):
+    """A transformer decoder layer whose self-attention is the identity: queries [N, Q, D] look at memory [N, T, D].
+
+    Post-norm; the first residual adds the queries to themselves, as removing the self-attention from Paddle's own layer does.
+    """
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.cross_attn = nn.MultiHeadAttention(width, heads, dropout)
+        self.linear1 = nn.Linear(width, hidden)
+        self.linear2 = nn.Linear(hidden, width)
+        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, queries: paddle.Tensor, memory: paddle.Tensor) -> paddle.Tensor:
+        queries = self.norm1(queries + self.dropout(queries))
+        queries = self.norm2(queries + self.dropout(self.cross_attn(queries, memory, memory)))
+        hidden = self.dropout(nn.functional.relu(self.linear1(queries)))
+        return self.norm3(queries + self.dropout(self.linear2(hidden)))
+
+
+class QueryDecoder(nn.Layer):
+    """A stack of layers, named as in Paddle's `TransformerDecoder`."""
+
+    def __init__(self, layers: list[nn.Layer]) -> None:
+        super().__init__()
+        self.layers = nn.LayerList(layers)
+
+    def forward(self, queries: paddle.Tensor, memory: paddle.Tensor) -> paddle.Tensor:
+        for layer in self.layers:
+            queries = layer(queries, memory)
+        return queries
+
+
+class MLDecoder(nn.Layer):
+    """ML-Decoder (Ridnik et al., arXiv 2111.12933) with one query per class; the parameters' names are PaddleClas's.
+
+    Feature maps float32 ``[N, channels, H, W]`` → logits float32 ``[N, class_num]``. The queries are random and never trained;
+    7,212,112 parameters for 2048 channels and 80 classes.
+    """
+
+    WIDTH, HEADS, HIDDEN, DROPOUT = 768, 8, 2048, 0.1
+
+    def __init__(self, channels: int, class_num: int) -> None:
+        super().__init__()
+        self.class_num = class_num
+        self.input_proj = nn.Conv2D(channels, self.WIDTH, 1)
+        self.query_pos_embed = nn.Embedding(class_num, self.WIDTH)
+        self.query_pos_embed.weight.stop_gradient = True
+        self.decoder = QueryDecoder([QueryDecoderLayer(self.WIDTH, self.HEADS, self.HIDDEN, self.DROPOUT)])
+        self.group_conv = nn.Conv2D(class_num * self.WIDTH, class_num, 1, groups=class_num)
+        nn.initializer.Normal()(self.query_pos_embed.weight)
+        nn.initializer.XavierNormal()(self.group_conv.weight)
+        nn.initializer.Constant(0.0)(self.group_conv.bias)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        memory = nn.functional.relu(self.input_proj(x)).flatten(2).transpose([0, 2, 1])
+        queries = self.query_pos_embed.weight.unsqueeze(0).tile([x.shape[0], 1, 1])
+        found = self.decoder(queries, memory).flatten(1)
+        return self.group_conv(found.unsqueeze(-1).unsqueeze(-1)).flatten(1)
+
+
+class WithSigmoid(nn.Layer):
+    """What is exported of a network that ends in logits: PaddleX expects the sigmoid inside the graph."""
+
+    def __init__(self, network: nn.Layer) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return nn.functional.sigmoid(self.network(x))
+
+
 class MultiLabelClassifier(nn.Layer):
     """What is exported: backbone, head, and the sigmoid that PaddleX expects inside the graph.
 
