@@ -8,8 +8,9 @@ from mlcls_ray.version import __version__
 
 if TYPE_CHECKING:
     from mlcls_ray.label_table import open_labels
+    from mlcls_ray.pipeline import create_pipeline
 
-__all__ = ["__version__", "open_labels"]
+__all__ = ["__version__", "create_pipeline", "open_labels"]
 
 
 def __getattr__(name: str) -> object:
@@ -18,4 +19,8 @@ def __getattr__(name: str) -> object:
         from mlcls_ray.label_table import open_labels
 
         return open_labels
+    if name == "create_pipeline":
+        from mlcls_ray.pipeline import create_pipeline
+
+        return create_pipeline
     raise AttributeError(f"module 'mlcls_ray' has no attribute '{name}'")

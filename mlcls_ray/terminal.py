@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import sys
 from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Silence what C++ code writes to file descriptor 2 while it starts (Paddle, Ray); it means nothing to a user.
+def quiet() -> Iterator[None]:
+    """Silence what C++ code writes to standard output and error while it starts (Paddle, Ray); it means nothing to a user.
 
     Python's exceptions are not affected. Not for code that runs beside other threads that print.
     """
-    saved = os.dup(2)
+    sys.stdout.flush()
+    saved = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
     try:
         with open(os.devnull, "wb") as devnull:
-            os.dup2(devnull.fileno(), 2)
+            for descriptor in saved:
+                os.dup2(devnull.fileno(), descriptor)
         yield
     finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+        ctypes.CDLL(None).fflush(None)  # what C has buffered for the silenced descriptors
+        for descriptor, copy in saved.items():
+            os.dup2(copy, descriptor)
+            os.close(copy)

@@ -10,7 +10,7 @@ from mlcls_ray.engines.device import Device, check_device
 from mlcls_ray.errors import RunError
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.models.artifact import Model
-from mlcls_ray.terminal import quiet_stderr
+from mlcls_ray.terminal import quiet
 
 ONEDNN_SHAPES = 10
 """How many input shapes oneDNN keeps its compiled kernels for."""
@@ -33,7 +33,7 @@ class PaddleEngine:
             UsageError: the device is not there.
             RunError: Paddle cannot load the model.
         """
-        with quiet_stderr():
+        with quiet():
             check_device(device)
             from paddle import inference
 
@@ -52,7 +52,8 @@ class PaddleEngine:
 
     def warm_up(self, batch_size: int) -> None:
         width, height = self._preprocess.input_size
-        self.score(np.zeros((batch_size, height, width, 3), dtype=np.uint8))
+        with quiet():  # its first run has something to say too
+            self.score(np.zeros((batch_size, height, width, 3), dtype=np.uint8))
 
     def score(self, pixels: np.ndarray) -> np.ndarray:
         if len(self._tensor) < len(pixels):

@@ -41,7 +41,14 @@ class Chip(NamedTuple):
 
 
 def annotate(image: np.ndarray, chips: Sequence[Chip]) -> bytes:
-    """Draw `chips` (best first) under uint8 [H, W, 3]; returns a JPEG of quality 92.
+    """What `draw` draws, as a JPEG of quality 92."""
+    out = io.BytesIO()
+    draw(image, chips).save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return out.getvalue()
+
+
+def draw(image: np.ndarray, chips: Sequence[Chip]) -> Image.Image:
+    """Draw `chips` (best first) under uint8 [H, W, 3].
 
     Long names are cut with an ellipsis; rows wrap; without a label the strip says so.
     """
@@ -57,18 +64,16 @@ def annotate(image: np.ndarray, chips: Sequence[Chip]) -> bytes:
     rows = max((row for _, row, _, _ in placed), default=0) + 1
     canvas = Image.new("RGB", (strip_width, height + rows * row_height + margin), STRIP_COLOR)
     canvas.paste(picture, (0, 0))
-    draw = ImageDraw.Draw(canvas)
+    pen = ImageDraw.Draw(canvas)
     for left, row, text, chip in placed:
         top = height + margin + row * row_height
         x = margin + left
         right = x + _text_width(text, size) + 2 * pad
-        draw.rounded_rectangle((x, top, right, top + size + 2 * pad), radius=pad, fill=_color(chip.class_id))
-        _draw_text(draw, (x + pad, top + pad), text, size, TEXT_COLOR)
+        pen.rounded_rectangle((x, top, right, top + size + 2 * pad), radius=pad, fill=_color(chip.class_id))
+        _draw_text(pen, (x + pad, top + pad), text, size, TEXT_COLOR)
     if not placed:
-        _draw_text(draw, (margin, height + margin + pad), "no label", size, MUTED_COLOR)
-    out = io.BytesIO()
-    canvas.save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return out.getvalue()
+        _draw_text(pen, (margin, height + margin + pad), "no label", size, MUTED_COLOR)
+    return canvas
 
 
 def annotated_name(uri: str) -> str:
@@ -115,11 +120,11 @@ def _text_width(text: str, size: int) -> int:
 
 
 def _draw_text(
-    draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, color: tuple[int, int, int]
+    pen: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, color: tuple[int, int, int]
 ) -> None:
     x, y = float(corner[0]), corner[1] + size * 0.9
     for name, piece in _runs(text):
-        draw.text((x, y), piece, font=_font(name, size), fill=color, anchor="ls")
+        pen.text((x, y), piece, font=_font(name, size), fill=color, anchor="ls")
         x += _font(name, size).getlength(piece)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -49,6 +50,9 @@ SUFFIXES = frozenset(
 )
 """The file name suffixes (lower case) by which a folder's images are found."""
 
+MAX_PAGES = 10_000
+"""Of a TIFF: its directories may lead round in a circle."""
+
 # Pillow warns of large images (our own check comes before any pixel is decoded) and of damaged EXIF; a million images of a
 # corpus would print it a thousand times.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -71,16 +75,29 @@ def decode(image_bytes: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
     Raises:
         ImageError: `empty`, `not_an_image`, `unsupported`, `too_large` or `corrupt`.
     """
+    return next(decode_pages(image_bytes, max_pixels))
+
+
+def decode_pages(image_bytes: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Decoded]:
+    """Each page of a TIFF, one at a time; the first frame of anything else. At least one is decoded, or it raises.
+
+    Raises:
+        ImageError: as `decode`.
+    """
     if not image_bytes:
         raise ImageError(Status.EMPTY, "0 bytes")
     try:
         with Image.open(io.BytesIO(image_bytes), formats=FORMATS) as opened:
-            width, height = opened.size
-            if width * height > max_pixels:
-                raise ImageError(Status.TOO_LARGE, f"{width}x{height} pixels; the limit is {max_pixels} (max_pixels)")
-            container = "jpeg" if opened.format == "MPO" else str(opened.format).lower()
-            upright = _to_rgb(opened)
-            return Decoded(np.asarray(upright), container)
+            for page in range(MAX_PAGES if opened.format == "TIFF" else 1):
+                if page and not _seek(opened, page):
+                    return
+                width, height = opened.size
+                if width * height > max_pixels:
+                    raise ImageError(
+                        Status.TOO_LARGE, f"{width}x{height} pixels; the limit is {max_pixels} (max_pixels)"
+                    )
+                container = "jpeg" if opened.format == "MPO" else str(opened.format).lower()
+                yield Decoded(np.asarray(_to_rgb(opened)), container)
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -92,6 +109,19 @@ def decode(image_bytes: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
     except Exception as error:
         # Pillow's plugins raise whatever their parsing runs into (OSError, SyntaxError, struct.error, IndexError …).
         raise ImageError(Status.CORRUPT, f"{type(error).__name__}: {error}") from None
+
+
+def _seek(opened: Image.Image, page: int) -> bool:
+    try:
+        opened.seek(page)
+    except EOFError:
+        return False
+    return True
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """An opened Pillow image as `decode` would see its file: uint8 [height, width, 3], upright."""
+    return np.asarray(_to_rgb(image))
 
 
 def _to_rgb(opened: Image.Image) -> Image.Image:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from mlcls_ray.engines.device import Device, check_device
 from mlcls_ray.errors import UsageError
-from mlcls_ray.terminal import quiet_stderr
+from mlcls_ray.terminal import quiet
 
 QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -56,7 +56,7 @@ def connect(address: str | None, verbose: bool = False) -> None:
         if target:
             _check_reachable(target)
         # Only where Ray is ours: a foreign cluster may end this process, and then says why on stderr only.
-        with contextlib.nullcontext() if verbose or target else quiet_stderr():
+        with contextlib.nullcontext() if verbose or target else quiet():
             try:
                 ray.init(**options)
             except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
@@ -86,8 +86,6 @@ def _configure_data(verbose: bool) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = verbose
     context.print_on_execution_start = verbose
-    # The new reader starts actors of its own to read the footers of a few small files: two seconds a run.
-    context.use_datasource_v2 = False
     # Workers that die while they load the model must not end the job; one that cannot load it must.
     context.max_consecutive_actor_init_deaths = 5
     if not verbose:

@@ -54,6 +54,7 @@ def test_a_store_that_fails_now_and_then(s3_slowly: str, bucket: str, tiny_folde
     assert verify(store) == []
 
 
+@pytest.mark.slow
 def test_a_store_without_etags(s3_slowly: str, bucket: str, tiny_folder: Path, fresh_ray: None) -> None:
     """The key of the next night is then size and time."""
     client = filesystem(s3_slowly)

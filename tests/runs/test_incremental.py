@@ -110,10 +110,11 @@ def test_a_folder_that_is_not_mounted_has_not_lost_its_images(
         label(job)
 
 
-def test_nights_over_a_bucket(s3_slowly: str, fresh_ray: None, tiny_folder: Path, other_model: str) -> None:
-    client = filesystem(s3_slowly)
+@pytest.mark.slow
+def test_nights_over_a_bucket(s3_endpoint: str, fresh_ray: None, tiny_folder: Path, other_model: str) -> None:
+    client = filesystem(s3_endpoint)
     base = f"{BUCKET}/{uuid.uuid4().hex}"
-    s3 = S3Options(endpoint_url=s3_slowly)
+    s3 = S3Options(endpoint_url=s3_endpoint)
     job = LabelJob(
         inputs=(f"s3://{base}/photos",), out=f"s3://{base}/out", model=str(tiny_folder), incremental=True, s3=s3
     )
