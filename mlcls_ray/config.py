@@ -68,7 +68,10 @@ class LabelJob(BaseModel):
 
     model: str = Field(default="starter", description="A name (`mlcls models`), a local model folder, or its uri")
     device: str = Field(default="cpu", description="cpu, gpu or npu: what each scoring worker runs on")
-    engine: Literal["paddle"] = Field(default="paddle", description="What executes the network")
+    engine: Literal["paddle", "openvino", "onnxruntime"] = Field(
+        default="paddle", description="What executes the network; all but paddle need the extra 'export'"
+    )
+    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="bf16: faster on CPUs that have it, coarser")
     batch_size: PositiveInt = Field(default=16, description="Images per forward pass")
     threshold: Thresholds = Field(
         default=Thresholds(), description="A number, or class: number pairs; none: the model's own"

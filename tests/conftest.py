@@ -120,19 +120,18 @@ def run_cli(
 
 
 @pytest.fixture(scope="module")
-def loopback_ray() -> Iterator[None]:
-    """One Ray for the tests of a module that run in this process: two CPUs, two faked GPUs, two faked NPUs."""
+def loopback_ray() -> None:
+    """A Ray for the tests that run in this process: two CPUs, two faked GPUs, two faked NPUs. The next module takes it over."""
     import ray
 
     from mlcls_ray.runs.cluster import connect
 
-    ray.init(
-        address="local", num_cpus=2, num_gpus=2, resources={"NPU": 2}, include_dashboard=False, log_to_driver=False
-    )
+    if not ray.is_initialized():
+        ray.init(
+            address="local", num_cpus=2, num_gpus=2, resources={"NPU": 2}, include_dashboard=False, log_to_driver=False
+        )
     assert [node["NodeManagerAddress"] for node in ray.nodes()] == ["127.0.0.1"]
     connect(None)
-    yield
-    ray.shutdown()
 
 
 Handler = Callable[[SimpleHTTPRequestHandler], None]

@@ -38,8 +38,19 @@ def test_the_queries_run(
     monkeypatch.chdir(tmp_path)
     job = LabelJob(inputs=(str(folder_of_images),), out=str(tmp_path / "out"), model=str(tiny_folder), run_id="RUN_ID")
     label(job)
-    (code,) = blocks("python")
-    exec(code, {})
+    _, queries = blocks("python")
+    exec(queries, {})
+
+
+def test_the_librarys_flow_runs(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.jpg").write_bytes((demo / "cat.jpg").read_bytes())
+    library, _ = blocks("python")
+    exec(library, {})
+    assert capsys.readouterr().out.startswith("{'img_path': 'photo.jpg', 'class_ids': [15], ")
+    assert sorted(path.name for path in (tmp_path / "output").iterdir()) == ["photo.jpg", "photo.json"]
 
 
 def test_files_that_it_names_exist() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from mlcls_ray.engines.device import Device, check_device
-from mlcls_ray.errors import RunError
-from mlcls_ray.images.preprocess import Preprocess
+from mlcls_ray.errors import RunError, UsageError
+from mlcls_ray.images.preprocess import normalize
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.terminal import quiet
 
@@ -21,23 +21,28 @@ class PaddleEngine:
     """See `base.Engine`."""
 
     name = "paddle"
-    precision = "fp32"
 
-    def __init__(self, model: Model, device: Device, threads: int) -> None:
+    def __init__(self, model: Model, device: Device, threads: int, precision: str = "fp32") -> None:
         """Load the network.
 
         Args:
             threads: CPU threads of one score call.
+            precision: fp32, or bf16 on a CPU (without the instructions for it slower than fp32).
 
         Raises:
-            UsageError: the device is not there.
+            UsageError: the device is not there, or has no such precision.
             RunError: Paddle cannot load the model.
         """
+        if precision != "fp32" and device.kind != "cpu":
+            raise UsageError(f"engine paddle has no precision '{precision}' on '{device}': use fp32")
+        self.precision = precision
         with quiet():
             check_device(device)
             from paddle import inference
 
             config = _config(inference, model, device, threads)
+            if precision == "bf16":
+                config.enable_mkldnn_bfloat16()
             try:
                 self._predictor = inference.create_predictor(config)
             except Exception as error:  # Paddle raises what its C++ side maps to: ValueError, RuntimeError, OSError …
@@ -66,16 +71,6 @@ class PaddleEngine:
         if scores.shape != (len(pixels), self._class_num):
             raise RunError(f"the network gives {scores.shape}; inference.yml lists {self._class_num} classes")
         return scores
-
-
-def normalize(pixels: np.ndarray, preprocess: Preprocess, out: np.ndarray) -> np.ndarray:
-    """uint8 [N, H, W, 3] → float32 [N, 3, H, W] in `out`: one multiply and one add per channel, as PaddleX does."""
-    for channel in range(3):
-        alpha = np.float32(preprocess.scale / preprocess.std[channel])
-        beta = np.float32(-preprocess.mean[channel] / preprocess.std[channel])
-        np.multiply(pixels[..., channel], alpha, out=out[:, channel], dtype=np.float32)
-        out[:, channel] += beta
-    return out
 
 
 def _config(inference: Any, model: Model, device: Device, threads: int) -> Any:

@@ -1,4 +1,4 @@
-"""Engines by name."""
+"""Engines by name. Each is imported where it runs: loading them takes seconds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,20 @@ from mlcls_ray.engines.base import Engine
 from mlcls_ray.engines.device import Device
 from mlcls_ray.models.artifact import Model
 
-EngineName = Literal["paddle"]
+EngineName = Literal["paddle", "openvino", "onnxruntime"]
+Precision = Literal["fp32", "bf16"]
 
 
-def load_engine(name: EngineName, model: Model, device: Device, threads: int) -> Engine:
+def load_engine(name: EngineName, model: Model, device: Device, threads: int, precision: Precision = "fp32") -> Engine:
     """Load a model into an engine. Raises what the engine's constructor raises."""
-    from mlcls_ray.engines.paddle_inference import PaddleEngine  # loads Paddle: only where it runs
+    if name == "openvino":
+        from mlcls_ray.engines.openvino_runtime import OpenVinoEngine
 
-    engines = {"paddle": PaddleEngine}
-    return engines[name](model, device, threads)
+        return OpenVinoEngine(model, device, threads, precision)
+    if name == "onnxruntime":
+        from mlcls_ray.engines.onnx_runtime import OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine(model, device, threads, precision)
+    from mlcls_ray.engines.paddle_inference import PaddleEngine
+
+    return PaddleEngine(model, device, threads, precision)

@@ -102,3 +102,13 @@ def _center_crop(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     height, width = image.shape[:2]
     left, top = max(0, (width - size[0]) // 2), max(0, (height - size[1]) // 2)
     return image[top : top + size[1], left : left + size[0]]
+
+
+def normalize(pixels: np.ndarray, preprocess: Preprocess, out: np.ndarray) -> np.ndarray:
+    """uint8 [N, H, W, 3] → float32 [N, 3, H, W] in `out`: one multiply and one add per channel, as PaddleX does."""
+    for channel in range(3):
+        alpha = np.float32(preprocess.scale / preprocess.std[channel])
+        beta = np.float32(-preprocess.mean[channel] / preprocess.std[channel])
+        np.multiply(pixels[..., channel], alpha, out=out[:, channel], dtype=np.float32)
+        out[:, channel] += beta
+    return out

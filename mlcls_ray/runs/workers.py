@@ -91,7 +91,7 @@ class ScoreWorker:
             raise RunError(
                 f"model '{spec.job.model}' has fingerprint {model.fingerprint[:12]} on this node and {spec.fingerprint[:12]} on the driver"
             )
-        engine = load_engine(spec.job.engine, model, spec.device, spec.engine_threads)
+        engine = load_engine(spec.job.engine, model, spec.device, spec.engine_threads, spec.job.precision)
         self.score = ScoreImages(engine, len(model.vocabulary), spec.job.batch_size)
         provenance = Provenance(
             model=spec.model_name,

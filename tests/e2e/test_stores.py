@@ -38,7 +38,7 @@ class Place(NamedTuple):
     s3: S3Options
 
 
-@pytest.fixture(params=["local", "moto", "juicefs"])
+@pytest.fixture(params=["local", pytest.param("moto", marks=pytest.mark.slow), "juicefs"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "local":
         return Place(str(tmp_path), S3Options())

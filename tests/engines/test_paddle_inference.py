@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from mlcls_ray.engines.device import Device, parse_device
-from mlcls_ray.engines.paddle_inference import _config, normalize
+from mlcls_ray.engines.paddle_inference import _config
 from mlcls_ray.engines.selection import load_engine
 from mlcls_ray.errors import RunError, UsageError
-from mlcls_ray.images.preprocess import Preprocess
+from mlcls_ray.images.preprocess import Preprocess, normalize
 from mlcls_ray.models.artifact import Model, load_model
 
 

@@ -22,7 +22,7 @@ from tests.faults.exactly_once import exactly_once
 from tests.faulty_proxy import FAULTS, faulty_proxy
 from tests.s3_servers import BUCKET, filesystem
 
-IMAGES = 300
+IMAGES = 200
 
 
 @pytest.fixture

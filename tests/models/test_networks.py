@@ -9,8 +9,8 @@ import paddle
 import pytest
 
 from mlcls_ray.engines.device import parse_device
-from mlcls_ray.engines.paddle_inference import PaddleEngine, normalize
-from mlcls_ray.images.preprocess import Preprocess
+from mlcls_ray.engines.paddle_inference import PaddleEngine
+from mlcls_ray.images.preprocess import Preprocess, normalize
 from mlcls_ray.models.artifact import load_model
 from mlcls_ray.models.export import export_network, write_config
 from mlcls_ray.models.heads import MultiLabelClassifier, PooledLinearHead

@@ -213,7 +213,7 @@ cluster.wait_for_nodes()
         pytest.param("1 CPU", "split", marks=pytest.mark.slow),
         pytest.param("4 CPUs", "fused", marks=pytest.mark.slow),
         pytest.param("4 CPUs", "split", marks=pytest.mark.slow),
-        ("nodes of 1, 1 and 2 CPUs", "split"),
+        pytest.param("nodes of 1, 1 and 2 CPUs", "split", marks=pytest.mark.slow),
         pytest.param("nodes of 1, 1 and 2 CPUs", "fused", marks=pytest.mark.slow),
     ],
 )

@@ -1,0 +1,62 @@
+"""ONNX Runtime, fp32: on CPU, and on CUDA where its package is the GPU one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mlcls_ray.engines.device import Device
+from mlcls_ray.errors import RunError, UsageError
+from mlcls_ray.images.preprocess import normalize
+from mlcls_ray.models.artifact import Model
+from mlcls_ray.models.convert import MISSING, converted
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
+
+
+class OnnxRuntimeEngine:
+    """A session over the converted model."""
+
+    name = "onnxruntime"
+
+    def __init__(
+        self, model: Model, device: Device, threads: int, precision: str = "fp32", graph: Path | None = None
+    ) -> None:
+        """Load `graph` (ONNX; by default the model, converted unless the cache has it).
+
+        Raises:
+            UsageError: ONNX Runtime is not installed, cannot use the device, or has no such precision.
+            RunError: the model cannot be converted.
+        """
+        try:
+            import onnxruntime
+        except ImportError:
+            raise UsageError(f"engine onnxruntime {MISSING}") from None
+        provider = PROVIDERS.get(device.kind, "")
+        if provider not in onnxruntime.get_available_providers():
+            raise UsageError(
+                f"engine onnxruntime: this package cannot run on '{device}'; for gpu install onnxruntime-gpu"
+            )
+        if precision != "fp32":
+            raise UsageError(f"engine onnxruntime has no precision '{precision}': use fp32")
+        self.precision = precision
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        card = [(provider, {"device_id": device.card})] if device.kind == "gpu" else [provider]
+        self._session = onnxruntime.InferenceSession(str(graph or converted(model)), options, providers=card)
+        self._preprocess = model.preprocess
+        self._class_num = len(model.vocabulary)
+
+    def warm_up(self, batch_size: int) -> None:
+        width, height = self._preprocess.input_size
+        self.score(np.zeros((batch_size, height, width, 3), dtype=np.uint8))
+
+    def score(self, pixels: np.ndarray) -> np.ndarray:
+        count, height, width, _ = pixels.shape
+        tensor = normalize(pixels, self._preprocess, np.empty((count, 3, height, width), np.float32))
+        scores: np.ndarray = self._session.run(None, {self._session.get_inputs()[0].name: tensor})[0]
+        if scores.shape != (count, self._class_num):
+            raise RunError(f"the network gives {scores.shape}; inference.yml lists {self._class_num} classes")
+        return scores

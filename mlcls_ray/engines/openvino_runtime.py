@@ -1,0 +1,84 @@
+"""OpenVINO on CPU, fp32 or bf16; normalisation is part of the compiled graph, which takes uint8."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlcls_ray.engines.device import Device
+from mlcls_ray.errors import RunError, UsageError
+from mlcls_ray.models.artifact import Model
+from mlcls_ray.models.convert import MISSING, converted
+
+PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+
+
+class OpenVinoEngine:
+    """A compiled model for batches of one size; a smaller batch is filled up."""
+
+    name = "openvino"
+
+    def __init__(
+        self, model: Model, device: Device, threads: int, precision: str = "fp32", graph: Path | None = None
+    ) -> None:
+        """Read `graph` (ONNX or IR; by default the model, converted unless the cache has it).
+
+        Raises:
+            UsageError: another device than cpu, or OpenVINO is not installed.
+            RunError: the model cannot be converted or read.
+        """
+        if device.kind != "cpu":
+            raise UsageError(f"engine openvino runs on cpu, not on '{device}'")
+        try:
+            import openvino
+            from openvino.preprocess import PrePostProcessor
+        except ImportError:
+            raise UsageError(f"engine openvino {MISSING}") from None
+        self.precision = precision
+        self._openvino = openvino
+        self._threads = threads
+        self._class_num = len(model.vocabulary)
+        self._compiled: Any = None
+        self._batch = 0
+        preprocess = model.preprocess
+        width, height = preprocess.input_size
+        network = openvino.Core().read_model(graph or converted(model))
+        network.reshape({network.input(0): [-1, 3, height, width]})
+        wrapped = PrePostProcessor(network)
+        source = wrapped.input()
+        source.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+        source.model().set_layout(openvino.Layout("NCHW"))
+        mean = [value / preprocess.scale for value in preprocess.mean]
+        scale = [value / preprocess.scale for value in preprocess.std]
+        source.preprocess().convert_element_type(openvino.Type.f32).mean(mean).scale(scale)
+        self._network = wrapped.build()
+        self._size = (height, width)
+
+    def warm_up(self, batch_size: int) -> None:
+        self.score(np.zeros((batch_size, *self._size, 3), dtype=np.uint8))
+
+    def score(self, pixels: np.ndarray) -> np.ndarray:
+        if len(pixels) > self._batch:
+            self._compile(len(pixels))
+        filled = pixels
+        if len(pixels) < self._batch:
+            filled = np.zeros((self._batch, *pixels.shape[1:]), np.uint8)
+            filled[: len(pixels)] = pixels
+        scores: np.ndarray = self._compiled(filled)[0]
+        if scores.shape != (self._batch, self._class_num):
+            raise RunError(f"the network gives {scores.shape}; inference.yml lists {self._class_num} classes")
+        return scores[: len(pixels)].astype(np.float32)
+
+    def _compile(self, batch: int) -> None:
+        """For batches of this size: a graph whose shapes are known is the faster one."""
+        self._network.reshape({self._network.input(0): [batch, *self._size, 3]})
+        options = {
+            "INFERENCE_PRECISION_HINT": PRECISIONS[self.precision],
+            "INFERENCE_NUM_THREADS": self._threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self._compiled = self._openvino.Core().compile_model(self._network, "CPU", options)
+        self._batch = batch
