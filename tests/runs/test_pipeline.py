@@ -172,7 +172,7 @@ def test_a_committed_run_with_too_many_failures_says_so(
 
 
 def test_ctrl_c_writes_what_is_in_hand(tiny_folder: Path, tmp_path: Path) -> None:
-    images = hard_links(tmp_path / "images", 8_000)
+    images = hard_links(tmp_path / "images", 20_000)
     words = ["label", str(images), "--out", str(tmp_path / "out"), "--model", str(tiny_folder)]
     process = subprocess.Popen([MLCLS, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -183,9 +183,9 @@ def test_ctrl_c_writes_what_is_in_hand(tiny_folder: Path, tmp_path: Path) -> Non
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
     assert "Ctrl-C again leaves at once" in told
-    written = re.search(r"stopped after ([\d,]+) of 8,000 rows. What is written is kept; the same command", told)
+    written = re.search(r"stopped after ([\d,]+) of 20,000 rows. What is written is kept; the same command", told)
     assert written, told
-    assert 0 < int(written[1].replace(",", "")) < 8_000
+    assert 0 < int(written[1].replace(",", "")) < 20_000
     (run,) = (tmp_path / "out" / "runs").iterdir()
     assert pq.read_table(run / "labels").num_rows == int(written[1].replace(",", ""))
     run_cli(*words)
