@@ -14,6 +14,8 @@ from mlcls_ray.errors import Status, UsageError, did_you_mean, one_line
 MAX_PIXELS = 178_956_970
 """The number of pixels at which Pillow itself refuses an image (and PaddleX with it)."""
 
+EngineName = Literal["paddle", "openvino", "onnxruntime"]
+Precision = Literal["fp32", "bf16"]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 FailureLimit = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^(\d{1,2}(\.\d+)?|100)%$")]
 RunId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -68,10 +70,10 @@ class LabelJob(BaseModel):
 
     model: str = Field(default="starter", description="A name (`mlcls models`), a local model folder, or its uri")
     device: str = Field(default="cpu", description="cpu, gpu or npu: what each scoring worker runs on")
-    engine: Literal["paddle", "openvino", "onnxruntime"] = Field(
+    engine: EngineName = Field(
         default="paddle", description="What executes the network; all but paddle need the extra 'export'"
     )
-    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="bf16: faster on CPUs that have it, coarser")
+    precision: Precision = Field(default="fp32", description="bf16: faster on CPUs that have it, coarser")
     batch_size: PositiveInt = Field(default=16, description="Images per forward pass")
     threshold: Thresholds = Field(
         default=Thresholds(), description="A number, or class: number pairs; none: the model's own"
@@ -147,17 +149,26 @@ def load_job(path: Path | None, overrides: Mapping[str, Any]) -> LabelJob:
     """
     values: dict[str, Any] = {}
     if path is not None:
-        try:
-            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(f"config '{path}' cannot be read: {error.strerror}") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UsageError(f"config '{path}' is not valid YAML: {one_line(error)}") from None
-        if not isinstance(loaded, Mapping):
-            raise UsageError(f"config '{path}' is not a mapping of fields")
-        values.update(loaded)
+        values.update(read_mapping(path, "config"))
     values.update(overrides)
     return make_job(values, f"config '{path}': " if path else "")
+
+
+def read_mapping(path: Path, what: str) -> Mapping[str, Any]:
+    """A YAML file that holds a mapping. `what`: how messages call it.
+
+    Raises:
+        UsageError: it cannot be read, or holds something else.
+    """
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{what} '{path}' cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{what} '{path}' is not valid YAML: {one_line(error)}") from None
+    if not isinstance(loaded, Mapping):
+        raise UsageError(f"{what} '{path}' is not a mapping of fields")
+    return loaded
 
 
 def make_job(values: Mapping[str, Any], where: str = "") -> LabelJob:

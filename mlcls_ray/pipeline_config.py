@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
-from mlcls_ray.errors import UsageError, did_you_mean, one_line
+from mlcls_ray.config import describe, read_mapping
+from mlcls_ray.errors import UsageError, did_you_mean
 
 PIPELINES = ("multi_label_image_classification", "image_multilabel_classification")
 """The pipeline's name in PaddleX 3.0 beta, and in 3.x."""
@@ -50,15 +50,7 @@ def read_pipeline(pipeline: str | Path) -> PipelineConfig:
         if text not in PIPELINES:
             raise UsageError(f"unknown pipeline '{text}'{did_you_mean(text, PIPELINES)}; or give a .yaml file")
         return PipelineConfig()
-    try:
-        loaded = yaml.safe_load(Path(text).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"pipeline '{text}' cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"pipeline '{text}' is not valid YAML: {one_line(error)}") from None
-    if not isinstance(loaded, Mapping):
-        raise UsageError(f"pipeline '{text}' is not a mapping")
-    return parse_pipeline(loaded, text)
+    return parse_pipeline(read_mapping(Path(text), "pipeline"), text)
 
 
 def parse_pipeline(loaded: Mapping[str, Any], where: str = "config") -> PipelineConfig:
@@ -88,10 +80,7 @@ def parse_pipeline(loaded: Mapping[str, Any], where: str = "config") -> Pipeline
     try:
         return PipelineConfig.model_validate(given)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(
-            f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']} (it is {first['input']!r})"
-        ) from None
+        raise UsageError(f"{where}: {describe(error)}") from None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from mlcls_ray.errors import TRANSIENT
+
 
 def label(
     *inputs: str,
@@ -109,7 +111,7 @@ def demo(out: str = "mlcls-demo", *, verbose: Annotated[bool, Parameter(negative
 def retry(
     out: str,
     *,
-    status: Annotated[str, Parameter(negative=())] = "timeout,http_5xx,engine",
+    status: Annotated[str, Parameter(negative=())] = ",".join(sorted(TRANSIENT)),
     run_id: str | None = None,
     max_failures: str | None = None,
     verbose: Annotated[bool, Parameter(negative=())] = False,

@@ -6,6 +6,19 @@ from typing import Protocol
 
 import numpy as np
 
+from mlcls_ray.errors import RunError
+
+
+def check_scores(scores: np.ndarray, images: int, classes: int) -> np.ndarray:
+    """Scores as a network gave them.
+
+    Raises:
+        RunError: they are not [images, classes].
+    """
+    if scores.shape != (images, classes):
+        raise RunError(f"the network gives {scores.shape}; inference.yml lists {classes} classes")
+    return scores
+
 
 class Engine(Protocol):
     """A loaded network. Loading happens in the constructor; an instance is used by one thread at a time."""

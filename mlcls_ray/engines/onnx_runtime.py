@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mlcls_ray.engines.base import check_scores
 from mlcls_ray.engines.device import Device
-from mlcls_ray.errors import RunError, UsageError
+from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import normalize
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.convert import MISSING, converted
@@ -56,7 +57,5 @@ class OnnxRuntimeEngine:
     def score(self, pixels: np.ndarray) -> np.ndarray:
         count, height, width, _ = pixels.shape
         tensor = normalize(pixels, self._preprocess, np.empty((count, 3, height, width), np.float32))
-        scores: np.ndarray = self._session.run(None, {self._session.get_inputs()[0].name: tensor})[0]
-        if scores.shape != (count, self._class_num):
-            raise RunError(f"the network gives {scores.shape}; inference.yml lists {self._class_num} classes")
-        return scores
+        scores = self._session.run(None, {self._session.get_inputs()[0].name: tensor})[0]
+        return check_scores(scores, count, self._class_num)

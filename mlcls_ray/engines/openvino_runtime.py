@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from mlcls_ray.engines.base import check_scores
 from mlcls_ray.engines.device import Device
-from mlcls_ray.errors import RunError, UsageError
+from mlcls_ray.errors import UsageError
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.convert import MISSING, converted
 
@@ -66,9 +67,7 @@ class OpenVinoEngine:
         if len(pixels) < self._batch:
             filled = np.zeros((self._batch, *pixels.shape[1:]), np.uint8)
             filled[: len(pixels)] = pixels
-        scores: np.ndarray = self._compiled(filled)[0]
-        if scores.shape != (self._batch, self._class_num):
-            raise RunError(f"the network gives {scores.shape}; inference.yml lists {self._class_num} classes")
+        scores = check_scores(self._compiled(filled)[0], self._batch, self._class_num)
         return scores[: len(pixels)].astype(np.float32)
 
     def _compile(self, batch: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mlcls_ray.engines.base import check_scores
 from mlcls_ray.engines.device import Device, check_device
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.images.preprocess import normalize
@@ -67,10 +68,7 @@ class PaddleEngine:
         self._input.reshape(tensor.shape)
         self._input.copy_from_cpu(tensor)
         self._predictor.run()
-        scores: np.ndarray = self._output.copy_to_cpu()
-        if scores.shape != (len(pixels), self._class_num):
-            raise RunError(f"the network gives {scores.shape}; inference.yml lists {self._class_num} classes")
-        return scores
+        return check_scores(self._output.copy_to_cpu(), len(pixels), self._class_num)
 
 
 def _config(inference: Any, model: Model, device: Device, threads: int) -> Any:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
+from mlcls_ray.config import EngineName, Precision
 from mlcls_ray.engines.base import Engine
 from mlcls_ray.engines.device import Device
 from mlcls_ray.models.artifact import Model
-
-EngineName = Literal["paddle", "openvino", "onnxruntime"]
-Precision = Literal["fp32", "bf16"]
 
 
 def load_engine(name: EngineName, model: Model, device: Device, threads: int, precision: Precision = "fp32") -> Engine:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -20,7 +19,7 @@ MISSING = "needs the extra 'export': pip install 'mlcls-ray[export]'"
 
 
 def to_onnx(model: Model, path: Path) -> None:
-    """Write a model as ONNX; its input stays `x`, float32 [N, 3, H, W].
+    """Write a model as ONNX, whole or not at all; its input stays `x`, float32 [N, 3, H, W].
 
     Raises:
         UsageError: paddle2onnx is not installed.
@@ -77,7 +76,5 @@ def converted(model: Model) -> Path:
         return target
     with FileLock(folder / f".{target.name}.lock"):
         if not target.is_file():
-            with tempfile.TemporaryDirectory(dir=folder) as temporary:
-                to_onnx(model, Path(temporary) / ONNX)
-                shutil.move(Path(temporary) / ONNX, target)
+            to_onnx(model, target)
     return target

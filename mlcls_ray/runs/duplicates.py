@@ -81,11 +81,8 @@ def copy_rows(
     task = max(own, default=-1) + 1
     fragments: list[Fragment] = []
     with _database(store, run_id) as (database, _):
-        files = [store.data_uri(f"{layout.labels_folder(run_id)}/{one.name}") for one in labeled]
-        copies = [
-            store.data_uri(f"{layout.duplicates_folder(run_id)}/{name}")
-            for name in store.names(layout.duplicates_folder(run_id))
-        ]
+        files = store.data_uris(layout.labels_folder(run_id), (one.name for one in labeled))
+        copies = store.data_uris(layout.duplicates_folder(run_id))
         if not files or not copies:
             return []
         with store.open(f"{layout.labels_folder(run_id)}/{labeled[0].name}") as stream:
@@ -106,9 +103,7 @@ def _database(store: Store, run_id: str) -> Iterator[tuple[duckdb.DuckDBPyConnec
     """DuckDB with the run's manifest as a view."""
     with open_database() as (database, temporary):
         store.register_with(database)
-        folder = layout.manifest_folder(run_id)
-        files = [store.data_uri(f"{folder}/{name}") for name in store.names(folder)]
-        create_view(database, "manifest", files, schema.MANIFEST)
+        create_view(database, "manifest", store.data_uris(layout.manifest_folder(run_id)), schema.MANIFEST)
         yield database, temporary
 
 

@@ -75,8 +75,7 @@ def open_failed(store: Store, statuses: Sequence[Status]) -> Iterator[Iterator[F
             [chosen],
         ).fetchall()
         for number, (run_id,) in enumerate(runs):
-            folder = layout.manifest_folder(run_id)
-            files = [store.data_uri(f"{folder}/{name}") for name in store.names(folder)]
+            files = store.data_uris(layout.manifest_folder(run_id))
             create_view(database, f"manifest_{number}", files, schema.MANIFEST)
         queries = [FAILED.format(number=number, run=f"${number + 2}") for number in range(len(runs))]
         yield (

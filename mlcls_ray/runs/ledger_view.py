@@ -33,31 +33,26 @@ def open_database() -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
         yield database, folder
 
 
-def committed_files(store: Store, run_ids: Sequence[str] | None = None) -> list[str]:
-    """The fragments of committed runs (None: of all), as DuckDB takes them once the store is registered."""
+def committed_files(store: Store) -> list[str]:
+    """The fragments of all committed runs, as DuckDB takes them once the store is registered."""
     files = []
-    for run_id in run_ids if run_ids is not None else store.names(layout.RUNS):
-        success = read_success(store, run_id)
-        names = [fragment.name for fragment in success.fragments] if success else []
-        files += [store.data_uri(f"{layout.labels_folder(run_id)}/{name}") for name in names]
+    for run_id in store.names(layout.RUNS):
+        if success := read_success(store, run_id):
+            files += store.data_uris(layout.labels_folder(run_id), (one.name for one in success.fragments))
     return files
 
 
 def create_view(database: duckdb.DuckDBPyConnection, name: str, files: Sequence[str], like: pa.Schema) -> None:
     """A view of the columns of `like` in Parquet files, or an empty one where there are no files."""
     if files:
-        listed = ", ".join(quoted(file) for file in files)
-        columns = ", ".join(like.names)
-        # Two models have as many classes each as they like: their columns agree by name, not by length.
-        database.execute(f"CREATE VIEW {name} AS SELECT {columns} FROM read_parquet([{listed}], union_by_name = true)")
+        database.execute(f"CREATE VIEW {name} AS SELECT {', '.join(like.names)} FROM {_parquet(files)}")
     else:
         database.register(name, like.empty_table())
 
 
 def create_label_views(database: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
     """The views `all_rows` over committed fragments, and `labels`, the newest row of each uri among them."""
-    listed = ", ".join(quoted(file) for file in files)
-    database.execute(f"CREATE VIEW {ALL_ROWS} AS SELECT * FROM read_parquet([{listed}], union_by_name = true)")
+    database.execute(f"CREATE VIEW {ALL_ROWS} AS SELECT * FROM {_parquet(files)}")
     database.execute(
         f"CREATE VIEW {LABELS} AS SELECT * FROM {ALL_ROWS} "
         f"QUALIFY row_number() OVER (PARTITION BY {schema.URI} ORDER BY {NEWEST_FIRST}) = 1"
@@ -71,6 +66,11 @@ def create_ledger(database: duckdb.DuckDBPyConnection, store: Store) -> None:
     database.execute(
         f"CREATE TABLE ledger AS SELECT arg_max(labeled, {schema.LABELED_AT}) AS newest FROM labeled GROUP BY {schema.URI}"
     )
+
+
+def _parquet(files: Sequence[str]) -> str:
+    # Two models have as many classes each as they like: their columns agree by name, not by length.
+    return f"read_parquet([{', '.join(map(quoted, files))}], union_by_name = true)"
 
 
 def quoted(text: str) -> str:

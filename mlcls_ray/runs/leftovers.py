@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from mlcls_ray.runs.compact import finish
-from mlcls_ray.runs.lease import held_lease, is_alive, read_claims
+from mlcls_ray.runs.lease import held_lease, living_claims, read_claims
 from mlcls_ray.runs.records import read_success
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.ledger import fragment_names
@@ -28,7 +28,7 @@ def find_leftovers(store: Store, older_than_s: float = OLD_S) -> list[Leftover]:
     """What can go."""
     found = [Leftover(name, "half written") for name in store.leftovers("", older_than_s)]
     for run_id in store.names(layout.RUNS):
-        if any(is_alive(claim) for claim in read_claims(store, run_id)):
+        if living_claims(store, run_id):
             continue
         if store.read(layout.run_json(run_id)) is None:
             found.append(Leftover(layout.run_folder(run_id), "of a listing that never ended", is_folder=True))

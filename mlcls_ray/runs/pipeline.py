@@ -125,10 +125,10 @@ def label_wave(plan: Plan) -> Wave:
         raise RunInterruptedError(f"run '{run_id}' interrupted. {go_on}") from None
     except ray.exceptions.RayError as error:
         raise RunError(f"run '{run_id}' stopped: {cause(error)}. {go_on}") from error
-    wave = Wave(sink.fragments, rate or plan.rate, is_to_be_cut_anew=reason == "resize")
-    done = sum(fragment.rows for fragment in wave.fragments)
+    done = sum(fragment.rows for fragment in sink.fragments)
+    wave = Wave(sink.fragments, rate or plan.rate, is_to_be_cut_anew=reason == "resize" and done < rows)
     if done == rows or wave.is_to_be_cut_anew:
-        return wave._replace(is_to_be_cut_anew=done < rows)
+        return wave
     fragments = [*plan.attempt.accepted, *wave.fragments]
     failed = failures(fragments)
     if reason == "failures" and limit is not None and failed > limit:

@@ -29,7 +29,7 @@ from mlcls_ray.runs.pools import Pools, size_pools
 from mlcls_ray.runs.records import RunRecord, read_record
 from mlcls_ray.stages.read import ReadOptions
 from mlcls_ray.storage import layout
-from mlcls_ray.storage.ledger import RowSet
+from mlcls_ray.storage.ledger import RowSet, count_bits
 from mlcls_ray.storage.listing import Found, check_inputs, list_inputs
 from mlcls_ray.storage.manifest import to_parquet, write_manifest
 from mlcls_ray.storage.store import Store
@@ -72,7 +72,7 @@ class Plan(NamedTuple):
     @property
     def rows_left(self) -> int:
         """How many rows are to be scored: neither in a fragment nor copies."""
-        return self.record.rows - int(np.unpackbits(self.skipped).sum())
+        return self.record.rows - count_bits(self.skipped)
 
     @property
     def skipped(self) -> np.ndarray:

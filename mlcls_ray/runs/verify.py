@@ -71,15 +71,10 @@ def _verify_content(store: Store, run_id: str, readable: list[str]) -> list[str]
     if not readable:
         return []
     problems = []
-    folders = layout.manifest_folder(run_id), layout.labels_folder(run_id)
-    manifest, labels = (
-        [store.data_uri(f"{folder}/{name}") for name in names]
-        for folder, names in zip(folders, (store.names(folders[0]), readable), strict=True)
-    )
     with open_database() as (database, _):
         store.register_with(database)
-        create_view(database, "manifest", manifest, schema.MANIFEST)
-        create_view(database, "labeled", labels, CHECKED)
+        create_view(database, "manifest", store.data_uris(layout.manifest_folder(run_id)), schema.MANIFEST)
+        create_view(database, "labeled", store.data_uris(layout.labels_folder(run_id), readable), CHECKED)
         strangers = 0
         for batch in database.sql(OTHER_NAMES).to_arrow_reader(100_000):
             strangers += sum(public_uri(one["told"]) != one["found"] for one in batch.to_pylist())

@@ -59,11 +59,12 @@ class RowSet:
         return contains(self.bits, row_ids)
 
     def __len__(self) -> int:
-        return (
-            int(np.bitwise_count(self.bits).sum())
-            if hasattr(np, "bitwise_count")
-            else int(np.unpackbits(self.bits).sum())
-        )
+        return count_bits(self.bits)
+
+
+def count_bits(bits: np.ndarray) -> int:
+    """How many bits are set in a uint8 array."""
+    return int((np.bitwise_count(bits) if hasattr(np, "bitwise_count") else np.unpackbits(bits)).sum())
 
 
 def contains(bits: np.ndarray, row_ids: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -146,6 +146,10 @@ class Store:
         return (
             f"{self._base}/{name}" if self.is_local else str(self._filesystem.unstrip_protocol(f"{self._base}/{name}"))
         )
+
+    def data_uris(self, folder: str, names: Iterable[str] | None = None) -> list[str]:
+        """Files of a folder (by default all that it has), as DuckDB takes them."""
+        return [self.data_uri(f"{folder}/{name}") for name in (self.names(folder) if names is None else names)]
 
     def register_with(self, database: duckdb.DuckDBPyConnection) -> None:
         """Let a DuckDB connection read this store's files."""

@@ -77,7 +77,7 @@ def test_a_conversion_that_died_leaves_nothing(home: Path, tiny_model: Model, mo
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mlcls_ray.models.convert.shutil.move", die)
+    monkeypatch.setattr("mlcls_ray.models.convert.os.replace", die)
     with pytest.raises(KeyboardInterrupt):
         converted(tiny_model)
     monkeypatch.undo()
