@@ -18,6 +18,7 @@ from mlcls_ray.runs.cluster import check_device_on_workers, connect, living_node
 from mlcls_ray.runs.commit import commit
 from mlcls_ray.runs.duplicates import copy_rows
 from mlcls_ray.runs.lease import Lease, held_lease
+from mlcls_ray.runs.node_watch import NodeLostError, NodeWatch
 from mlcls_ray.runs.plan import Plan, Prepared, freeze, list_work, next_attempt, prepare, read_options
 from mlcls_ray.runs.pools import Pools, check_resources
 from mlcls_ray.runs.progress import shown_progress, stopped_by_interrupt
@@ -79,8 +80,8 @@ def label_prepared(prepared: Prepared, lease: Lease, verbose: bool) -> Success |
 def label_waves(plan: Plan) -> tuple[Plan, list[Fragment]]:
     """Label what is left, mostly in one wave; returns the plan of the last one, and the fragments that it wrote.
 
-    A long run's first wave ends early when its measured rate asks for other fragments. Copies whose original could not be read, or
-    changed meanwhile, are a wave of their own.
+    A long run's first wave ends early when its measured rate asks for other fragments, and any wave that loses a node. Copies whose
+    original could not be read, or changed meanwhile, are a wave of their own.
     """
     while True:
         wave = label_wave(plan)
@@ -91,7 +92,7 @@ def label_waves(plan: Plan) -> tuple[Plan, list[Fragment]]:
         if sum(one.rows for one in [*attempt.accepted, *fragments]) == plan.record.rows:
             return plan, fragments
         copies = plan.copies if wave.is_to_be_cut_anew else RowSet(plan.record.rows)
-        plan = next_attempt(plan.prepared, plan.record, plan.nodes, copies, wave.rate)
+        plan = next_attempt(plan.prepared, plan.record, living_nodes(), copies, wave.rate)
 
 
 class Wave(NamedTuple):
@@ -100,7 +101,7 @@ class Wave(NamedTuple):
     fragments: list[Fragment]
     rate: float | None = None
     is_to_be_cut_anew: bool = False
-    """It ended early: the measured rate asks for fragments of another size."""
+    """It ended early: the measured rate asks for fragments of another size, or a node was lost."""
 
 
 def label_wave(plan: Plan) -> Wave:
@@ -117,16 +118,28 @@ def label_wave(plan: Plan) -> Wave:
     tally = Tally.remote(limit, failures(plan.attempt.accepted), pace(plan))  # type: ignore[attr-defined]
     go_on = f"What is written is kept; the same command (or --run-id {run_id}) goes on"
     source = manifest_rows(plan.prepared.store, run_id, plan.skipped, plan.pools.block_rows)
+    watch = NodeWatch()
+    cut_off = Wave([], plan.rate, is_to_be_cut_anew=True)  # what it wrote is read from the store
     try:
-        with shown_progress(tally, plan.record.rows, plan.record.rows - rows), stopped_by_interrupt(tally):
+        with (
+            shown_progress(tally, plan.record.rows, plan.record.rows - rows),
+            stopped_by_interrupt(tally),
+            watch.ending_wave(tally),
+        ):
             label_rows(source, plan.pools, worker_spec(plan, tally)).write_datasink(sink)
         reason, rate = ray.get([tally.stop_reason.remote(), tally.measured_rate.remote()])
     except KeyboardInterrupt:
         raise RunInterruptedError(f"run '{run_id}' interrupted. {go_on}") from None
+    except NodeLostError:
+        return cut_off
     except ray.exceptions.RayError as error:
+        if watch.lost():
+            return cut_off
         raise RunError(f"run '{run_id}' stopped: {cause(error)}. {go_on}") from error
     done = sum(fragment.rows for fragment in sink.fragments)
-    wave = Wave(sink.fragments, rate or plan.rate, is_to_be_cut_anew=reason == "resize" and done < rows)
+    # The tally starts with no reason where its own node was the one that was lost.
+    is_unfinished = done < rows and (reason == "resize" or (reason in ("nodes", "") and watch.lost() > 0))
+    wave = Wave(sink.fragments, rate or plan.rate, is_to_be_cut_anew=is_unfinished)
     if done == rows or wave.is_to_be_cut_anew:
         return wave
     fragments = [*plan.attempt.accepted, *wave.fragments]

@@ -35,7 +35,7 @@ def stopped_by_interrupt(tally: Any) -> Iterator[None]:
     def ask(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         print("stopping: what is in hand is written; Ctrl-C again leaves at once", file=sys.stderr, flush=True)
-        tally.stop.remote()
+        tally.stop.remote("interrupt")
 
     before = signal.signal(signal.SIGINT, ask)
     try:

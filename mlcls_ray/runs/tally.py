@@ -14,7 +14,7 @@ from mlcls_ray.runs.pools import rows_per_fragment
 WATCH_S = 15.0
 WORTH_A_RESTART_S = 180.0
 
-Reason = Literal["", "failures", "interrupt", "resize"]
+Reason = Literal["", "failures", "interrupt", "resize", "nodes"]
 
 
 class Pace(NamedTuple):
@@ -76,9 +76,10 @@ class Tally:
         """Rows per second of one worker; None while it is not known."""
         return self.rate
 
-    def stop(self) -> None:
-        """Asked for by the user."""
-        self.reason = "interrupt"
+    def stop(self, reason: Reason) -> None:
+        """Asked for by the user, whose word counts most, or because a node was lost."""
+        if reason == "interrupt" or not self.reason:
+            self.reason = reason
 
     def stop_reason(self) -> Reason:
         return self.reason

@@ -31,7 +31,7 @@ def test_failures_and_the_user() -> None:
     assert reason(tally) == ""
     tally.add.remote({"missing": 1})
     assert reason(tally) == "failures"
-    tally.stop.remote()
+    tally.stop.remote("interrupt")
     assert reason(tally) == "interrupt"
     assert ray.get(tally.counts.remote()) == {"ok": 5, "corrupt": 2, "missing": 1}
 
