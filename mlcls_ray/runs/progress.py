@@ -66,6 +66,21 @@ def _counts(tally: Any) -> Counter[str]:
         return Counter()
 
 
+class _Rate:
+    """Images per second since the first ones were seen; begins anew when the tally does."""
+
+    def __init__(self) -> None:
+        self.first: tuple[float, int] | None = None
+
+    def of(self, done: int) -> float:
+        now = time.monotonic()
+        if done and (self.first is None or done < self.first[1]):
+            self.first = (now, done)
+        if self.first is None or now - self.first[0] < 0.1:
+            return 0.0
+        return max(done - self.first[1], 0) / (now - self.first[0])
+
+
 def _show_bar(tally: Any, rows: int, already_done: int, stop: threading.Event) -> None:
     columns = (
         TextColumn("labeling"),
@@ -77,15 +92,11 @@ def _show_bar(tally: Any, rows: int, already_done: int, stop: threading.Event) -
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=rows, completed=already_done, rate="starting workers", errors="")
-        first = None
+        seen = _Rate()
         while True:
             stopping = stop.wait(BAR_INTERVAL_S)
             counts = _counts(tally)
-            now = time.monotonic()
-            if counts and first is None:
-                first = (now, counts.total())
-            rate = _rate(counts.total(), first, now)
-            failed = errors(counts)
+            rate, failed = seen.of(counts.total()), errors(counts)
             progress.update(
                 task,
                 completed=already_done + counts.total(),
@@ -97,20 +108,9 @@ def _show_bar(tally: Any, rows: int, already_done: int, stop: threading.Event) -
 
 
 def _show_lines(tally: Any, rows: int, already_done: int, stop: threading.Event) -> None:
-    first = None
+    seen = _Rate()
     while not stop.wait(LINE_INTERVAL_S):
         counts = _counts(tally)
-        now = time.monotonic()
-        if counts and first is None:
-            first = (now, counts.total())
-        done = already_done + counts.total()
-        rate = _rate(counts.total(), first, now)
+        done, rate = already_done + counts.total(), seen.of(counts.total())
         left = f", {(rows - done) / rate:.0f} s left" if rate else ""
         print(f"{done:,} of {rows:,} images, {rate:.0f}/s, {errors(counts)} errors{left}", file=sys.stderr, flush=True)
-
-
-def _rate(done: int, first: tuple[float, int] | None, now: float) -> float:
-    """Images per second since the first ones were seen."""
-    if first is None or now - first[0] < 0.1:
-        return 0.0
-    return (done - first[1]) / (now - first[0])
