@@ -69,7 +69,8 @@ class LabelJob(BaseModel):
     uri_column: str | None = Field(default=None, description="Column of a CSV or Parquet list; None: uri, url, path, …")
 
     model: str = Field(default="starter", description="A name (`mlcls models`), a local model folder, or its uri")
-    device: str = Field(default="cpu", description="cpu, gpu or npu: what each scoring worker runs on")
+    device: str = Field(default="cpu", description="cpu, gpu, gpu:0,1, npu, xpu …: what the scoring workers run on")
+    workers_per_card: PositiveInt = Field(default=1, description="Scoring workers that share one card")
     engine: EngineName = Field(
         default="paddle", description="What executes the network; all but paddle need the extra 'export'"
     )

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from mlcls_ray.concurrency import map_ahead
 from mlcls_ray.config import Thresholds
 from mlcls_ray.engines.base import Engine
 from mlcls_ray.engines.device import parse_device
@@ -59,7 +62,7 @@ def create_pipeline(
         pipeline: a pipeline name of PaddleX (both spellings) or a YAML file in either of its formats. Default: the name.
         config: such a file's content, instead of it.
         model: a name (`mlcls models`) or a folder with `inference.yml`. Default: the starter model that ships with the package.
-        device: cpu, gpu, gpu:0, npu:0 … Default: cpu.
+        device: cpu, gpu, gpu:0, npu:0 …; gpu:0,1 uses both cards. Default: cpu.
         batch_size: images per forward pass. Default: 1, as in PaddleX's tutorial.
         threshold: see `Pipeline.predict`.
 
@@ -76,7 +79,7 @@ def create_pipeline(
 
 
 class Pipeline:
-    """A loaded model. One thread at a time."""
+    """A loaded model, once for each card that `device` names. One thread at a time."""
 
     def __init__(self, model: str, device: str, batch_size: int, threshold: ThresholdLike) -> None:
         self.model: Model = open_model(model)
@@ -84,8 +87,11 @@ class Pipeline:
         self.batch_size = batch_size
         self.threshold = threshold
         self.thresholds = resolve_thresholds(threshold, self.model)
-        self.engine: Engine = load_engine("paddle", self.model, self.device, os.cpu_count() or 1)
-        self.engine.warm_up(1)
+        self.engines: list[Engine] = [
+            load_engine("paddle", self.model, one, os.cpu_count() or 1) for one in self.device.each()
+        ]
+        for engine in self.engines:
+            engine.warm_up(1)
         self.names = Names()
 
     def predict(
@@ -121,8 +127,8 @@ class Pipeline:
     __call__ = predict
 
     def _predict(self, given: Any, size: int, thresholds: np.ndarray, on_error: OnError) -> Iterator[Result]:
-        for pages in _batches(read_inputs(given), size):
-            for page, labels in zip(pages, self._score(pages, thresholds), strict=True):
+        for pages, scored in self._scored(_batches(read_inputs(given), size), thresholds):
+            for page, labels in zip(pages, scored, strict=True):
                 error = page.error if labels is None else None
                 if labels is None and error is None:
                     error = ImageError(Status.ENGINE, "the engine gave scores that are no numbers")
@@ -138,13 +144,34 @@ class Pipeline:
                         error,
                     )
 
-    def _score(self, pages: list[Page], thresholds: np.ndarray) -> list[list[Chip] | None]:
+    def _scored(
+        self, batches: Iterator[list[Page]], thresholds: np.ndarray
+    ) -> Iterator[tuple[list[Page], list[list[Chip] | None]]]:
+        """Batches with their labels, in order. With several cards as many batches are under way; with one, none that was not asked for."""
+        if len(self.engines) == 1:
+            yield from ((pages, self._score(self.engines[0], pages, thresholds)) for pages in batches)
+            return
+        free: SimpleQueue[Engine] = SimpleQueue()
+        for engine in self.engines:
+            free.put(engine)
+
+        def score(pages: list[Page]) -> tuple[list[Page], list[list[Chip] | None]]:
+            engine = free.get()
+            try:
+                return pages, self._score(engine, pages, thresholds)
+            finally:
+                free.put(engine)
+
+        with ThreadPoolExecutor(len(self.engines), thread_name_prefix="card") as threads:
+            yield from map_ahead(score, batches, threads, len(self.engines))
+
+    def _score(self, engine: Engine, pages: list[Page], thresholds: np.ndarray) -> list[list[Chip] | None]:
         """The labels of each page, best first; None where it has no image."""
         good = [number for number, page in enumerate(pages) if page.image is not None]
         labels: list[list[Chip] | None] = [None] * len(pages)
         if good:
             images = [page.image for page in pages if page.image is not None]
-            scores = self.engine.score(np.stack([self.model.preprocess.to_pixels(image) for image in images]))
+            scores = engine.score(np.stack([self.model.preprocess.to_pixels(image) for image in images]))
             found = select(scores, thresholds)
             for position, number in enumerate(good):
                 if np.isfinite(scores[position]).all():

@@ -14,6 +14,7 @@ from PIL import Image
 
 from mlcls_ray import create_pipeline
 from mlcls_ray.config import LabelJob
+from mlcls_ray.engines.selection import load_engine
 from mlcls_ray.errors import UsageError
 from mlcls_ray.pipeline import Pipeline, PredictError
 from mlcls_ray.runs.pipeline import label
@@ -157,3 +158,13 @@ def test_the_command(tiny_folder: Path, photos: list[str], tmp_path: Path) -> No
     done = run_cli("predict", "--pipeline", written, "--input", tmp_path, "--save-path", out, check=1)
     assert "'error': 'empty: 0 bytes'" in done.stdout
     assert "1 input(s) could not be labeled" in done.stderr
+
+
+def test_several_cards_keep_the_order(demo: Path, tiny_folder: Path) -> None:
+    """Two engines on the CPU stand for two cards; what is asked of them comes back in the input's order."""
+    one = create_pipeline(model=tiny_folder, batch_size=2)
+    two = create_pipeline(model=tiny_folder, batch_size=2)
+    two.engines.append(load_engine("paddle", two.model, two.device, 1))
+    expected, found = list(one.predict(demo)), list(two.predict(demo))
+    assert [result["input_path"] for result in found] == [result["input_path"] for result in expected]
+    assert [result["scores"] for result in found] == [result["scores"] for result in expected]

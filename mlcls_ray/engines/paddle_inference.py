@@ -1,4 +1,4 @@
-"""Paddle Inference: on CPU with oneDNN, on GPU and NPU by the same configuration that PaddleX uses."""
+"""Paddle Inference: on CPU with oneDNN, on the others as PaddleX configures it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from mlcls_ray.terminal import quiet
 ONEDNN_SHAPES = 10
 """How many input shapes oneDNN keeps its compiled kernels for."""
 GPU_POOL_MB = 100
+DCU_LACKS = ("conv2d_add_act_fuse_pass", "conv2d_add_fuse_pass")
+XPU_LACKS = ("conv2d_bn_xpu_fuse_pass", "transfer_layout_pass")
+"""Fusions that PaddleX leaves out on these devices, because their kernels are not there."""
 
 
 class PaddleEngine:
@@ -73,17 +76,28 @@ class PaddleEngine:
 
 def _config(inference: Any, model: Model, device: Device, threads: int) -> Any:
     config = inference.Config(str(model.program), str(model.parameters))
-    if device.kind == "gpu":
+    if device.kind in ("gpu", "dcu"):
         config.disable_mkldnn()
         config.enable_use_gpu(GPU_POOL_MB, device.card)
         config.set_optimization_level(3)
+        for name in DCU_LACKS if device.kind == "dcu" else ():
+            config.delete_pass(name)
     elif device.kind == "cpu":
         config.disable_gpu()
         config.enable_mkldnn()
         config.set_mkldnn_cache_capacity(ONEDNN_SHAPES)
         config.set_cpu_math_library_num_threads(threads)
         config.set_optimization_level(3)
+    elif device.kind == "xpu":
+        config.enable_xpu()
+        config.set_xpu_device_id(device.card)
+        for name in XPU_LACKS:
+            config.delete_pass(name)
     else:
+        if device.kind == "gcu":
+            from paddle_custom_device.gcu import passes  # comes with the plug-in
+
+            passes.setUp()
         config.enable_custom_device(device.kind, device.card)
     if model.program.suffix == ".json":
         config.enable_new_ir(True)

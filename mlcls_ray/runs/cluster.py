@@ -8,7 +8,7 @@ import os
 import socket
 from typing import Any, NamedTuple
 
-from mlcls_ray.engines.device import Device, check_device
+from mlcls_ray.engines.device import KINDS, Device, check_device, count_cards
 from mlcls_ray.errors import UsageError
 from mlcls_ray.terminal import quiet
 
@@ -32,13 +32,14 @@ class Node(NamedTuple):
     resources: dict[str, float]
 
 
-def connect(address: str | None, verbose: bool = False) -> None:
+def connect(address: str | None, verbose: bool = False, device: Device | None = None) -> None:
     """Connect to `address`, or RAY_ADDRESS, or the cluster that this process is part of; else start Ray here.
 
-    A Ray started here listens on 127.0.0.1 only, without a dashboard. Its workers inherit this process's environment.
+    A Ray started here listens on 127.0.0.1 only, without a dashboard. Its workers inherit this process's environment, and see the cards
+    that `device` names. On a cluster it is Ray that picks the cards, of those that its nodes were started with.
 
     Raises:
-        UsageError: the cluster cannot be reached.
+        UsageError: the cluster cannot be reached; or Ray is to be started here, and the device is not there.
     """
     target = address or os.environ.get("RAY_ADDRESS")
     os.environ.update(
@@ -51,6 +52,8 @@ def connect(address: str | None, verbose: bool = False) -> None:
 
     if not ray.is_initialized():
         options: dict[str, Any] = {"address": target} if target else {"address": "local", "include_dashboard": False}
+        if not target and device is not None:
+            options |= _own_cards(device)
         if not verbose:
             options |= {"log_to_driver": False, "logging_level": logging.ERROR}
         if target:
@@ -67,6 +70,20 @@ def connect(address: str | None, verbose: bool = False) -> None:
                     f"the Ray cluster at '{target}' cannot be reached: {reason}. Is the address right, and RAY_AUTH_TOKEN set?"
                 ) from None
     _configure_data(verbose)
+
+
+def _own_cards(device: Device) -> dict[str, Any]:
+    """What a Ray started here is told of this machine's cards: nothing where it finds them itself."""
+    kind = KINDS[device.kind]
+    if kind.is_known_to_ray:
+        if device.cards:
+            seen = [name for name in os.environ.get(kind.visible, "").split(",") if name]
+            if seen and max(device.cards) >= len(seen):
+                raise UsageError(f"device '{device}': {kind.visible}={','.join(seen)} shows {len(seen)} card(s)")
+            os.environ[kind.visible] = ",".join(seen[card] if seen else str(card) for card in device.cards)
+        return {}
+    check_device(device)
+    return {"resources": {kind.resource: float(len(device.cards) or count_cards(device))}}
 
 
 def _check_reachable(address: str) -> None:
@@ -111,7 +128,8 @@ def check_device_on_workers(device: Device) -> None:
     import ray
 
     amounts: dict[str, Any] = {"num_gpus": 1} if device.resource == "GPU" else {"resources": {device.resource: 1}}
+    shown = Device(device.kind) if KINDS[device.kind].is_known_to_ray else device  # Ray shows it one card, as the first
     try:
-        ray.get(ray.remote(check_device).options(num_cpus=0, max_retries=0, **amounts).remote(device))
+        ray.get(ray.remote(check_device).options(num_cpus=0, max_retries=0, **amounts).remote(shown))
     except ray.exceptions.RayTaskError as error:
         raise UsageError(f"{error.cause} (on the Ray worker that has the {device.resource})") from None

@@ -65,7 +65,7 @@ def label_prepared(prepared: Prepared, lease: Lease, verbose: bool) -> Success |
         listed = list_work(prepared)  # before Ray: most nights there is nothing to start it for
         if listed is None:
             return None
-    connect(prepared.job.ray_address, verbose)
+    connect(prepared.job.ray_address, verbose, prepared.device)
     nodes = living_nodes()
     check_resources(prepared.device, nodes)
     if prepared.device.kind != "cpu":
@@ -170,6 +170,8 @@ def failures(fragments: list[Fragment]) -> int:
 
 def label_rows(rows: ray.data.Dataset, pools: Pools, spec: WorkerSpec) -> ray.data.Dataset:
     """Manifest rows → rows of the label table, decoded and scored in one process or in two."""
+    on_gpu = pools.score_resources.get("GPU")
+    on_others = {name: amount for name, amount in pools.score_resources.items() if name != "GPU"} or None
     if pools.placement == "fused":
         return rows.map_batches(
             LabelWorker,
@@ -177,6 +179,8 @@ def label_rows(rows: ray.data.Dataset, pools: Pools, spec: WorkerSpec) -> ray.da
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=pools.score_workers),
             num_cpus=pools.score_cpus,
+            num_gpus=on_gpu,
+            resources=on_others,
             fn_constructor_args=(spec,),
         )
     pixels = rows.map_batches(
@@ -187,7 +191,6 @@ def label_rows(rows: ray.data.Dataset, pools: Pools, spec: WorkerSpec) -> ray.da
         num_cpus=pools.read_cpus,
         fn_constructor_args=(spec,),
     )
-    on_gpu = pools.score_resources.get("GPU")
     return pixels.map_batches(
         ScoreWorker,
         batch_size=pools.block_rows,
@@ -195,7 +198,7 @@ def label_rows(rows: ray.data.Dataset, pools: Pools, spec: WorkerSpec) -> ray.da
         compute=ray.data.ActorPoolStrategy(size=pools.score_workers),
         num_cpus=pools.score_cpus,
         num_gpus=on_gpu,
-        resources={name: amount for name, amount in pools.score_resources.items() if name != "GPU"} or None,
+        resources=on_others,
         fn_constructor_args=(spec,),
     )
 

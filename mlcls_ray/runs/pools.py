@@ -20,6 +20,7 @@ MAX_BLOCK_BYTES = 64 << 20
 """Of pixels: what one block of the split placement puts into the object store."""
 BLOCKS_PER_WORKER = 8
 """At least so many blocks a worker, so that the slowest one does not hold up the end of a small job."""
+TOLD = '{"NAME": 8}'
 FIRST_FRAGMENT_ROWS, MAX_FRAGMENT_ROWS = 500, 100_000
 """Of a fragment while the rate is not known yet, and ever."""
 
@@ -48,7 +49,7 @@ def size_pools(
     """
     check_resources(device, nodes)
     cpus = [node.cpus for node in nodes if node.cpus > 0]
-    accelerators = sum(int(node.resources.get(device.resource, 0)) for node in nodes)
+    places = [cards_of(node, device) * job.workers_per_card for node in nodes]
     on_cpu = device.kind == "cpu"
     placement = ("fused" if on_cpu else "split") if job.placement == "auto" else job.placement
     # A node with a single CPU beside larger ones is for tasks; alone it lends itself to workers for free.
@@ -60,8 +61,10 @@ def size_pools(
         most = total if placement == "fused" else max(1, total // 2)
         score_cpus = share
     else:
-        most = accelerators
-        score_cpus = 0.0
+        most = sum(places)
+        # Fused workers decode too: what their node has is shared among them, less the one CPU for Ray Data's tasks.
+        shares = [(node.cpus - 1) / count for node, count in zip(nodes, places, strict=True) if count]
+        score_cpus = 0.0 if placement == "split" else max(0.0, min(shares))
     score_workers = min(job.workers or most, most, useful)
     read_workers = 0
     if placement == "split":
@@ -75,13 +78,19 @@ def size_pools(
         placement=placement,
         score_workers=score_workers,
         score_cpus=score_cpus,
-        score_resources={} if on_cpu else {device.resource: 1.0},
+        score_resources={} if on_cpu else {device.resource: 1.0 / job.workers_per_card},
         engine_threads=max(1, (total if placement == "fused" else max(1, total // 2)) // score_workers),
         read_workers=read_workers,
         read_cpus=share,
         block_rows=job.block_rows or block_rows,
         rows_per_fragment=fragment_rows,
     )
+
+
+def cards_of(node: Node, device: Device) -> int:
+    """How many of a node's cards the job uses: those it names, else all."""
+    there = int(node.resources.get(device.resource, 0))
+    return min(there, len(device.cards)) if device.cards else there
 
 
 def rows_per_fragment(rate: float | None, seconds: float) -> int:
@@ -98,9 +107,12 @@ def check_resources(device: Device, nodes: Sequence[Node]) -> None:
     if not any(node.cpus > 0 for node in nodes):
         raise UsageError("the Ray cluster has no CPU: start its nodes with --num-cpus")
     if not any(node.resources.get(device.resource, 0) >= 1 for node in nodes):
-        has = ", ".join(kind for kind in KINDS if any(node.resources.get(KINDS[kind].resource) for node in nodes))
+        known = dict.fromkeys(kind.resource for kind in KINDS.values())
+        has = ", ".join(name for name in known if any(node.resources.get(name) for node in nodes))
+        told = "" if KINDS[device.kind].is_known_to_ray else f", or start its nodes with --resources '{TOLD}'"
         raise UsageError(
             f"device '{device.kind}': the Ray cluster has no {device.resource} (it has: {has}); use --device cpu"
+            + told.replace("NAME", device.resource)
         )
 
 

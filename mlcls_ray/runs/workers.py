@@ -22,6 +22,7 @@ from mlcls_ray.engines.selection import load_engine
 from mlcls_ray.errors import RunError
 from mlcls_ray.labels.thresholds import threshold_id
 from mlcls_ray.models.cache import open_model, open_shipped
+from mlcls_ray.runs.cards import own_card
 from mlcls_ray.stages.annotate import AnnotateImages
 from mlcls_ray.stages.read import Batch, ReadImages, ReadOptions
 from mlcls_ray.stages.score import ScoreImages
@@ -91,7 +92,8 @@ class ScoreWorker:
             raise RunError(
                 f"model '{spec.job.model}' has fingerprint {model.fingerprint[:12]} on this node and {spec.fingerprint[:12]} on the driver"
             )
-        engine = load_engine(spec.job.engine, model, spec.device, spec.engine_threads, spec.job.precision)
+        self.card = own_card(spec.device, spec.job.workers_per_card)
+        engine = load_engine(spec.job.engine, model, self.card.device, spec.engine_threads, spec.job.precision)
         self.score = ScoreImages(engine, len(model.vocabulary), spec.job.batch_size)
         provenance = Provenance(
             model=spec.model_name,

@@ -84,5 +84,5 @@ def test_configurations_follow_the_device(tiny_model: Model) -> None:
 
     cpu = _config(inference, tiny_model, Device("cpu"), threads=3)
     assert (cpu.cpu_math_library_num_threads(), cpu.mkldnn_enabled(), cpu.use_gpu()) == (3, True, False)
-    npu = _config(inference, tiny_model, Device("npu", 1), threads=3)
-    assert not npu.use_gpu()
+    for kind in ("npu", "mlu", "iluvatar_gpu", "metax_gpu"):
+        assert not _config(inference, tiny_model, Device(kind, (1,)), threads=3).use_gpu()

@@ -42,13 +42,28 @@ def test_accelerators_are_all_used_and_shown_as_resources() -> None:
     sized = pools(nodes(16, 16, GPU=4.0), device="gpu")
     assert (sized.score_workers, sized.score_resources, sized.read_workers) == (8, {"GPU": 1.0}, 30)
     assert pools(nodes(8, NPU=2.0), device="npu").score_resources == {"NPU": 1.0}
+    assert pools(nodes(8, MLU=2.0), device="mlu").score_resources == {"MLU": 1.0}
+
+
+def test_named_and_shared_cards() -> None:
+    assert pools(nodes(16, 16, GPU=4.0), device="gpu:0,1").score_workers == 4
+    assert pools(nodes(16, 16, GPU=4.0), device="gpu:0,1,2,3,4,5").score_workers == 8
+    shared = pools(nodes(16, GPU=4.0), device="gpu", workers_per_card=4)
+    assert (shared.score_workers, shared.score_resources) == (16, {"GPU": 0.25})
+
+
+def test_fused_workers_on_accelerators_share_their_nodes_cpus() -> None:
+    sized = pools(nodes(9, 5, GPU=2.0), device="gpu", placement="fused")
+    assert (sized.score_workers, sized.score_cpus, sized.score_resources) == (4, 2.0, {"GPU": 1.0})
 
 
 def test_what_cannot_run_is_refused() -> None:
     with pytest.raises(UsageError, match="has no GPU"):
         pools(nodes(8), device="gpu")
-    with pytest.raises(UsageError, match="has no NPU .it has: cpu, gpu."):
+    with pytest.raises(UsageError, match="has no NPU .it has: CPU, GPU."):
         pools(nodes(8, GPU=1.0), device="npu")
+    with pytest.raises(UsageError, match="""--resources '{"XPU": 8}'"""):
+        pools(nodes(8), device="xpu")
     with pytest.raises(UsageError, match="has no CPU"):
         pools([Node(0, {})])
 

@@ -1,0 +1,69 @@
+"""A scoring worker that asks for a card like the real one, scores on the CPU, and writes down which card it has. Run by test_cards.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from mlcls_ray.config import LabelJob
+from mlcls_ray.engines.device import KINDS, Device, parse_device
+from mlcls_ray.runs import pipeline
+from mlcls_ray.runs.cards import own_card
+from mlcls_ray.runs.cluster import living_nodes
+from mlcls_ray.runs.commit import commit
+from mlcls_ray.runs.plan import freeze, prepare
+from mlcls_ray.runs.pools import size_pools
+from mlcls_ray.runs.workers import ScoreWorker, WorkerSpec
+
+
+class StandIn(ScoreWorker):
+    """Says what it was shown and what it took, once per process."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        super().__init__(spec._replace(device=Device("cpu")))
+        self.card = own_card(spec.device, spec.job.workers_per_card)
+        self.told = {
+            "shown": os.environ.get(KINDS[spec.device.kind].visible),
+            "taken": str(self.card.device),
+            "ray": ray.get_runtime_context().get_assigned_resources(),
+        }
+        self.folder = Path(spec.job.out.removeprefix("file://")) / "cards"
+
+    def __call__(self, batch: Any) -> pa.Table:
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / str(os.getpid())).write_text(json.dumps(self.told))
+        return super().__call__(batch)
+
+
+def main() -> None:
+    """`stand_in.py FOLDER`: label FOLDER/images with FOLDER/model on each of the jobs in FOLDER/jobs.json; a cluster with faked cards."""
+    folder = Path(sys.argv[1])
+    faked = {"NPU": 2.0, "MLU": 2.0}
+    ray.init("local", num_cpus=2, num_gpus=2, resources=faked, include_dashboard=False, log_to_driver=False)
+    pipeline.ScoreWorker = StandIn  # type: ignore[misc]
+    for name, (device, workers_per_card) in json.loads((folder / "jobs.json").read_text()).items():
+        job = LabelJob(
+            inputs=(str(folder / "images"),),
+            out=str(folder / name),
+            model=str(folder / "model"),
+            workers_per_card=workers_per_card,
+            batch_size=2,
+            block_rows=2,
+        )
+        nodes = living_nodes()
+        asked = parse_device(device)
+        prepared = prepare(job)._replace(device=asked)
+        plan = freeze(prepared._replace(device=Device("cpu")), nodes)
+        plan = plan._replace(prepared=prepared, pools=size_pools(job, asked, nodes, plan.record.rows, 1000))
+        plan, fragments = pipeline.label_waves(plan)
+        print(name, commit(plan, fragments, 1.0).rows, flush=True)
+
+
+if __name__ == "__main__":
+    main()
