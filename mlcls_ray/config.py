@@ -184,12 +184,12 @@ def make_job(values: Mapping[str, Any], where: str = "") -> LabelJob:
         raise UsageError(where + describe(error)) from None
 
 
-def describe(error: ValidationError) -> str:
-    """The first thing that is wrong, in one line."""
+def describe(error: ValidationError, model: type[BaseModel] = LabelJob) -> str:
+    """The first thing that is wrong, in one line; `model`: what was filled in."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = S3Options.model_fields if field.startswith("s3.") else LabelJob.model_fields
+        known = S3Options.model_fields if field.startswith("s3.") else model.model_fields
         return f"unknown field '{field}'{did_you_mean(field.rpartition('.')[2], known)}"
     return f"{field}: {first['msg']} (it is {first['input']!r})"
 

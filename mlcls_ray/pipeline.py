@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal, TypeVar
@@ -25,7 +26,7 @@ from mlcls_ray.engines.selection import load_engine
 from mlcls_ray.errors import ImageError, MlclsError, Status, UsageError
 from mlcls_ray.images.annotate import Chip
 from mlcls_ray.inputs import Page, read_inputs
-from mlcls_ray.labels.select import Selection, select
+from mlcls_ray.labels.select import select
 from mlcls_ray.labels.thresholds import resolve
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import open_model
@@ -172,18 +173,24 @@ class Pipeline:
         if good:
             images = [page.image for page in pages if page.image is not None]
             scores = engine.score(np.stack([self.model.preprocess.to_pixels(image) for image in images]))
-            found = select(scores, thresholds)
-            for position, number in enumerate(good):
-                if np.isfinite(scores[position]).all():
-                    labels[number] = self._labels(found, position)
+            for number, found in zip(good, to_chips(scores, thresholds, self.model.vocabulary), strict=True):
+                labels[number] = found
         return labels
 
-    def _labels(self, found: Selection, image: int) -> list[Chip]:
-        own = slice(found.offsets[image], found.offsets[image + 1])
-        return [
-            Chip(int(class_id), self.model.vocabulary[class_id], round(float(score), SCORE_DIGITS))
+
+def to_chips(scores: np.ndarray, thresholds: np.ndarray, vocabulary: Sequence[str]) -> list[list[Chip] | None]:
+    """Scores, float32 [N, C], as the labels of each image, best first; None where they are no numbers."""
+    found = select(scores, thresholds)
+    bounds = [slice(start, end) for start, end in pairwise(found.offsets)]
+    return [
+        [
+            Chip(int(class_id), vocabulary[class_id], round(float(score), SCORE_DIGITS))
             for class_id, score in zip(found.class_ids[own], found.scores[own], strict=True)
         ]
+        if np.isfinite(scores[position]).all()
+        else None
+        for position, own in enumerate(bounds)
+    ]
 
 
 def resolve_thresholds(given: ThresholdLike, model: Model) -> np.ndarray:

@@ -38,8 +38,12 @@ class Fetched(NamedTuple):
 class Fetcher:
     """Reads uris; keeps the connections of one worker. Its methods may be called from several threads."""
 
-    def __init__(self, s3: S3Options, max_bytes: int, timeout_s: float, attempts: int = 1) -> None:
+    def __init__(
+        self, s3: S3Options, max_bytes: int, timeout_s: float, attempts: int = 1, is_public_only: bool = False
+    ) -> None:
+        """`is_public_only`: refuse http(s):// uris that lead to private, loopback or other addresses that are not public."""
         self.s3 = s3
+        self.is_public_only = is_public_only
         self.max_bytes = max_bytes
         self.timeout_s = timeout_s
         self.retrying = tenacity.Retrying(
@@ -109,7 +113,11 @@ class Fetcher:
         import httpx  # only workers that meet a URL pay for loading it
 
         if self._client is None:
+            from mlcls_ray.storage.public_http import PublicTransport
+
             self._client = httpx.Client(
+                transport=PublicTransport() if self.is_public_only else None,
+                trust_env=not self.is_public_only,  # a proxy would look the names up itself
                 follow_redirects=True,
                 max_redirects=MAX_REDIRECTS,
                 timeout=self.timeout_s,

@@ -1,0 +1,1 @@
+"""The HTTP service: PaddleX's wire format on Ray Serve. Needs the extra `serve`."""
