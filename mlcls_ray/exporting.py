@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -14,7 +14,6 @@ from mlcls_ray.engines.base import Engine
 from mlcls_ray.engines.device import parse_device
 from mlcls_ray.engines.selection import load_engine
 from mlcls_ray.errors import RunError, UsageError
-from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.inputs import read_inputs
 from mlcls_ray.models.artifact import CONFIG, DEFAULT_THRESHOLD, Model, load_model
 from mlcls_ray.models.cache import open_model
@@ -64,7 +63,8 @@ def export_model(source: str, kind: Format, out: Path, images: Sequence[str] = (
 
         to_openvino(converted(model), out / OPENVINO)
         found = OpenVinoEngine(model, device, threads, graph=out / OPENVINO)
-    return _compared(model, found, out, images)
+    told = load_engine("paddle", model, device, threads)
+    return _compared(model, told.score, found.score, out, images)
 
 
 def export_untrained(name: str, out: Path, seed: int = 0, input_size: int = 0) -> Path:
@@ -80,22 +80,78 @@ def export_untrained(name: str, out: Path, seed: int = 0, input_size: int = 0) -
     _check_new(out)
     vocabulary = load_model(STARTER_FOLDER).vocabulary
     network = build_network(name, len(vocabulary), seed)
-    size = input_size or OFFICIAL[name].input_size
-    export_network(WithSigmoid(network), size, out)
-    preprocess = Preprocess(size=(size, size), backend="pil", interpolation="BILINEAR")
+    preprocess = OFFICIAL[name].preprocess
+    if input_size:
+        preprocess = preprocess.model_copy(update={"size": (input_size, input_size)})
+    export_network(WithSigmoid(network), preprocess.input_size[0], out)
     write_config(out, name, preprocess, vocabulary, DEFAULT_THRESHOLD)
     return out
 
 
-def _compared(model: Model, found: Engine, out: Path, images: Sequence[str]) -> Exported:
-    told = load_engine("paddle", model, parse_device("cpu"), os.cpu_count() or 1)
+def export_checkpoint(
+    weights: Path, out: Path, network: str | None = None, label_list: Path | None = None, images: Sequence[str] = ()
+) -> Exported:
+    """Write a `.pdparams` file, as PaddleX publishes them and its training leaves them, as an inference folder, and compare its scores
+    with the network's before it was exported.
+
+    Args:
+        network: what the weights are of; by default the name that the file's name begins with.
+        label_list: class names, one a line, with or without PaddleX's number before each; by default COCO's 80.
+
+    Raises:
+        UsageError: network or classes are not the weights', a file cannot be read, or `out` holds files.
+        RunError: the scores differ by more than TOLERANCE.
+    """
+    from mlcls_ray.models.build import build_network, load_pdparams, score_network
+    from mlcls_ray.models.export import export_network, write_config
+    from mlcls_ray.models.heads import WithSigmoid
+
+    _check_new(out)
+    name = network or next((one for one in OFFICIAL if weights.name.startswith(one)), None)
+    if name is None:
+        raise UsageError(f"'{weights.name}' does not say which network its weights are of: give --network")
+    vocabulary = read_label_list(label_list) if label_list else load_model(STARTER_FOLDER).vocabulary
+    built = build_network(name, len(vocabulary))
+    load_pdparams(built, weights)
+    spec = OFFICIAL[name]
+    export_network(WithSigmoid(built), spec.input_size, out)
+    write_config(out, name, spec.preprocess, vocabulary, DEFAULT_THRESHOLD)
+    model = load_model(out)
+    engine = load_engine("paddle", model, parse_device("cpu"), os.cpu_count() or 1)
+    return _compared(model, lambda pixels: score_network(built, pixels, spec.preprocess), engine.score, out, images)
+
+
+def read_label_list(path: Path) -> tuple[str, ...]:
+    """Class names of a text file: one a line, in order; PaddleX's `label.txt` has a number and a space before each.
+
+    Raises:
+        UsageError: it cannot be read, is empty, or its numbers are not 0, 1, 2 …
+    """
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"label list '{path}' cannot be read: {error}") from None
+    if not lines:
+        raise UsageError(f"label list '{path}' is empty")
+    numbered = [line.split(maxsplit=1) for line in lines]
+    if all(len(parts) == 2 and parts[0].isdecimal() for parts in numbered):
+        if [int(parts[0]) for parts in numbered] != list(range(len(lines))):
+            raise UsageError(f"label list '{path}': its numbers are not 0 to {len(lines) - 1} in order")
+        return tuple(parts[1] for parts in numbered)
+    return tuple(lines)
+
+
+Score = Callable[[np.ndarray], np.ndarray]
+
+
+def _compared(model: Model, told: Score, found: Score, out: Path, images: Sequence[str]) -> Exported:
     pages = [page.image for page in read_inputs(list(images) or [DEMO]) if page.image is not None]
     if not pages:
         raise UsageError("no image to compare the scores on: give --images")
     difference = 0.0
     for start in range(0, len(pages), BATCH):
         pixels = np.stack([model.preprocess.to_pixels(image) for image in pages[start : start + BATCH]])
-        difference = max(difference, float(np.abs(told.score(pixels) - found.score(pixels)).max()))
+        difference = max(difference, float(np.abs(told(pixels) - found(pixels)).max()))
     if not difference <= TOLERANCE:
         raise RunError(
             f"the exported model's scores differ from Paddle's by {difference:.2g}; at most {TOLERANCE} is accepted"

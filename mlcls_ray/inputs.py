@@ -13,11 +13,11 @@ from PIL import Image
 from mlcls_ray.concurrency import map_ahead
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import ImageError, Status, UsageError
-from mlcls_ray.images.decode import decode_pages, to_rgb
+from mlcls_ray.images.decode import SUFFIXES, decode_pages, to_rgb
 from mlcls_ray.images.pdf import MAGIC as PDF_MAGIC
 from mlcls_ray.images.pdf import render_pages
 from mlcls_ray.storage.fetch import Fetcher
-from mlcls_ray.storage.listing import list_inputs
+from mlcls_ray.storage.listing import walk
 from mlcls_ray.storage.uris import LOCAL, path_of_uri, scheme_of, uri_of_path
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*")
@@ -92,7 +92,7 @@ def _expand_path(text: str) -> Iterator[Source]:
     if scheme_of(text) != LOCAL or not Path(path_of_uri(text)).is_dir():
         yield Source(text, text)
         return
-    for found in list_inputs((text,), DEFAULTS.s3):
+    for found in walk(path_of_uri(text), SUFFIXES | {".pdf"}):
         yield Source(found.uri, found.uri)
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import paddle
 import pytest
 
 from mlcls_ray.engines.device import parse_device
 from mlcls_ray.engines.selection import load_engine
 from mlcls_ray.errors import RunError, UsageError
-from mlcls_ray.exporting import export_model, export_untrained
+from mlcls_ray.exporting import export_checkpoint, export_model, export_untrained, read_label_list
 from mlcls_ray.models.artifact import load_model
-from mlcls_ray.models.build import NETWORKS
+from mlcls_ray.models.build import NETWORKS, build_network
 from tests.conftest import run_cli
 
 FILES = {
@@ -64,6 +65,44 @@ def test_the_same_seed_gives_the_same_model(tmp_path: Path) -> None:
     )
     assert np.array_equal(one, same)
     assert not np.allclose(one, other)
+
+
+def test_trained_weights(tmp_path: Path, demo: Path) -> None:
+    """A `.pdparams` file as PaddleX's training leaves it, with classes of its own."""
+    labels = tmp_path / "label.txt"
+    labels.write_text("0 cat\n1 potted plant\n2 猫\n")
+    network = build_network("PP-LCNet_x1_0_ML", 3, seed=4)
+    weights = tmp_path / "PP-LCNet_x1_0_ML_best.pdparams"
+    paddle.save(network.state_dict(), str(weights))
+    done = run_cli("export", weights, "--label-list", labels, "--out", tmp_path / "out", "--images", demo / "cat.jpg")
+    assert "largest difference of a score" in done.stdout
+    model = load_model(tmp_path / "out")
+    assert (model.name, model.vocabulary) == ("PP-LCNet_x1_0_ML", ("cat", "potted plant", "猫"))
+    with pytest.raises(
+        UsageError, match=r"group_conv.bias is \[3\], the network's is \[80\]|are of another network|is \[3"
+    ):
+        export_checkpoint(weights, tmp_path / "coco")
+    other = weights.rename(tmp_path / "best_model.pdparams")
+    with pytest.raises(UsageError, match="give --network"):
+        export_checkpoint(other, tmp_path / "coco")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("cat\ndog\n", ("cat", "dog")), ("0 cat\n1 big dog", ("cat", "big dog")), ("7 up\ncat", ("7 up", "cat"))],
+)
+def test_label_lists(tmp_path: Path, text: str, expected: tuple[str, ...]) -> None:
+    path = tmp_path / "label.txt"
+    path.write_text(text)
+    assert read_label_list(path) == expected
+
+
+@pytest.mark.parametrize(("text", "reason"), [("", "is empty"), ("1 cat\n2 dog", "not 0 to 1 in order")])
+def test_wrong_label_lists(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "label.txt"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=reason):
+        read_label_list(path)
 
 
 def test_other_scores_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

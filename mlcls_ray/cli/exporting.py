@@ -16,13 +16,15 @@ def export(
     random_weights: Annotated[bool, Parameter(negative=())] = False,
     seed: int = 0,
     images: list[str] | None = None,
+    network: str | None = None,
+    label_list: Path | None = None,
 ) -> None:
     """Write a model in another format, and compare its scores with Paddle's on real images.
 
     Parameters
     ----------
     model
-        A name (see `mlcls models`) or a model folder.
+        A name (see `mlcls models`), a model folder, or trained weights (.pdparams).
     out
         A new folder.
     format
@@ -33,14 +35,23 @@ def export(
         Of the random weights.
     images
         Images or folders to compare the scores on. Default: the demo photographs.
+    network
+        The network that .pdparams weights are of. Default: what their file's name begins with.
+    label_list
+        The classes of .pdparams weights, one a line. Default: COCO's 80.
     """
-    from mlcls_ray.exporting import export_model, export_untrained
+    from mlcls_ray.exporting import export_checkpoint, export_model, export_untrained
 
-    if random_weights:
-        folder = out / "untrained" if format != "paddle" else out
-        export_untrained(model, folder, seed)
+    if random_weights or model.endswith(".pdparams"):
+        folder = out / "paddle" if format != "paddle" else out
+        if random_weights:
+            export_untrained(model, folder, seed)
+            told = f"{model} with random weights (seed {seed})"
+        else:
+            checked = export_checkpoint(Path(model), folder, network, label_list, images or ())
+            told = f"the weights of {model}; largest difference of a score {checked.difference:.1e}, over {checked.images} images"
         if format == "paddle":
-            print(f"{out}: {model} with random weights (seed {seed})")
+            print(f"{out}: {told}")
             return
         model = str(folder)
         out = out / format

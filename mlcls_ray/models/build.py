@@ -14,6 +14,7 @@ import paddle
 from paddle import nn
 
 from mlcls_ray.errors import UsageError, did_you_mean
+from mlcls_ray.images.preprocess import Preprocess, normalize
 from mlcls_ray.models.networks import hgnet_v2
 from mlcls_ray.models.networks.clip_vit import ClipViTML
 from mlcls_ray.models.networks.lcnet import LCNetML
@@ -41,6 +42,16 @@ def build_network(name: str, class_num: int, seed: int | None = None) -> nn.Laye
     if seed is not None:
         paddle.seed(seed)
     return NETWORKS[name](class_num)
+
+
+def score_network(network: nn.Layer, pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+    """uint8 [N, H, W, 3] RGB → float32 [N, C] after the sigmoid, without an engine."""
+    network.eval()
+    count, height, width, _ = pixels.shape
+    tensor = normalize(pixels, preprocess, np.empty((count, 3, height, width), np.float32))
+    with paddle.no_grad():
+        scores: np.ndarray = nn.functional.sigmoid(network(paddle.to_tensor(tensor))).numpy()
+    return scores
 
 
 def load_pdparams(network: nn.Layer, path: Path) -> None:

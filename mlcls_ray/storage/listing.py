@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from itertools import chain, islice
 from typing import Any, NamedTuple
@@ -88,10 +88,10 @@ def list_inputs(inputs: Sequence[str], s3: S3Options, uri_column: str | None = N
             yield from _list_remote(text, scheme, s3)
 
 
-def is_image_name(name: str) -> bool:
+def is_image_name(name: str, suffixes: Collection[str] = SUFFIXES) -> bool:
     """Whether a folder's file is taken: by its suffix, hidden files left out."""
     base = name.rpartition("/")[2]
-    return not base.startswith(".") and os.path.splitext(base)[1].lower() in SUFFIXES
+    return not base.startswith(".") and os.path.splitext(base)[1].lower() in suffixes
 
 
 def _listed(uri: str) -> Found:
@@ -114,21 +114,27 @@ def _list_local(text: str) -> Iterator[Found]:
             if os.path.isfile(match) and is_image_name(match):
                 yield _listed(match)
     elif os.path.isdir(path):
-        yield from _walk(path)
+        yield from walk(path)
     else:
         yield _listed(path)
 
 
-def _walk(folder: str) -> Iterator[Found]:
-    """Depth first, each folder sorted by name; one with more than SORTED_ENTRIES in the order that the file system has."""
+def walk(folder: str, suffixes: Collection[str] = SUFFIXES) -> Iterator[Found]:
+    """A local folder's files with these suffixes, depth first.
+
+    Each folder is sorted by name; one with more than SORTED_ENTRIES comes in the order that the file system has.
+
+    Raises:
+        UsageError: a folder cannot be listed.
+    """
     try:
         with os.scandir(folder) as entries:
             first = list(islice(entries, SORTED_ENTRIES))
             first.sort(key=lambda entry: entry.name)
             for entry in chain(first, entries):
                 if entry.is_dir(follow_symlinks=False):
-                    yield from _walk(entry.path)
-                elif is_image_name(entry.name):
+                    yield from walk(entry.path, suffixes)
+                elif is_image_name(entry.name, suffixes):
                     yield from _regular_file(entry)
     except OSError as error:
         raise UsageError(f"folder '{folder}' cannot be listed: {error.strerror}") from None
