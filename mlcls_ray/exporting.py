@@ -14,13 +14,14 @@ from mlcls_ray.engines.base import Engine
 from mlcls_ray.engines.device import parse_device
 from mlcls_ray.engines.selection import load_engine
 from mlcls_ray.errors import RunError, UsageError
+from mlcls_ray.images.preprocess import normalize
 from mlcls_ray.inputs import read_inputs
 from mlcls_ray.models.artifact import CONFIG, DEFAULT_THRESHOLD, Model, load_model
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.convert import ONNX, OPENVINO, converted, to_openvino
 from mlcls_ray.models.zoo import OFFICIAL, STARTER_FOLDER
 
-Format = Literal["paddle", "onnx", "openvino"]
+Format = Literal["paddle", "onnx", "openvino", "paddle-lite"]
 TOLERANCE = 1e-3
 """Between engines in fp32; seen are 7e-4 at most (DESIGN)."""
 BATCH = 4
@@ -58,13 +59,23 @@ def export_model(source: str, kind: Format, out: Path, images: Sequence[str] = (
 
         shutil.copyfile(converted(model), out / ONNX)
         found = OnnxRuntimeEngine(model, device, threads, graph=out / ONNX)
+    elif kind == "paddle-lite":
+        from mlcls_ray.models.lite import LITE, to_paddle_lite
+
+        pixels = _pixels(model, images)
+        tensors = np.concatenate([normalize(one, model.preprocess, _tensor_like(one)) for one in pixels])
+        scores = iter(
+            np.split(to_paddle_lite(model, out / LITE, tensors), np.cumsum([len(one) for one in pixels])[:-1])
+        )
+        told = load_engine("paddle", model, device, threads)
+        return _compared(told.score, lambda _: next(scores), pixels, out)
     else:
         from mlcls_ray.engines.openvino_runtime import OpenVinoEngine
 
         to_openvino(converted(model), out / OPENVINO)
         found = OpenVinoEngine(model, device, threads, graph=out / OPENVINO)
     told = load_engine("paddle", model, device, threads)
-    return _compared(model, told.score, found.score, out, images)
+    return _compared(told.score, found.score, _pixels(model, images), out)
 
 
 def export_untrained(name: str, out: Path, seed: int = 0, input_size: int = 0) -> Path:
@@ -118,7 +129,9 @@ def export_checkpoint(
     write_config(out, name, spec.preprocess, vocabulary, DEFAULT_THRESHOLD)
     model = load_model(out)
     engine = load_engine("paddle", model, parse_device("cpu"), os.cpu_count() or 1)
-    return _compared(model, lambda pixels: score_network(built, pixels, spec.preprocess), engine.score, out, images)
+    return _compared(
+        lambda pixels: score_network(built, pixels, spec.preprocess), engine.score, _pixels(model, images), out
+    )
 
 
 def read_label_list(path: Path) -> tuple[str, ...]:
@@ -144,19 +157,27 @@ def read_label_list(path: Path) -> tuple[str, ...]:
 Score = Callable[[np.ndarray], np.ndarray]
 
 
-def _compared(model: Model, told: Score, found: Score, out: Path, images: Sequence[str]) -> Exported:
+def _pixels(model: Model, images: Sequence[str]) -> list[np.ndarray]:
+    """Batches of uint8 [N, H, W, 3]: the given images, else the demo photographs."""
     pages = [page.image for page in read_inputs(list(images) or [DEMO]) if page.image is not None]
     if not pages:
         raise UsageError("no image to compare the scores on: give --images")
-    difference = 0.0
-    for start in range(0, len(pages), BATCH):
-        pixels = np.stack([model.preprocess.to_pixels(image) for image in pages[start : start + BATCH]])
-        difference = max(difference, float(np.abs(told(pixels) - found(pixels)).max()))
+    resized = [model.preprocess.to_pixels(image) for image in pages]
+    return [np.stack(resized[start : start + BATCH]) for start in range(0, len(resized), BATCH)]
+
+
+def _tensor_like(pixels: np.ndarray) -> np.ndarray:
+    count, height, width, _ = pixels.shape
+    return np.empty((count, 3, height, width), np.float32)
+
+
+def _compared(told: Score, found: Score, pixels: list[np.ndarray], out: Path) -> Exported:
+    difference = max(float(np.abs(told(one) - found(one)).max()) for one in pixels)
     if not difference <= TOLERANCE:
         raise RunError(
             f"the exported model's scores differ from Paddle's by {difference:.2g}; at most {TOLERANCE} is accepted"
         )
-    return Exported(out, difference, len(pages))
+    return Exported(out, difference, sum(map(len, pixels)))
 
 
 def _check_new(out: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.exporting import export_checkpoint, export_model, export_untrained, read_label_list
 from mlcls_ray.models.artifact import load_model
 from mlcls_ray.models.build import NETWORKS, build_network
+from mlcls_ray.models.lite import PYTHON_VARIABLE
 from tests.conftest import run_cli
 
 FILES = {
@@ -85,6 +89,42 @@ def test_trained_weights(tmp_path: Path, demo: Path) -> None:
     other = weights.rename(tmp_path / "best_model.pdparams")
     with pytest.raises(UsageError, match="give --network"):
         export_checkpoint(other, tmp_path / "coco")
+
+
+def test_paddle_lite_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(PYTHON_VARIABLE, raising=False)
+    with pytest.raises(UsageError, match="pip install paddlelite==2.13rc0"):
+        export_model("starter", "paddle-lite", tmp_path / "out")
+
+
+@pytest.fixture(scope="session")
+def lite_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python 3.10 with Paddle Lite, installed where that interpreter is there."""
+    if PYTHON_VARIABLE in os.environ:
+        return Path(os.environ[PYTHON_VARIABLE])
+    interpreter = shutil.which("python3.10")
+    if interpreter is None or subprocess.run([interpreter, "-m", "venv", "--help"], capture_output=True).returncode:
+        pytest.skip("Paddle Lite has no wheel for other versions than Python 3.10, which is not here")
+    folder = tmp_path_factory.mktemp("lite") / "venv"
+    subprocess.run([interpreter, "-m", "venv", folder], check=True)
+    wanted = ["paddlelite==2.13rc0", "paddlepaddle==2.6.2", "numpy<2", "setuptools"]
+    subprocess.run([folder / "bin/python", "-m", "pip", "install", "--quiet", *wanted], check=True)
+    return folder / "bin/python"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_paddle_lite(tmp_path: Path, lite_python: Path, monkeypatch: pytest.MonkeyPatch, demo: Path, name: str) -> None:
+    """Made for ARM, compared by the x86 build of the same program."""
+    monkeypatch.setenv(PYTHON_VARIABLE, str(lite_python))
+    folder = export_untrained(name, tmp_path / "paddle", seed=3)
+    if name.startswith("CLIP"):  # paddle_lite_opt aborts over it, and says nothing that names an operator
+        with pytest.raises(RunError, match="Paddle Lite cannot convert it"):
+            export_model(str(folder), "paddle-lite", tmp_path / "lite", images=[str(demo / "cat.jpg")])
+        return
+    done = export_model(str(folder), "paddle-lite", tmp_path / "lite", images=[str(demo / "cat.jpg")])
+    print(name, "paddle-lite", f"{done.difference:.1e}")
+    assert sorted(path.name for path in (tmp_path / "lite").iterdir()) == ["inference.nb", "inference.yml"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ def export(
     model: str,
     *,
     out: Path,
-    format: Literal["paddle", "onnx", "openvino"] = "paddle",
+    format: Literal["paddle", "onnx", "openvino", "paddle-lite"] = "paddle",
     random_weights: Annotated[bool, Parameter(negative=())] = False,
     seed: int = 0,
     images: list[str] | None = None,
@@ -28,7 +28,7 @@ def export(
     out
         A new folder.
     format
-        paddle (a folder that PaddleX opens), onnx or openvino; the last two need the extra `export`.
+        paddle (a folder that PaddleX opens), onnx or openvino (with the extra `export`), or paddle-lite (docs/edge.md).
     random_weights
         An untrained network of that name, for benchmarks and tests.
     seed

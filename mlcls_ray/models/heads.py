@@ -82,10 +82,10 @@ class MLDecoder(nn.Layer):
         nn.initializer.Constant(0.0)(self.group_conv.bias)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        memory = nn.functional.relu(self.input_proj(x)).flatten(2).transpose([0, 2, 1])
+        memory = nn.functional.relu(self.input_proj(x)).reshape([0, 0, -1]).transpose([0, 2, 1])
         queries = self.query_pos_embed.weight.unsqueeze(0).tile([x.shape[0], 1, 1])
-        found = self.decoder(queries, memory).flatten(1)
-        return self.group_conv(found.unsqueeze(-1).unsqueeze(-1)).flatten(1)
+        found = self.decoder(queries, memory).reshape([0, -1])
+        return self.group_conv(found.unsqueeze(-1).unsqueeze(-1)).reshape([0, -1])
 
 
 class WithSigmoid(nn.Layer):

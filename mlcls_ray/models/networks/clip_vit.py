@@ -96,7 +96,7 @@ class ClipViTML(nn.Layer):
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         patches = self.patch_embed(x)
         side = patches.shape[2]
-        tokens = patches.flatten(2).transpose([0, 2, 1])
+        tokens = patches.reshape([0, 0, -1]).transpose([0, 2, 1])
         first = self.cls_token.tile([x.shape[0], 1, 1])
         tokens = self.ln_pre(paddle.concat([first, tokens], axis=1) + self.positions(side))
         for block in self.blocks:
@@ -112,4 +112,4 @@ class ClipViTML(nn.Layer):
             return self.pos_embed
         table = self.pos_embed[:, 1:].reshape([1, TABLE, TABLE, WIDTH]).transpose([0, 3, 1, 2])
         resized = nn.functional.interpolate(table, size=[side, side], mode="bicubic", align_corners=False)
-        return paddle.concat([self.pos_embed[:, :1], resized.flatten(2).transpose([0, 2, 1])], axis=1)
+        return paddle.concat([self.pos_embed[:, :1], resized.reshape([0, 0, -1]).transpose([0, 2, 1])], axis=1)
