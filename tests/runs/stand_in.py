@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +23,27 @@ from mlcls_ray.runs.pools import size_pools
 from mlcls_ray.runs.workers import ScoreWorker, WorkerSpec
 
 
+SCORE_S = 0.2
+"""So slow that every worker has started before the work is done."""
+
+
 class StandIn(ScoreWorker):
     """Says what it was shown and what it took, once per process."""
 
     def __init__(self, spec: WorkerSpec) -> None:
         super().__init__(spec._replace(device=Device("cpu")))
         self.card = own_card(spec.device, spec.job.workers_per_card)
-        self.told = {
+        told = {
             "shown": os.environ.get(KINDS[spec.device.kind].visible),
             "taken": str(self.card.device),
             "ray": ray.get_runtime_context().get_assigned_resources(),
         }
-        self.folder = Path(spec.job.out.removeprefix("file://")) / "cards"
+        folder = Path(spec.job.out.removeprefix("file://")) / "cards"
+        folder.mkdir(exist_ok=True)
+        (folder / str(os.getpid())).write_text(json.dumps(told))
 
     def __call__(self, batch: Any) -> pa.Table:
-        self.folder.mkdir(exist_ok=True)
-        (self.folder / str(os.getpid())).write_text(json.dumps(self.told))
+        time.sleep(SCORE_S)
         return super().__call__(batch)
 
 
