@@ -22,7 +22,6 @@ from mlcls_ray.runs.plan import freeze, prepare
 from mlcls_ray.runs.pools import size_pools
 from mlcls_ray.runs.workers import ScoreWorker, WorkerSpec
 
-
 SCORE_S = 0.2
 """So slow that every worker has started before the work is done."""
 
