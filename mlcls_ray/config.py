@@ -16,6 +16,9 @@ MAX_PIXELS = 178_956_970
 
 EngineName = Literal["paddle", "openvino", "onnxruntime"]
 Precision = Literal["fp32", "bf16"]
+AskedEngine = Literal["auto"] | EngineName
+AskedPrecision = Literal["auto"] | Precision
+"""auto: what is fastest on the machine among what gives Paddle's labels; see `engines.choice`."""
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 FailureLimit = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^(\d{1,2}(\.\d+)?|100)%$")]
 RunId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -71,10 +74,16 @@ class LabelJob(BaseModel):
     model: str = Field(default="starter", description="A name (`mlcls models`), a local model folder, or its uri")
     device: str = Field(default="cpu", description="cpu, gpu, gpu:0,1, npu, xpu …: what the scoring workers run on")
     workers_per_card: PositiveInt = Field(default=1, description="Scoring workers that share one card")
-    engine: EngineName = Field(
-        default="paddle", description="What executes the network; all but paddle need the extra 'export'"
+    engine: AskedEngine = Field(
+        default="auto", description="What executes the network; auto: the fastest here that gives the same labels"
     )
-    precision: Precision = Field(default="fp32", description="bf16: faster on CPUs that have it, coarser")
+    precision: AskedPrecision = Field(
+        default="auto", description="fp32, or bf16 (faster on CPUs that have it, coarser)"
+    )
+    decode: Literal["auto", "exact"] = Field(
+        default="auto",
+        description="auto: a JPEG far larger than the model's input is decoded at a fraction of its size",
+    )
     batch_size: PositiveInt = Field(default=16, description="Images per forward pass")
     threshold: Thresholds = Field(
         default=Thresholds(), description="A number, or class: number pairs; none: the model's own"

@@ -13,8 +13,8 @@ def serve(
     config: Path | None = None,
     model: str | None = None,
     device: str | None = None,
-    engine: Literal["paddle", "openvino", "onnxruntime"] | None = None,
-    precision: Literal["fp32", "bf16"] | None = None,
+    engine: Literal["auto", "paddle", "openvino", "onnxruntime"] | None = None,
+    precision: Literal["auto", "fp32", "bf16"] | None = None,
     threshold: Annotated[list[str] | None, Parameter(negative=())] = None,
     host: str | None = None,
     port: int | None = None,
@@ -39,9 +39,9 @@ def serve(
     device
         cpu, gpu:0,1, npu …; one replica for each card.
     engine
-        What executes the network.
+        What executes the network. Default: auto, the fastest on this machine that gives Paddle's labels (tried once).
     precision
-        fp32, or bf16 on CPUs that have it.
+        fp32, or bf16 on CPUs that have it. Default: auto, as above.
     threshold
         A number, class=number pairs, or both, where a request gives none. Default: the model's own.
     host

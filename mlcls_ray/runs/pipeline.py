@@ -11,12 +11,12 @@ import ray.data
 import ray.exceptions
 
 from mlcls_ray.config import LabelJob
+from mlcls_ray.engines.choice import fixed_choice
 from mlcls_ray.errors import FailureLimitError, RunError, RunInterruptedError, Status
-from mlcls_ray.models.cache import ship
-from mlcls_ray.models.zoo import STARTER
 from mlcls_ray.runs.cluster import check_device_on_workers, connect, living_nodes
 from mlcls_ray.runs.commit import commit
 from mlcls_ray.runs.duplicates import copy_rows
+from mlcls_ray.runs.engine_choice import model_source
 from mlcls_ray.runs.lease import Lease, held_lease
 from mlcls_ray.runs.node_watch import NodeLostError, NodeWatch
 from mlcls_ray.runs.plan import Plan, Prepared, freeze, list_work, next_attempt, prepare, read_options
@@ -206,18 +206,17 @@ def label_rows(rows: ray.data.Dataset, pools: Pools, spec: WorkerSpec) -> ray.da
 def worker_spec(plan: Plan, tally: Any) -> WorkerSpec:
     """What each worker is told."""
     job, model = plan.prepared.job, plan.prepared.model
-    is_at_hand = job.model == STARTER or len(plan.nodes) == 1
     return WorkerSpec(
         job=job,
         read=read_options(plan.prepared, plan.record.rows),
         device=plan.prepared.device,
         model_name=model.name,
-        fingerprint=model.fingerprint,
+        model=model_source(job, model, len(plan.nodes)),
+        choice=plan.record.choice or fixed_choice(job.engine, job.precision, "a run of before there was a choice"),
         thresholds=plan.prepared.thresholds,
         run_id=plan.prepared.run_id,
         engine_threads=plan.pools.engine_threads,
         tally=tally,
-        shipped=None if is_at_hand else ray.put(ship(model)),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlcls_ray.config import LabelJob
+from mlcls_ray.engines.choice import Choice
 from mlcls_ray.engines.device import Device, parse_device
 from mlcls_ray.errors import UsageError
 from mlcls_ray.labels.thresholds import resolve, threshold_id
@@ -24,6 +25,7 @@ from mlcls_ray.models.zoo import OFFICIAL, STARTER
 from mlcls_ray.runs.attempts import Attempt, start_attempt
 from mlcls_ray.runs.cluster import Node
 from mlcls_ray.runs.duplicates import read_duplicates, write_duplicates
+from mlcls_ray.runs.engine_choice import choose_for_run
 from mlcls_ray.runs.incremental import open_changes, open_failed
 from mlcls_ray.runs.pools import Pools, size_pools
 from mlcls_ray.runs.records import RunRecord, read_record
@@ -168,7 +170,9 @@ def freeze(prepared: Prepared, nodes: Sequence[Node], listed: int | None = None)
         rows = list_manifest(prepared) if listed is None else listed
         if job.dedupe:
             write_duplicates(store, run_id, rows, read_options(prepared, rows), _pools(prepared, nodes, rows, None))
-        record = _new_record(prepared, nodes, rows)
+        pools = _pools(prepared, nodes, rows, None)
+        choice = choose_for_run(job, prepared.model, prepared.device, len(nodes), pools.engine_threads, rows)
+        record = _new_record(prepared, nodes, rows, choice)
     return next_attempt(prepared, record, nodes, read_duplicates(store, run_id, record.rows), None)
 
 
@@ -253,7 +257,7 @@ def _differences(
     return {name: values for name, values in told.items() if values[0] != values[1]}
 
 
-def _new_record(prepared: Prepared, nodes: Sequence[Node], rows: int) -> RunRecord:
+def _new_record(prepared: Prepared, nodes: Sequence[Node], rows: int, choice: Choice) -> RunRecord:
     model = prepared.model
     record = RunRecord(
         run_id=prepared.run_id,
@@ -270,6 +274,7 @@ def _new_record(prepared: Prepared, nodes: Sequence[Node], rows: int) -> RunReco
             **{one: version(one) for one in PACKAGES},
         },
         hardware={"nodes": len(nodes), "cpus": [node.cpus for node in nodes], "machine": platform.machine()},
+        choice=choice,
         created_at=datetime.now(timezone.utc),
     )
     prepared.store.write_json(layout.run_json(prepared.run_id), record.model_dump(mode="json"))

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mlcls_ray.engines.choice import Choice
 from mlcls_ray.errors import UsageError
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.ledger import Fragment
@@ -28,6 +29,8 @@ class RunRecord(BaseModel):
     config: dict[str, Any]
     versions: dict[str, str]
     hardware: dict[str, Any]
+    choice: Choice | None = None
+    """What executes the network, and why; None in runs of before there was a choice."""
     created_at: datetime
 
 

@@ -17,12 +17,12 @@ import ray.exceptions
 from mlcls_ray import schema
 from mlcls_ray.concurrency import map_ahead
 from mlcls_ray.config import LabelJob
+from mlcls_ray.engines.choice import Choice, check_golden
 from mlcls_ray.engines.device import Device
 from mlcls_ray.engines.selection import load_engine
-from mlcls_ray.errors import RunError
 from mlcls_ray.labels.thresholds import threshold_id
-from mlcls_ray.models.cache import open_model, open_shipped
 from mlcls_ray.runs.cards import own_card
+from mlcls_ray.runs.engine_choice import ModelSource
 from mlcls_ray.stages.annotate import AnnotateImages
 from mlcls_ray.stages.read import Batch, ReadImages, ReadOptions
 from mlcls_ray.stages.score import ScoreImages
@@ -43,14 +43,13 @@ class WorkerSpec(NamedTuple):
     read: ReadOptions
     device: Device
     model_name: str
-    fingerprint: str
+    model: ModelSource
+    choice: Choice
     thresholds: np.ndarray
     run_id: str
     engine_threads: int
     tally: Any
     """Handle of the `tally.Tally` actor."""
-    shipped: ray.ObjectRef | None = None
-    """The model's files, where the workers' machines may not have them: Ray brings them to each node once."""
 
 
 class StopSignal:
@@ -86,14 +85,10 @@ class ScoreWorker:
     """Split placement, second half: pixels → rows of the label table."""
 
     def __init__(self, spec: WorkerSpec) -> None:
-        shipped = ray.get(spec.shipped) if spec.shipped is not None else None
-        model = open_model(spec.job.model, spec.job.s3) if shipped is None else open_shipped(spec.fingerprint, shipped)
-        if model.fingerprint != spec.fingerprint:
-            raise RunError(
-                f"model '{spec.job.model}' has fingerprint {model.fingerprint[:12]} on this node and {spec.fingerprint[:12]} on the driver"
-            )
+        model = spec.model.open(spec.job)
         self.card = own_card(spec.device, spec.job.workers_per_card)
-        engine = load_engine(spec.job.engine, model, self.card.device, spec.engine_threads, spec.job.precision)
+        engine = load_engine(spec.choice.engine, model, self.card.device, spec.engine_threads, spec.choice.precision)
+        check_golden(engine, model, spec.choice)
         self.score = ScoreImages(engine, len(model.vocabulary), spec.job.batch_size)
         provenance = Provenance(
             model=spec.model_name,

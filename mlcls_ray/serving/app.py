@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from ray import serve
 
 from mlcls_ray.config import S3Options
+from mlcls_ray.engines.choice import choose, fixed_choice
 from mlcls_ray.engines.device import KINDS, parse_device
 from mlcls_ray.engines.selection import load_engine
 from mlcls_ray.errors import ImageError, Status, UsageError
@@ -107,7 +108,11 @@ class LabelService:
         self.token = token
         self.model = open_model(config.model)
         self.card = own_card(parse_device(config.device), workers_per_card=1)
-        self.engine = load_engine(config.engine, self.model, self.card.device, threads, config.precision)
+        asked = (config.engine, config.precision)
+        choice = fixed_choice(*asked, "as the configuration says")
+        if "auto" in asked and self.card.device.kind == "cpu":
+            choice = choose(*asked, self.model, self.card.device, threads, config.batch_size)
+        self.engine = load_engine(choice.engine, self.model, self.card.device, threads, choice.precision)
         self.engine.warm_up(config.batch_size)
         self.thresholds = resolve(config.threshold, self.model.vocabulary, self.model.thresholds)
         self.fetcher = Fetcher(

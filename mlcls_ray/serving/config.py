@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
-from mlcls_ray.config import MAX_PIXELS, EngineName, Precision, Thresholds, describe, read_mapping
+from mlcls_ray.config import MAX_PIXELS, AskedEngine, AskedPrecision, Thresholds, describe, read_mapping
 from mlcls_ray.errors import UsageError
 
 TOKEN_VARIABLE = "MLCLS_SERVE_TOKEN"  # noqa: S105
@@ -23,8 +23,10 @@ class ServeConfig(BaseModel):
 
     model: str = Field(default="starter", description="A name (`mlcls models`) or a model folder")
     device: str = Field(default="cpu", description="cpu, gpu, gpu:0,1, npu …; one replica for each card")
-    engine: EngineName = Field(default="paddle", description="What executes the network")
-    precision: Precision = Field(default="fp32", description="bf16: faster on CPUs that have it, coarser")
+    engine: AskedEngine = Field(default="auto", description="What executes the network; auto: the fastest here")
+    precision: AskedPrecision = Field(
+        default="auto", description="fp32, or bf16 (faster on CPUs that have it, coarser)"
+    )
     threshold: Thresholds = Field(
         default=Thresholds(), description="Where the request gives none; none: the model's own"
     )

@@ -1,0 +1,233 @@
+"""`engine: auto`: what is fastest here among what gives the same labels, tried on the golden images and remembered by machine and model."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import statistics
+import time
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mlcls_ray.config import AskedEngine, AskedPrecision, EngineName, Precision
+from mlcls_ray.engines.base import Engine
+from mlcls_ray.engines.device import Device
+from mlcls_ray.engines.selection import load_engine
+from mlcls_ray.errors import MlclsError, RunError
+from mlcls_ray.images.decode import decode
+from mlcls_ray.models.artifact import Model
+from mlcls_ray.models.cache import home
+
+GOLDEN_FOLDER = Path(__file__).parent.parent / "demo"
+GOLDEN_IMAGES = 12
+TOLERANCE = 0.01
+"""How far a score may be from Paddle's in fp32, beside the labels being the same. bf16 on the starter is 0.08 off, and changes a label
+in every twentieth image; fp32 of any engine is 1e-4 off at most."""
+TRIAL_S = 1.5
+"""How long one candidate is timed, at most; at least three batches are."""
+PACKAGES = {"paddle": "paddlepaddle", "openvino": "openvino", "onnxruntime": "onnxruntime"}
+CANDIDATES: dict[EngineName, tuple[Precision, ...]] = {
+    "paddle": ("fp32", "bf16"),
+    "openvino": ("fp32", "bf16"),
+    "onnxruntime": ("fp32",),
+}
+
+
+class Trial(BaseModel):
+    """One candidate: images per second, the largest difference of a score, and why it was not taken (empty: it could have been)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    engine: EngineName
+    precision: Precision
+    images_per_s: float = 0.0
+    difference: float = 0.0
+    refused: str = ""
+
+
+class Choice(BaseModel):
+    """What executes a run's network, and why. `golden`: Paddle's fp32 scores of the golden images, [12][C]; empty: not tried."""
+
+    model_config = ConfigDict(frozen=True)
+
+    engine: EngineName
+    precision: Precision
+    reason: str
+    trials: tuple[Trial, ...] = ()
+    golden: tuple[tuple[float, ...], ...] = ()
+
+
+def fixed_choice(engine: AskedEngine, precision: AskedPrecision, reason: str) -> Choice:
+    """A choice without a trial; what is `auto` becomes Paddle in fp32."""
+    return Choice(
+        engine="paddle" if engine == "auto" else engine,
+        precision="fp32" if precision == "auto" else precision,
+        reason=reason,
+    )
+
+
+def choose(
+    engine: AskedEngine, precision: AskedPrecision, model: Model, device: Device, threads: int, batch_size: int
+) -> Choice:
+    """Try what `engine` and `precision` leave open on this machine; a verdict that is known is taken as it is.
+
+    Raises:
+        RunError: Paddle itself cannot score the golden images.
+    """
+    path = verdict_path(engine, precision, model, threads, batch_size)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        known = known_choice(path)
+        if known is not None:
+            return known
+        choice = _try(engine, precision, model, device, threads, batch_size)
+        temporary = path.with_suffix(".part")
+        temporary.write_text(choice.model_dump_json())
+        temporary.replace(path)
+        return choice
+
+
+def verdict_path(engine: AskedEngine, precision: AskedPrecision, model: Model, threads: int, batch_size: int) -> Path:
+    """Where the verdict for this machine type, model and versions is kept."""
+    versions = [_version(package) for package in PACKAGES.values()]
+    told = [
+        engine,
+        precision,
+        model.fingerprint,
+        model.preprocess_fingerprint,
+        _processor(),
+        threads,
+        batch_size,
+        *versions,
+    ]
+    return home() / "choices" / f"{hashlib.sha256(repr(told).encode()).hexdigest()[:32]}.json"
+
+
+def known_choice(path: Path) -> Choice | None:
+    try:
+        return Choice.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def check_golden(engine: Engine, model: Model, choice: Choice) -> None:
+    """Whether this machine scores the golden images as the one that made the choice did.
+
+    Raises:
+        RunError: it does not; a cluster must give the same labels on each of its machines.
+    """
+    if not choice.golden:
+        return
+    told = np.array(choice.golden, np.float32)
+    reason = _disagreement(told, engine.score(golden_pixels(model)), np.array(model.thresholds, np.float32))
+    if reason:
+        raise RunError(
+            f"engine {engine.name} ({engine.precision}) on this machine ({platform.node()}) does not score as Paddle did where the run "
+            f"was planned: {reason}; take this machine out of the cluster, or use --engine paddle --precision fp32"
+        )
+
+
+def golden_pixels(model: Model) -> np.ndarray:
+    """uint8 [12, H, W, 3]: the demo photographs, which ship with the package."""
+    paths = sorted(GOLDEN_FOLDER.glob("*.jpg"))[:GOLDEN_IMAGES]
+    return np.stack([model.preprocess.to_pixels(decode(path.read_bytes()).image) for path in paths])
+
+
+def _try(
+    engine: AskedEngine, precision: AskedPrecision, model: Model, device: Device, threads: int, batch_size: int
+) -> Choice:
+    pixels = golden_pixels(model)
+    thresholds = np.array(model.thresholds, np.float32)
+    told = load_engine("paddle", model, device, threads).score(pixels)
+    trials = [
+        _trial(*one, model, device, threads, batch_size, pixels, told, thresholds) for one in _open(engine, precision)
+    ]
+    good = [trial for trial in trials if not trial.refused]
+    golden = tuple(tuple(float(score) for score in row) for row in told)
+    if not good:
+        chosen = fixed_choice(
+            "auto", "auto", "no candidate gives Paddle's labels: " + "; ".join(one.refused for one in trials)
+        )
+        return chosen.model_copy(update={"trials": tuple(trials), "golden": golden})
+    best = max(good, key=lambda trial: trial.images_per_s)
+    reason = f"fastest of {len(trials)} that were tried: {best.images_per_s:.1f} images/s with {threads} thread(s)"
+    return Choice(engine=best.engine, precision=best.precision, reason=reason, trials=tuple(trials), golden=golden)
+
+
+def _open(engine: AskedEngine, precision: AskedPrecision) -> Iterator[tuple[EngineName, Precision]]:
+    for name, precisions in CANDIDATES.items():
+        if engine in ("auto", name):
+            yield from product([name], [one for one in precisions if precision in ("auto", one)])
+
+
+def _trial(
+    engine: EngineName,
+    precision: Precision,
+    model: Model,
+    device: Device,
+    threads: int,
+    batch_size: int,
+    pixels: np.ndarray,
+    told: np.ndarray,
+    thresholds: np.ndarray,
+) -> Trial:
+    try:
+        loaded = load_engine(engine, model, device, threads, precision)
+        loaded.warm_up(batch_size)
+        found = loaded.score(pixels)
+        rate = _rate(loaded, np.resize(pixels, (batch_size, *pixels.shape[1:])))
+    except (MlclsError, Exception) as error:  # an engine that cannot do it is no candidate, whatever it raises
+        return Trial(engine=engine, precision=precision, refused=str(error).strip().splitlines()[0][:200])
+    difference = float(np.abs(found - told).max()) if np.isfinite(found).all() else float("inf")
+    return Trial(
+        engine=engine,
+        precision=precision,
+        images_per_s=round(rate, 2),
+        difference=difference,
+        refused=_disagreement(told, found, thresholds),
+    )
+
+
+def _disagreement(told: np.ndarray, found: np.ndarray, thresholds: np.ndarray) -> str:
+    """Why `found` does not stand for `told`; empty where it does."""
+    if found.shape != told.shape or not np.isfinite(found).all():
+        return "its scores are not numbers"
+    difference = float(np.abs(found - told).max())
+    if difference > TOLERANCE:
+        return f"a score differs by {difference:.2g} from Paddle's in fp32; at most {TOLERANCE} is accepted"
+    changed = int(((found > thresholds) != (told > thresholds)).any(axis=1).sum())
+    return f"other labels on {changed} of {len(told)} golden images" if changed else ""
+
+
+def _rate(engine: Engine, batch: np.ndarray) -> float:
+    """Images per second, by the median batch."""
+    took: list[float] = []
+    while len(took) < 3 or sum(took) < min(TRIAL_S, 20 * took[0]):
+        began = time.perf_counter()
+        engine.score(batch)
+        took.append(time.perf_counter() - began)
+    return len(batch) / statistics.median(took)
+
+
+def _processor() -> str:
+    """What tells one machine type from another: the processor's name and its instructions."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    return "\n".join(
+        next((line for line in lines if line.startswith(key)), "") for key in ("model name", "flags", "Features")
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
