@@ -43,7 +43,7 @@ from mlcls_ray.config import LabelJob
 from mlcls_ray.runs import pipeline
 from null_worker import NullWorker
 pipeline.LabelWorker = NullWorker
-job = LabelJob(inputs=(sys.argv[1],), out=sys.argv[2], model=sys.argv[3], batch_size=256, limit=int(sys.argv[4]) or None)
+job = LabelJob(inputs=(sys.argv[1],), out=sys.argv[2], model=sys.argv[3], batch_size=256, engine="paddle", precision="fp32", limit=int(sys.argv[4]) or None)
 started = time.monotonic()
 success = pipeline.label(job)
 print(success.rows, success.seconds, time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -54,7 +54,7 @@ import resource, sys, time
 from mlcls_ray.config import LabelJob
 from mlcls_ray.runs.pipeline import label
 started = time.monotonic()
-success = label(LabelJob(inputs=(sys.argv[1],), out=sys.argv[2], model=sys.argv[3], incremental=True))
+success = label(LabelJob(inputs=(sys.argv[1],), out=sys.argv[2], model=sys.argv[3], engine="paddle", precision="fp32", incremental=True))
 assert success is None
 print(time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """

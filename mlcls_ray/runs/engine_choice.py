@@ -62,7 +62,8 @@ def choose_for_run(job: LabelJob, model: Model, device: Device, nodes: int, thre
     if rows < WORTH_ROWS:
         known = known_choice(verdict_path(engine, precision, model, threads, job.batch_size))
         return known or fixed_choice(engine, precision, f"{rows} images are too few to try engines for")
-    task = ray.remote(_choose_here).options(num_cpus=1, max_calls=1, max_retries=1, scheduling_strategy="SPREAD")
+    remote = ray.remote(num_cpus=1, max_calls=1, max_retries=1, scheduling_strategy="SPREAD")
+    task = remote(_choose_here)  # its process ends with it: it has loaded every engine that is installed
     try:
         choice: Choice = ray.get(task.remote(job, model_source(job, model, nodes), device, threads))
     except ray.exceptions.RayTaskError as error:

@@ -82,7 +82,9 @@ def run_script(script: str, job: LabelJob, homes: Path) -> list[str]:
 
 
 def make_job(model: Path, images: Path, out: Path, **fields: object) -> LabelJob:
-    return LabelJob(inputs=(str(images),), out=str(out), model=str(model), run_id="r", **fields)
+    return LabelJob(
+        inputs=(str(images),), out=str(out), model=str(model), engine="paddle", precision="fp32", run_id="r", **fields
+    )
 
 
 def shipped(homes: Path, node: int) -> list[str]:

@@ -22,6 +22,11 @@ def stop_reason(tally: object) -> str:
     return str(ray.get(tally.stop_reason.remote()))  # type: ignore[attr-defined]
 
 
+def wait_as_ray_data_does() -> None:
+    while True:
+        time.sleep(0.01)
+
+
 def test_all_nodes_live(loopback_ray: None) -> None:
     tally = Tally.remote(None, 0)  # type: ignore[attr-defined]
     watch = NodeWatch()
@@ -35,8 +40,7 @@ def test_a_wave_that_goes_on_is_cut_off(loopback_ray: None, capsys: pytest.Captu
     tally = Tally.remote(None, 0)  # type: ignore[attr-defined]
     began = time.monotonic()
     with pytest.raises(NodeLostError), watch_of_lost_node().ending_wave(tally, grace_s=2.0):
-        while True:
-            time.sleep(0.01)  # as Ray Data waits
+        wait_as_ray_data_does()
     assert time.monotonic() - began < 30
     assert stop_reason(tally) == "nodes"
     assert "1 of 2 nodes lost" in capsys.readouterr().err
