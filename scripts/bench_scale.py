@@ -43,7 +43,8 @@ from mlcls_ray.config import LabelJob
 from mlcls_ray.runs import pipeline
 from null_worker import NullWorker
 pipeline.LabelWorker = NullWorker
-job = LabelJob(inputs=(sys.argv[1],), out=sys.argv[2], model=sys.argv[3], batch_size=256, engine="paddle", precision="fp32", limit=int(sys.argv[4]) or None)
+fixed = {"model": sys.argv[3], "batch_size": 256, "engine": "paddle", "precision": "fp32"}
+job = LabelJob(inputs=(sys.argv[1],), out=sys.argv[2], limit=int(sys.argv[4]) or None, **fixed)
 started = time.monotonic()
 success = pipeline.label(job)
 print(success.rows, success.seconds, time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

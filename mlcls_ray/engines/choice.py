@@ -100,7 +100,7 @@ def verdict_path(engine: AskedEngine, precision: AskedPrecision, model: Model, t
         engine,
         precision,
         model.fingerprint,
-        model.preprocess_fingerprint,
+        model.preprocess_fingerprint("exact"),
         _processor(),
         threads,
         batch_size,

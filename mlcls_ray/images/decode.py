@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+import simplejpeg
 from PIL import Image, UnidentifiedImageError, features
 
 from mlcls_ray.config import MAX_PIXELS
@@ -60,22 +61,51 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class Decoded(NamedTuple):
-    """`image` is uint8 [height, width, 3], turned upright; `format` is the container's lower-case name."""
+    """`image` is uint8 [h, w, 3], turned upright; `format` is the container's lower-case name.
+
+    `width` and `height` are the file's, upright: larger than the image's where it was decoded at a fraction of its size.
+    """
 
     image: np.ndarray
     format: str
+    width: int
+    height: int
 
 
-def decode(image_bytes: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
+def decode(image_bytes: bytes, max_pixels: int = MAX_PIXELS, enough: tuple[int, int] | None = None) -> Decoded:
     """Decode the first frame or page of an image to upright RGB.
 
     Grey is replicated, palettes are expanded, alpha is dropped (not composited), 16-bit samples keep their high byte,
     CMYK is converted without its profile: as PaddleX does.
 
+    Args:
+        enough: (width, height) that the caller can use. A JPEG may then come smaller than it is, by a factor of n/8, but at least so large.
+
     Raises:
         ImageError: `empty`, `not_an_image`, `unsupported`, `too_large` or `corrupt`.
     """
-    return next(decode_pages(image_bytes, max_pixels))
+    return _decode_jpeg(image_bytes, max_pixels, enough) or next(decode_pages(image_bytes, max_pixels))
+
+
+def _decode_jpeg(image_bytes: bytes, max_pixels: int, enough: tuple[int, int] | None) -> Decoded | None:
+    """A JPEG in which nothing is odd, by libjpeg-turbo without Pillow's detours (the same pixels); None leaves it to Pillow."""
+    if not image_bytes.startswith(b"\xff\xd8\xff"):
+        return None
+    try:
+        with Image.open(io.BytesIO(image_bytes), formats=("JPEG",)) as opened:  # the header only
+            if opened.mode not in ("RGB", "L") or opened.width * opened.height > max_pixels:
+                return None
+            width, height = opened.size
+            orientation = _orientation(opened)
+        is_turned = orientation in SIDES_SWAPPED
+        wanted = (enough[::-1] if is_turned else enough) if enough else (0, 0)
+        image = simplejpeg.decode_jpeg(image_bytes, "RGB", min_width=wanted[0], min_height=wanted[1], strict=True)
+    except Exception:  # Pillow says what is wrong with it, or reads it all the same
+        return None
+    transpose = _TRANSPOSE.get(orientation)
+    if transpose is not None:
+        image = np.asarray(Image.fromarray(image).transpose(transpose))
+    return Decoded(image, "jpeg", *((height, width) if is_turned else (width, height)))
 
 
 def decode_pages(image_bytes: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Decoded]:
@@ -97,7 +127,8 @@ def decode_pages(image_bytes: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[D
                         Status.TOO_LARGE, f"{width}x{height} pixels; the limit is {max_pixels} (max_pixels)"
                     )
                 container = "jpeg" if opened.format == "MPO" else str(opened.format).lower()
-                yield Decoded(np.asarray(_to_rgb(opened)), container)
+                image = np.asarray(_to_rgb(opened))
+                yield Decoded(image, container, image.shape[1], image.shape[0])
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -152,6 +183,8 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
 
 
 _EXIF_ORIENTATION = 0x0112
+SIDES_SWAPPED = (5, 6, 7, 8)
+"""The EXIF orientations that turn by a quarter."""
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

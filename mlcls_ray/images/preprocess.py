@@ -68,6 +68,15 @@ class Preprocess(BaseModel):
         assert chosen is not None  # the validator saw to it
         return chosen
 
+    @property
+    def enough(self) -> tuple[int, int] | None:
+        """(width, height) from which on more of an image changes nothing that matters: twice what it is resized to, since Pillow's
+        filters average when they shrink. None where the resize depends on the image's own sides, or does not average.
+        """
+        if self.size is None or self.backend != "pil":
+            return None
+        return SCALED_DECODE * self.size[0], SCALED_DECODE * self.size[1]
+
     def to_pixels(self, image: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] → uint8 [height, width, 3] of `input_size`.
 
@@ -88,6 +97,7 @@ class Preprocess(BaseModel):
 
 
 MAX_RESIZED_SIDE = 32_768
+SCALED_DECODE = 2
 
 
 def _resize(image: np.ndarray, size: tuple[int, int], backend: str, interpolation: str) -> np.ndarray:

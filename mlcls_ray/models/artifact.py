@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -39,9 +39,11 @@ class Model(BaseModel):
     fingerprint: str
     """sha256 of program, parameters and vocabulary: with the preprocessing, what decides the scores."""
 
-    @property
-    def preprocess_fingerprint(self) -> str:
+    def preprocess_fingerprint(self, decode: Literal["auto", "exact"]) -> str:
+        """sha256 of what makes the pixels; `decode`: whether a JPEG may be decoded at a fraction of its size."""
         text = self.preprocess.model_dump_json() + f"|decode {DECODE_VERSION}"
+        if decode == "auto" and self.preprocess.enough:
+            text += f"|JPEG scaled to {self.preprocess.enough}"
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 
 from mlcls_ray import schema
 from mlcls_ray.errors import TRANSIENT, Status
-from mlcls_ray.models.artifact import Model
 from mlcls_ray.runs.ledger_view import create_ledger, create_view, open_database
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.listing import Found
@@ -32,8 +31,10 @@ KEY = "key"
 
 
 @contextlib.contextmanager
-def open_changes(store: Store, model: Model, inputs: list[str], listed: Iterable[Found]) -> Iterator[Changes]:
-    """Compare a listing of `inputs` (as run.json keeps them) with the ledger.
+def open_changes(
+    store: Store, fingerprints: tuple[str, str], inputs: list[str], listed: Iterable[Found]
+) -> Iterator[Changes]:
+    """Compare a listing of `inputs` (as run.json keeps them) with the ledger. `fingerprints`: of the model and of its preprocessing.
 
     Everything is spooled to a temporary folder: neither the listing nor the ledger is held in memory.
     """
@@ -42,21 +43,21 @@ def open_changes(store: Store, model: Model, inputs: list[str], listed: Iterable
         database.execute(f"CREATE VIEW listing AS SELECT * FROM read_parquet('{folder}/listing-*.parquet')")
         create_ledger(database, store)
         _create_recorded(database, store, inputs)
-        yield Changes(database, model, count)
+        yield Changes(database, fingerprints, count)
 
 
 class Changes:
     """A listing against the ledger."""
 
-    def __init__(self, database: duckdb.DuckDBPyConnection, model: Model, listed: int) -> None:
+    def __init__(self, database: duckdb.DuckDBPyConnection, fingerprints: tuple[str, str], listed: int) -> None:
         self.database = database
         self.listed = listed
-        self.model = model
+        self.fingerprints = fingerprints
 
     def new(self) -> Iterator[Found]:
         """The new and changed inputs, streamed in the order of the listing."""
         again = sorted(status.value for status in TRANSIENT)
-        known = [self.model.fingerprint, self.model.preprocess_fingerprint, again]
+        known = [*self.fingerprints, again]
         return _found(self.database.sql(NEW, params=known))
 
     def vanished(self) -> pa.Table:

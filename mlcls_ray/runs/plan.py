@@ -140,7 +140,8 @@ def list_work(prepared: Prepared) -> int | None:
         with open_failed(store, job.retry) as failed:
             return write_manifest(store, run_id, failed, job.limit) or None
     inputs = public_config(job)["inputs"]
-    with open_changes(store, prepared.model, inputs, _listed(job)) as changes:
+    fingerprints = (prepared.model.fingerprint, prepared.model.preprocess_fingerprint(job.decode))
+    with open_changes(store, fingerprints, inputs, _listed(job)) as changes:
         if changes.listed == 0:
             raise _nothing_found(job)
         rows = write_manifest(store, run_id, changes.new())
@@ -204,6 +205,7 @@ def read_options(prepared: Prepared, rows: int) -> ReadOptions:
         threads=job.fetch_threads,
         rows=rows,
         annotate=int(annotated),
+        decode=job.decode,
     )
 
 
@@ -247,7 +249,7 @@ def _differences(
     config = public_config(job)
     told: dict[str, tuple[object, object]] = {
         "model": (record.model_fingerprint, model.fingerprint),
-        "preprocessing": (record.preprocess_fingerprint, model.preprocess_fingerprint),
+        "preprocessing": (record.preprocess_fingerprint, model.preprocess_fingerprint(job.decode)),
         "threshold": (record.threshold_id, threshold_id(thresholds)),
         **{
             name: (record.config.get(name), config[name])
@@ -264,7 +266,7 @@ def _new_record(prepared: Prepared, nodes: Sequence[Node], rows: int, choice: Ch
         rows=rows,
         model=model.name,
         model_fingerprint=model.fingerprint,
-        preprocess_fingerprint=model.preprocess_fingerprint,
+        preprocess_fingerprint=model.preprocess_fingerprint(prepared.job.decode),
         threshold_id=threshold_id(prepared.thresholds),
         thresholds={name: float(value) for name, value in zip(model.vocabulary, prepared.thresholds, strict=True)},
         config=public_config(prepared.job),

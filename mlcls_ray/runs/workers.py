@@ -93,7 +93,7 @@ class ScoreWorker:
         provenance = Provenance(
             model=spec.model_name,
             model_fingerprint=model.fingerprint,
-            preprocess_fingerprint=model.preprocess_fingerprint,
+            preprocess_fingerprint=model.preprocess_fingerprint(spec.job.decode),
             engine=engine.name,
             precision=engine.precision,
             threshold_id=threshold_id(spec.thresholds),

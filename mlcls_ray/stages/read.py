@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +34,7 @@ class ReadOptions(NamedTuple):
     threads: int
     rows: int
     annotate: int
+    decode: Literal["auto", "exact"] = "auto"
 
 
 class ImageRead(NamedTuple):
@@ -58,6 +59,7 @@ class ReadImages:
     def __init__(self, options: ReadOptions) -> None:
         self.options = options
         self.fetcher = make_fetcher(options)
+        self.enough = options.preprocess.enough if options.decode == "auto" else None
         self.threads = ThreadPoolExecutor(options.threads, thread_name_prefix="read")
 
     def __call__(self, manifest: pa.Table) -> Batch:
@@ -97,8 +99,8 @@ class ReadImages:
             described["etag"] = fetched.etag or ""
             if fetched.mtime is not None:
                 described["mtime"] = np.datetime64(fetched.mtime.replace(tzinfo=None), "us")
-            decoded = decode(fetched.image_bytes, self.options.max_pixels)
-            described["height"], described["width"] = decoded.image.shape[:2]
+            decoded = decode(fetched.image_bytes, self.options.max_pixels, self.enough)
+            described["height"], described["width"] = decoded.height, decoded.width
             described["format"] = decoded.format
             pixels = self.options.preprocess.to_pixels(decoded.image)
         except ImageError as error:

@@ -136,7 +136,9 @@ def test_how_many_are_scored_twice(
     base = http_server(answer)
     (tmp_path / "list.txt").write_text("".join(f"{base}/{number}.jpg\n" for number in range(rows)))
     out = tmp_path / "out"
-    (tmp_path / "job.yaml").write_text(f"rows_per_fragment: {fragment_rows}\nblock_rows: 100\nengine: paddle\nprecision: fp32\n")
+    (tmp_path / "job.yaml").write_text(
+        f"rows_per_fragment: {fragment_rows}\nblock_rows: 100\nengine: paddle\nprecision: fp32\n"
+    )
     command = [MLCLS, "label", tmp_path / "list.txt", "--out", out, "--model", tiny_folder, "--run-id", "r"]
     labels = out / layout.labels_folder("r")
     for number in range(1, kills + 1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from mlcls_ray.errors import ImageError, Status
-from mlcls_ray.images.decode import decode
+from mlcls_ray.images.decode import Decoded, _decode_jpeg, decode, decode_pages
 from tests.conftest import encode, picture
 
 
@@ -170,6 +171,58 @@ def test_pixel_limit_is_checked_before_decoding() -> None:
     assert caught.value.status == Status.TOO_LARGE
     with pytest.raises(ImageError, match="61x43 pixels; the limit is 100"):
         decode(EXACT["png"], max_pixels=100)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    kind=st.sampled_from([name for name in sorted(EXACT) if name.startswith("jpeg")]),
+    position=st.floats(0, 1),
+    values=st.binary(max_size=4),
+)
+def test_the_fast_way_and_pillows_give_the_same(kind: str, position: float, values: bytes) -> None:
+    """Of good and damaged JPEGs: the same pixels, or the same refusal."""
+    data = bytearray(EXACT[kind])
+    start = int(position * (len(data) - 1))
+    data[start : start + len(values)] = values
+    assert _outcome(lambda: decode(bytes(data))) == _outcome(lambda: next(decode_pages(bytes(data))))
+
+
+def _outcome(read: Callable[[], Decoded]) -> tuple[object, ...]:
+    try:
+        decoded = read()
+    except ImageError as error:
+        return (error.status, str(error))
+    return (decoded.image.tobytes(), *decoded[1:])
+
+
+def test_real_photographs_the_fast_way(demo: Path) -> None:
+    for path in sorted(demo.glob("*.jpg")):
+        data = path.read_bytes()
+        assert _decode_jpeg(data, 10**9, None) is not None, path
+        assert _outcome(lambda data=data: decode(data)) == _outcome(lambda data=data: next(decode_pages(data))), path
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_large_jpeg_comes_as_large_as_it_is_needed(orientation: int) -> None:
+    """A gradient keeps its colours; the sides told are the file's, upright."""
+    ramp = np.linspace(0, 255, 1600, dtype=np.uint8)
+    stored = Image.fromarray(np.repeat(np.repeat(ramp[None, :, None], 1200, 0), 3, 2))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(stored, "JPEG", quality=95, exif=exif.tobytes())
+    full, scaled = decode(data), decode(data, enough=(200, 300))
+    assert (scaled.width, scaled.height) == (full.width, full.height) == full.image.shape[1::-1]
+    height, width = scaled.image.shape[:2]
+    assert 200 <= width < full.width / 2
+    assert 300 <= height < full.height / 2
+    small = np.asarray(Image.fromarray(full.image).resize((width, height), Image.Resampling.BOX)).astype(int)
+    assert np.abs(small - scaled.image).max() <= 6
+
+
+def test_a_small_jpeg_is_left_as_it_is() -> None:
+    assert _outcome(lambda: decode(EXACT["jpeg 4:2:0"], enough=(10_000, 10_000))) == _outcome(
+        lambda: decode(EXACT["jpeg 4:2:0"])
+    )
 
 
 @settings(max_examples=300, deadline=None)
