@@ -21,6 +21,7 @@ import numpy as np
 from mlcls_ray.concurrency import map_ahead
 from mlcls_ray.config import Thresholds
 from mlcls_ray.engines.base import Engine
+from mlcls_ray.engines.choice import choose, fixed_choice
 from mlcls_ray.engines.device import parse_device
 from mlcls_ray.engines.selection import load_engine
 from mlcls_ray.errors import ImageError, MlclsError, Status, UsageError
@@ -56,8 +57,7 @@ def create_pipeline(
 ) -> Pipeline:
     """Load a model and be ready to label images on this machine.
 
-    What is given here wins over the YAML file. `use_hpip` and `enable_hpi` are PaddleX's names for its faster engines and are accepted;
-    what is fastest here is chosen by itself.
+    What is given here wins over the YAML file.
 
     Args:
         pipeline: a pipeline name of PaddleX (both spellings) or a YAML file in either of its formats. Default: the name.
@@ -66,6 +66,8 @@ def create_pipeline(
         device: cpu, gpu, gpu:0, npu:0 …; gpu:0,1 uses both cards. Default: cpu.
         batch_size: images per forward pass. Default: 1, as in PaddleX's tutorial.
         threshold: see `Pipeline.predict`.
+        use_hpip: take the fastest engine of this machine that gives Paddle's labels, by a trial of some seconds the first time (see
+            `engines.choice`). `enable_hpi` is PaddleX's other name for it. Default: Paddle in fp32.
 
     Raises:
         UsageError: names the argument, the value and the way out.
@@ -76,20 +78,27 @@ def create_pipeline(
         device=device or told.device or "cpu",
         batch_size=batch_size or told.batch_size or 1,
         threshold=threshold if threshold is not None else told.threshold,
+        is_fastest=next((one for one in (use_hpip, enable_hpi, told.use_hpip) if one is not None), False),
     )
 
 
 class Pipeline:
     """A loaded model, once for each card that `device` names. One thread at a time."""
 
-    def __init__(self, model: str, device: str, batch_size: int, threshold: ThresholdLike) -> None:
+    def __init__(
+        self, model: str, device: str, batch_size: int, threshold: ThresholdLike, is_fastest: bool = False
+    ) -> None:
         self.model: Model = open_model(model)
         self.device = parse_device(device)
         self.batch_size = batch_size
         self.threshold = threshold
         self.thresholds = resolve_thresholds(threshold, self.model)
+        threads = os.cpu_count() or 1
+        choice = fixed_choice("auto", "auto", "")
+        if is_fastest and self.device.kind == "cpu":
+            choice = choose("auto", "auto", self.model, self.device, threads, batch_size)
         self.engines: list[Engine] = [
-            load_engine("paddle", self.model, one, os.cpu_count() or 1) for one in self.device.each()
+            load_engine(choice.engine, self.model, one, threads, choice.precision) for one in self.device.each()
         ]
         for engine in self.engines:
             engine.warm_up(1)

@@ -28,7 +28,7 @@ def export(
     out
         A new folder.
     format
-        paddle (a folder that PaddleX opens), onnx or openvino (with the extra `export`), or paddle-lite (docs/edge.md).
+        paddle (a folder that PaddleX opens), onnx, openvino, or paddle-lite (docs/edge.md).
     random_weights
         An untrained network of that name, for benchmarks and tests.
     seed

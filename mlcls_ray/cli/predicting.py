@@ -43,7 +43,7 @@ def predict(
     batch_size
         Images per forward pass.
     use_hpip
-        Accepted for PaddleX's sake: the fastest engine is chosen anyway.
+        Take the fastest engine of this machine that gives Paddle's labels; tried once, for some seconds.
     on_error
         What happens with an input that cannot be read: stop there (raise), leave it out (skip), or print why (return).
     """

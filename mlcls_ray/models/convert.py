@@ -15,7 +15,7 @@ from mlcls_ray.terminal import quiet
 
 OPSET = 17
 ONNX, OPENVINO = "inference.onnx", "inference.xml"
-MISSING = "needs the extra 'export': pip install 'mlcls-ray[export]'"
+MISSING = "needs paddle2onnx, onnx, onnx-graphsurgeon, onnxruntime and openvino, which are installed with mlcls-ray on x86-64 only"
 
 
 def to_onnx(model: Model, path: Path) -> None:
