@@ -14,6 +14,7 @@ from mlcls_ray.cli.labeling import demo, label, retry
 from mlcls_ray.cli.models import models, pull
 from mlcls_ray.cli.outputs import compact, gc, status, verify
 from mlcls_ray.cli.predicting import config, predict
+from mlcls_ray.cli.probing import probe
 from mlcls_ray.cli.serving import serve
 from mlcls_ray.errors import MlclsError, RunError, RunInterruptedError, UsageError
 from mlcls_ray.version import __version__
@@ -24,7 +25,7 @@ app = App(
     help="Label images by the million: PaddlePaddle multi-label classification on Ray, Parquet out.",
     help_format="markdown",
 )
-for command in (label, demo, predict, config, retry, verify, status, gc, compact, export, serve):
+for command in (label, demo, predict, config, retry, verify, status, gc, compact, export, serve, probe):
     app.command(command)
 models_app = App(name="models", help="The models that have a name: what they are, and what this machine has of them.")
 models_app.default(models)

@@ -116,8 +116,8 @@ def known_choice(path: Path) -> Choice | None:
         return None
 
 
-def check_golden(engine: Engine, model: Model, choice: Choice) -> None:
-    """Whether this machine scores the golden images as the one that made the choice did.
+def check_golden(engine: Engine, model: Model, choice: Choice, batch_size: int) -> None:
+    """Whether this machine scores the golden images, in batches, as the one that made the choice did.
 
     Raises:
         RunError: it does not; a cluster must give the same labels on each of its machines.
@@ -125,7 +125,10 @@ def check_golden(engine: Engine, model: Model, choice: Choice) -> None:
     if not choice.golden:
         return
     told = np.array(choice.golden, np.float32)
-    reason = _disagreement(told, engine.score(golden_pixels(model)), np.array(model.thresholds, np.float32))
+    pixels = golden_pixels(model)
+    starts = range(0, len(pixels), batch_size)
+    found = np.concatenate([engine.score(pixels[start : start + batch_size]) for start in starts])
+    reason = _disagreement(told, found, np.array(model.thresholds, np.float32))
     if reason:
         raise RunError(
             f"engine {engine.name} ({engine.precision}) on this machine ({platform.node()}) does not score as Paddle did where the run "

@@ -17,7 +17,7 @@ PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 
 class OpenVinoEngine:
-    """A compiled model for batches of one size; a smaller batch is filled up."""
+    """A compiled model for each batch size that was warmed up; a batch of another size is filled up to the next of them."""
 
     name = "openvino"
 
@@ -41,8 +41,7 @@ class OpenVinoEngine:
         self._openvino = openvino
         self._threads = threads
         self._class_num = len(model.vocabulary)
-        self._compiled: Any = None
-        self._batch = 0
+        self._compiled: dict[int, Any] = {}
         preprocess = model.preprocess
         width, height = preprocess.input_size
         network = openvino.Core().read_model(graph or converted(model))
@@ -58,20 +57,24 @@ class OpenVinoEngine:
         self._size = (height, width)
 
     def warm_up(self, batch_size: int) -> None:
+        self._compile(batch_size)
         self.score(np.zeros((batch_size, *self._size, 3), dtype=np.uint8))
 
     def score(self, pixels: np.ndarray) -> np.ndarray:
-        if len(pixels) > self._batch:
+        if len(pixels) > max(self._compiled, default=0):
             self._compile(len(pixels))
+        batch = min(size for size in self._compiled if size >= len(pixels))
         filled = pixels
-        if len(pixels) < self._batch:
-            filled = np.zeros((self._batch, *pixels.shape[1:]), np.uint8)
+        if len(pixels) < batch:
+            filled = np.zeros((batch, *pixels.shape[1:]), np.uint8)
             filled[: len(pixels)] = pixels
-        scores = check_scores(self._compiled(filled)[0], self._batch, self._class_num)
+        scores = check_scores(self._compiled[batch](filled)[0], batch, self._class_num)
         return scores[: len(pixels)].astype(np.float32)
 
     def _compile(self, batch: int) -> None:
         """For batches of this size: a graph whose shapes are known is the faster one."""
+        if batch in self._compiled:
+            return
         self._network.reshape({self._network.input(0): [batch, *self._size, 3]})
         options = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[self.precision],
@@ -79,5 +82,4 @@ class OpenVinoEngine:
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
         }
-        self._compiled = self._openvino.Core().compile_model(self._network, "CPU", options)
-        self._batch = batch
+        self._compiled[batch] = self._openvino.Core().compile_model(self._network, "CPU", options)

@@ -88,8 +88,8 @@ class ScoreWorker:
         model = spec.model.open(spec.job)
         self.card = own_card(spec.device, spec.job.workers_per_card)
         engine = load_engine(spec.choice.engine, model, self.card.device, spec.engine_threads, spec.choice.precision)
-        check_golden(engine, model, spec.choice)
         self.score = ScoreImages(engine, len(model.vocabulary), spec.job.batch_size)
+        check_golden(engine, model, spec.choice, spec.job.batch_size)
         provenance = Provenance(
             model=spec.model_name,
             model_fingerprint=model.fingerprint,

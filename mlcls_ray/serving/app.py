@@ -9,6 +9,7 @@ import binascii
 import hmac
 import json
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count, takewhile
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,8 @@ class LabelService:
         if "auto" in asked and self.card.device.kind == "cpu":
             choice = choose(*asked, self.model, self.card.device, threads, config.batch_size)
         self.engine = load_engine(choice.engine, self.model, self.card.device, threads, choice.precision)
+        for size in takewhile(lambda size: size < config.batch_size, (2**power for power in count())):
+            self.engine.warm_up(size)  # as many as have come in time: batches of a service are of every size
         self.engine.warm_up(config.batch_size)
         self.thresholds = resolve(config.threshold, self.model.vocabulary, self.model.thresholds)
         self.fetcher = Fetcher(

@@ -92,10 +92,10 @@ def test_a_missing_engine_is_no_candidate(tiny_model: Model, monkeypatch: pytest
 def test_a_worker_that_drifts_is_refused(tiny_model: Model) -> None:
     choice = choose("openvino", "fp32", tiny_model, CPU, 1, 4)
     engine = load_engine(choice.engine, tiny_model, CPU, 1, choice.precision)
-    check_golden(engine, tiny_model, choice)
+    check_golden(engine, tiny_model, choice, 4)
     moved = choice.model_copy(update={"golden": tuple(tuple(one + 0.02 for one in row) for row in choice.golden)})
     with pytest.raises(RunError, match="does not score as Paddle did where the run was planned"):
-        check_golden(engine, tiny_model, moved)
+        check_golden(engine, tiny_model, moved, 4)
 
 
 @pytest.mark.parametrize(("engine", "precision"), [(name, one) for name in CANDIDATES for one in CANDIDATES[name]])
