@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timezone
 
 from mlcls_ray.errors import RunError
@@ -11,8 +12,10 @@ from mlcls_ray.storage import layout
 from mlcls_ray.storage.ledger import Fragment, count_statuses, fragment_names, read_rows
 
 
-def commit(plan: Plan, written: list[Fragment], seconds: float) -> Success:
-    """Commit what earlier attempts and this one wrote.
+def commit(
+    plan: Plan, written: list[Fragment], seconds: float, stage_seconds: Mapping[str, float] | None = None
+) -> Success:
+    """Commit what earlier attempts and this one wrote. The seconds are of this command: from its workers' start on, and by stage.
 
     Raises:
         RunError: rows are missing or double; nothing is committed, the same command resumes the run.
@@ -35,6 +38,7 @@ def commit(plan: Plan, written: list[Fragment], seconds: float) -> Success:
         statuses=count_statuses(fragments),
         fragments=fragments,
         seconds=round(seconds, 3),
+        stage_seconds={stage: round(spent, 3) for stage, spent in (stage_seconds or {}).items()},
         committed_at=datetime.now(timezone.utc),
     )
     store.write_json(layout.success(run_id), success.model_dump(mode="json"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import ray
@@ -72,25 +74,28 @@ def label_prepared(prepared: Prepared, lease: Lease, verbose: bool) -> Success |
         check_device_on_workers(prepared.device)
     plan = freeze(prepared, nodes, listed)
     started = time.monotonic()
-    plan, fragments = label_waves(plan)
+    plan, fragments, stage_seconds = label_waves(plan)
     lease.check()
-    return commit(plan, fragments, time.monotonic() - started)
+    return commit(plan, fragments, time.monotonic() - started, stage_seconds)
 
 
-def label_waves(plan: Plan) -> tuple[Plan, list[Fragment]]:
-    """Label what is left, mostly in one wave; returns the plan of the last one, and the fragments that it wrote.
+def label_waves(plan: Plan) -> tuple[Plan, list[Fragment], dict[str, float]]:
+    """Label what is left, mostly in one wave; returns the plan of the last one, the fragments that it wrote, and the
+    seconds of all by stage.
 
     A long run's first wave ends early when its measured rate asks for other fragments, and any wave that loses a node. Copies whose
     original could not be read, or changed meanwhile, are a wave of their own.
     """
+    seconds: dict[str, float] = {}
     while True:
         wave = label_wave(plan)
+        seconds = {stage: seconds.get(stage, 0.0) + wave.seconds.get(stage, 0.0) for stage in {*seconds, *wave.seconds}}
         fragments, attempt = wave.fragments, plan.attempt
         if not wave.is_to_be_cut_anew and len(plan.copies):
             store, run_id, size = plan.prepared.store, plan.prepared.run_id, plan.pools.rows_per_fragment
             fragments += copy_rows(store, run_id, [*attempt.accepted, *fragments], attempt.done, attempt.number, size)
         if sum(one.rows for one in [*attempt.accepted, *fragments]) == plan.record.rows:
-            return plan, fragments
+            return plan, fragments, seconds
         copies = plan.copies if wave.is_to_be_cut_anew else RowSet(plan.record.rows)
         plan = next_attempt(plan.prepared, plan.record, living_nodes(), copies, wave.rate)
 
@@ -102,6 +107,8 @@ class Wave(NamedTuple):
     rate: float | None = None
     is_to_be_cut_anew: bool = False
     """It ended early: the measured rate asks for fragments of another size, or a node was lost."""
+    seconds: Mapping[str, float] = MappingProxyType({})
+    """What its workers spent, by stage."""
 
 
 def label_wave(plan: Plan) -> Wave:
@@ -127,7 +134,8 @@ def label_wave(plan: Plan) -> Wave:
             watch.ending_wave(tally),
         ):
             label_rows(source, plan.pools, worker_spec(plan, tally)).write_datasink(sink)
-        reason, rate = ray.get([tally.stop_reason.remote(), tally.measured_rate.remote()])
+        asked = (tally.stop_reason, tally.measured_rate, tally.stage_seconds)
+        reason, rate, seconds = ray.get([one.remote() for one in asked])
     except KeyboardInterrupt:
         raise RunInterruptedError(f"run '{run_id}' interrupted. {go_on}") from None
     except NodeLostError:
@@ -139,7 +147,7 @@ def label_wave(plan: Plan) -> Wave:
     done = sum(fragment.rows for fragment in sink.fragments)
     # The tally starts with no reason where its own node was the one that was lost.
     is_unfinished = done < rows and (reason == "resize" or (reason in ("nodes", "") and watch.lost() > 0))
-    wave = Wave(sink.fragments, rate or plan.rate, is_to_be_cut_anew=is_unfinished)
+    wave = Wave(sink.fragments, rate or plan.rate, is_unfinished, seconds)
     if done == rows or wave.is_to_be_cut_anew:
         return wave
     fragments = [*plan.attempt.accepted, *wave.fragments]

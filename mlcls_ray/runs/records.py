@@ -45,6 +45,8 @@ class Success(BaseModel):
     fragments: list[Fragment]
     seconds: float
     """Wall time of the last attempt, from the start of the workers."""
+    stage_seconds: dict[str, float] = {}
+    """What all workers spent on fetching (waiting), decoding and scoring in the command that committed."""
     committed_at: datetime
 
 

@@ -40,6 +40,10 @@ def print_summary(store: Store, success: Success, console: Console, annotated: b
     top = label_counts(store, success).most_common(TOP_LABELS)
     if top:
         say("top labels: " + ", ".join(f"{name} {count:,}" for name, count in top))
+    spent = sum(success.stage_seconds.values())
+    if spent and success.rows > EXAMPLES:
+        shares = sorted(success.stage_seconds.items(), key=lambda item: -item[1])
+        say(f"{shares[0][0]}-bound: " + ", ".join(f"{stage} {100 * one / spent:.0f} %" for stage, one in shares))
     path = store.uri(layout.labels_folder(success.run_id))
     say(f"label table: {shown(path)}")
     if annotated:

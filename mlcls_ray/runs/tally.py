@@ -41,6 +41,7 @@ class Tally:
 
     def __init__(self, failure_limit: int | None, failed_before: int, pace: Pace | None = None) -> None:
         self.statuses: Counter[str] = Counter()
+        self.spent: dict[str, float] = {}
         self.failure_limit = failure_limit
         self.failed_before = failed_before
         self.pace = pace
@@ -68,6 +69,14 @@ class Tally:
             is_far = not wanted / 2 <= pace.fragment_rows <= wanted * 2
             if is_far and (pace.rows - done) / max(rate, 1e-9) > pace.worth_s and not self.reason:
                 self.reason = "resize"
+
+    def spend(self, seconds: dict[str, float]) -> None:
+        for stage, more in seconds.items():
+            self.spent[stage] = self.spent.get(stage, 0.0) + more
+
+    def stage_seconds(self) -> dict[str, float]:
+        """Seconds of all workers by stage: fetch (waiting), decode (CPU), score."""
+        return self.spent
 
     def counts(self) -> dict[str, int]:
         return dict(self.statuses)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -70,15 +70,31 @@ class StopSignal:
         return self.stopped
 
 
+class Clock:
+    """Tells the tally what a worker's stages have spent since it was told last."""
+
+    def __init__(self, tally: Any) -> None:
+        self.tally = tally
+        self.told: dict[str, float] = {}
+
+    def tell(self, seconds: Mapping[str, float]) -> None:
+        more = {stage: spent - self.told.get(stage, 0.0) for stage, spent in seconds.items()}
+        self.told.update(seconds)
+        self.tally.spend.remote(more)
+
+
 class ReadWorker:
     """Split placement, first half: manifest rows → pixels."""
 
     def __init__(self, spec: WorkerSpec) -> None:
         self.read = ReadImages(spec.read)
         self.stop = StopSignal(spec.tally)
+        self.clock = Clock(spec.tally)
 
     def __call__(self, manifest: pa.Table) -> Batch:
-        return self.read(manifest.slice(0, 0) if self.stop.is_set() else manifest)
+        batch = self.read(manifest.slice(0, 0) if self.stop.is_set() else manifest)
+        self.clock.tell(self.read.seconds)
+        return batch
 
 
 class ScoreWorker:
@@ -114,9 +130,15 @@ class ScoreWorker:
             else None
         )
         self.tally = spec.tally
+        self.clock = Clock(spec.tally)
+        self.score_s = 0.0
 
     def __call__(self, batch: Batch) -> pa.Table:
-        rows = self.select(self.score(batch))
+        began = time.perf_counter()
+        scored = self.score(batch)
+        self.score_s += time.perf_counter() - began
+        self.clock.tell({"score": self.score_s})
+        rows = self.select(scored)
         if self.annotate:
             rows = self.annotate(rows)
         self.tally.add.remote(dict(Counter(rows.column(schema.STATUS).to_pylist())))
@@ -130,6 +152,7 @@ class LabelWorker:
         self.read = ReadImages(spec.read)
         self.finish = ScoreWorker(spec)
         self.stop = StopSignal(spec.tally)
+        self.clock = Clock(spec.tally)
         self.batch_size = spec.job.batch_size
         self.ahead = ThreadPoolExecutor(BATCHES_AHEAD, thread_name_prefix="ahead")
 
@@ -138,4 +161,5 @@ class LabelWorker:
         for batch in map_ahead(self.read, parts, self.ahead, BATCHES_AHEAD):
             if self.stop.is_set():
                 return
+            self.clock.tell(self.read.seconds)
             yield self.finish(batch)

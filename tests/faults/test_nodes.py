@@ -68,7 +68,7 @@ nodes = pipeline.living_nodes()
 plan = freeze(prepare(job), nodes)
 plan = plan._replace(pools=size_pools(job, parse_device("npu"), nodes, plan.record.rows, 1000))
 print(plan.pools.placement, plan.pools.score_workers, plan.pools.score_resources, flush=True)
-plan, fragments = pipeline.label_waves(plan)
+plan, fragments, _ = pipeline.label_waves(plan)
 print(pipeline.commit(plan, fragments, 1.0).rows, flush=True)
 ray.shutdown()
 """
