@@ -38,7 +38,9 @@ class Place(NamedTuple):
     s3: S3Options
 
 
-@pytest.fixture(params=["local", pytest.param("moto", marks=pytest.mark.slow), "juicefs"])
+@pytest.fixture(
+    params=[pytest.param("local", marks=pytest.mark.slow), pytest.param("moto", marks=pytest.mark.slow), "juicefs"]
+)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "local":
         return Place(str(tmp_path), S3Options())

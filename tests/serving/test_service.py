@@ -42,7 +42,9 @@ GOOD = text_of(encode(picture()))
 def service(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("service")
     config = folder / "serve.yaml"
-    config.write_text(f"max_body_bytes: {MAX_BODY}\nbatch_wait_ms: 20\nmax_pixels: 1000000\n")
+    config.write_text(
+        f"engine: paddle\nprecision: fp32\nmax_body_bytes: {MAX_BODY}\nbatch_wait_ms: 20\nmax_pixels: 1000000\n"
+    )
     with serving(folder / "log", "--model", tiny_folder, "--config", config) as started:
         yield started
 
@@ -51,7 +53,17 @@ def service(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def guarded(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """With a token, and free to fetch from loopback."""
     folder = tmp_path_factory.mktemp("guarded")
-    with serving(folder / "log", "--model", tiny_folder, "--allow-private-urls", token=TOKEN) as started:
+    with serving(
+        folder / "log",
+        "--model",
+        tiny_folder,
+        "--allow-private-urls",
+        "--engine",
+        "paddle",
+        "--precision",
+        "fp32",
+        token=TOKEN,
+    ) as started:
         started.client.headers["Authorization"] = f"Bearer {TOKEN}"
         yield started
 
