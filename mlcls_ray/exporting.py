@@ -16,6 +16,7 @@ from mlcls_ray.engines.selection import load_engine
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.images.preprocess import normalize
 from mlcls_ray.inputs import read_inputs
+from mlcls_ray.labels.vocabulary import read_vocabulary
 from mlcls_ray.models.artifact import CONFIG, DEFAULT_THRESHOLD, Model, load_model
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.convert import ONNX, OPENVINO, converted, to_openvino
@@ -121,7 +122,7 @@ def export_checkpoint(
     name = network or next((one for one in OFFICIAL if weights.name.startswith(one)), None)
     if name is None:
         raise UsageError(f"'{weights.name}' does not say which network its weights are of: give --network")
-    vocabulary = read_label_list(label_list) if label_list else load_model(STARTER_FOLDER).vocabulary
+    vocabulary = read_vocabulary(label_list) if label_list else load_model(STARTER_FOLDER).vocabulary
     built = build_network(name, len(vocabulary))
     load_pdparams(built, weights)
     spec = OFFICIAL[name]
@@ -132,26 +133,6 @@ def export_checkpoint(
     return _compared(
         lambda pixels: score_network(built, pixels, spec.preprocess), engine.score, _pixels(model, images), out
     )
-
-
-def read_label_list(path: Path) -> tuple[str, ...]:
-    """Class names of a text file: one a line, in order; PaddleX's `label.txt` has a number and a space before each.
-
-    Raises:
-        UsageError: it cannot be read, is empty, or its numbers are not 0, 1, 2 …
-    """
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"label list '{path}' cannot be read: {error}") from None
-    if not lines:
-        raise UsageError(f"label list '{path}' is empty")
-    numbered = [line.split(maxsplit=1) for line in lines]
-    if all(len(parts) == 2 and parts[0].isdecimal() for parts in numbered):
-        if [int(parts[0]) for parts in numbered] != list(range(len(lines))):
-            raise UsageError(f"label list '{path}': its numbers are not 0 to {len(lines) - 1} in order")
-        return tuple(parts[1] for parts in numbered)
-    return tuple(lines)
 
 
 Score = Callable[[np.ndarray], np.ndarray]

@@ -74,6 +74,7 @@ def ours(model: str, images: Path, out: Path, flags: Sequence[str]) -> dict[str,
         stderr=subprocess.DEVNULL,
     )
     wall = time.perf_counter() - began
+    import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -81,7 +82,7 @@ def ours(model: str, images: Path, out: Path, flags: Sequence[str]) -> dict[str,
     assert set(table["status"].to_pylist()) == {"ok"}
     moments = table["labeled_at"]
     first, last = pc.min(moments).as_py(), pc.max(moments).as_py()
-    rows = pc.sum(pc.greater(moments, pc.scalar(first, moments.type))).as_py()
+    rows = pc.sum(pc.greater(moments, pa.scalar(first, moments.type))).as_py()
     return {
         "wall_s": wall,
         "rows": len(table),

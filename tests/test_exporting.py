@@ -14,7 +14,7 @@ import pytest
 from mlcls_ray.engines.device import parse_device
 from mlcls_ray.engines.selection import load_engine
 from mlcls_ray.errors import RunError, UsageError
-from mlcls_ray.exporting import export_checkpoint, export_model, export_untrained, read_label_list
+from mlcls_ray.exporting import export_checkpoint, export_model, export_untrained
 from mlcls_ray.models.artifact import load_model
 from mlcls_ray.models.build import NETWORKS, build_network
 from mlcls_ray.models.lite import PYTHON_VARIABLE
@@ -125,24 +125,6 @@ def test_paddle_lite(tmp_path: Path, lite_python: Path, monkeypatch: pytest.Monk
     done = export_model(str(folder), "paddle-lite", tmp_path / "lite", images=[str(demo / "cat.jpg")])
     print(name, "paddle-lite", f"{done.difference:.1e}")
     assert sorted(path.name for path in (tmp_path / "lite").iterdir()) == ["inference.nb", "inference.yml"]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("cat\ndog\n", ("cat", "dog")), ("0 cat\n1 big dog", ("cat", "big dog")), ("7 up\ncat", ("7 up", "cat"))],
-)
-def test_label_lists(tmp_path: Path, text: str, expected: tuple[str, ...]) -> None:
-    path = tmp_path / "label.txt"
-    path.write_text(text)
-    assert read_label_list(path) == expected
-
-
-@pytest.mark.parametrize(("text", "reason"), [("", "is empty"), ("1 cat\n2 dog", "not 0 to 1 in order")])
-def test_wrong_label_lists(tmp_path: Path, text: str, reason: str) -> None:
-    path = tmp_path / "label.txt"
-    path.write_text(text)
-    with pytest.raises(UsageError, match=reason):
-        read_label_list(path)
 
 
 def test_other_scores_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

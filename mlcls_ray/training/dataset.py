@@ -1,4 +1,4 @@
-"""Labelled images in PaddleClas's multi-label text format: `images/a.jpg<TAB>0,1,0,…`, and `label.txt`."""
+"""Labelled images in PaddleClas's multi-label text format: `images/a.jpg<TAB>0,1,0,…`; `labels.vocabulary` reads its `label.txt`."""
 
 from __future__ import annotations
 
@@ -37,18 +37,3 @@ def read_dataset(list_file: Path, class_num: int) -> Dataset:
         paths.append(list_file.parent / name)
         targets.append(values)
     return Dataset(paths, np.asarray(targets, dtype=np.float32))
-
-
-def read_vocabulary(label_file: Path) -> tuple[str, ...]:
-    """`label.txt`: `<id> <name>` a line, ids from 0 in order.
-
-    Raises:
-        UsageError: ids that are not 0, 1, 2, …
-    """
-    names = []
-    for position, line in enumerate(label_file.read_text(encoding="utf-8").splitlines()):
-        number, _, name = line.partition(" ")
-        if number != str(position) or not name:
-            raise UsageError(f"{label_file}:{position + 1}: expected '{position} <name>', found '{line}'")
-        names.append(name)
-    return tuple(names)

@@ -24,11 +24,12 @@ from mlcls_ray.engines.paddle_inference import PaddleEngine
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.labels.metrics import micro_f1, per_class_average_precision
+from mlcls_ray.labels.vocabulary import read_vocabulary
 from mlcls_ray.models.artifact import Model, load_model
 from mlcls_ray.models.export import export_network, write_config
 from mlcls_ray.models.heads import MultiLabelClassifier, PooledLinearHead, pool
 from mlcls_ray.models.networks.efficientnet_lite import FEATURE_CHANNELS, EfficientNetLite0
-from mlcls_ray.training.dataset import Dataset, read_dataset, read_vocabulary
+from mlcls_ray.training.dataset import Dataset, read_dataset
 from mlcls_ray.training.linear_head import LinearHead, best_threshold, calibrate, fit, sigmoid
 
 NAME = "EfficientNet-Lite0_ML"

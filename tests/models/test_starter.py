@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mlcls_ray.labels.vocabulary import read_vocabulary
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.zoo import STARTER_FOLDER, STARTER_MAP, STARTER_SIZE
-from mlcls_ray.training.dataset import read_dataset, read_vocabulary
+from mlcls_ray.training.dataset import read_dataset
 from mlcls_ray.training.starter import evaluate
 
 

@@ -1,0 +1,27 @@
+"""Class names from a text file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlcls_ray.errors import UsageError
+
+
+def read_vocabulary(path: Path) -> tuple[str, ...]:
+    """Class names, one a line and in order; PaddleClas's `label.txt` has a number and a space before each.
+
+    Raises:
+        UsageError: it cannot be read, is empty, or its numbers are not 0, 1, 2 …
+    """
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"label list '{path}' cannot be read: {error}") from None
+    if not lines:
+        raise UsageError(f"label list '{path}' is empty")
+    numbered = [line.split(maxsplit=1) for line in lines]
+    if all(len(parts) == 2 and parts[0].isdecimal() for parts in numbered):
+        if [int(parts[0]) for parts in numbered] != list(range(len(lines))):
+            raise UsageError(f"label list '{path}': its numbers are not 0 to {len(lines) - 1} in order")
+        return tuple(parts[1] for parts in numbered)
+    return tuple(lines)
