@@ -15,7 +15,7 @@ MAX_PIXELS = 178_956_970
 """The number of pixels at which Pillow itself refuses an image (and PaddleX with it)."""
 
 EngineName = Literal["paddle", "openvino", "onnxruntime"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "int8"]
 AskedEngine = Literal["auto"] | EngineName
 AskedPrecision = Literal["auto"] | Precision
 """auto: what is fastest on the machine among what gives Paddle's labels; see `engines.choice`."""
@@ -78,7 +78,7 @@ class LabelJob(BaseModel):
         default="auto", description="What executes the network; auto: the fastest here that gives the same labels"
     )
     precision: AskedPrecision = Field(
-        default="auto", description="fp32, or bf16 (faster on CPUs that have it, coarser)"
+        default="auto", description="fp32, bf16 (faster on CPUs that have it, coarser), or int8 (`mlcls quantize`)"
     )
     decode: Literal["auto", "exact"] = Field(
         default="auto",

@@ -9,7 +9,7 @@ import sys
 
 from cyclopts import App, CycloptsError
 
-from mlcls_ray.cli.exporting import export
+from mlcls_ray.cli.exporting import export, quantize
 from mlcls_ray.cli.labeling import demo, label, retry
 from mlcls_ray.cli.models import models, pull
 from mlcls_ray.cli.outputs import compact, gc, status, verify
@@ -25,7 +25,7 @@ app = App(
     help="Label images by the million: PaddlePaddle multi-label classification on Ray, Parquet out.",
     help_format="markdown",
 )
-for command in (label, demo, predict, config, retry, verify, status, gc, compact, export, serve, probe):
+for command in (label, demo, predict, config, retry, verify, status, gc, compact, export, quantize, serve, probe):
     app.command(command)
 models_app = App(name="models", help="The models that have a name: what they are, and what this machine has of them.")
 models_app.default(models)

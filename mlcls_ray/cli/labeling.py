@@ -17,7 +17,7 @@ def label(
     model: str | None = None,
     device: str | None = None,
     engine: Literal["auto", "paddle", "openvino", "onnxruntime"] | None = None,
-    precision: Literal["auto", "fp32", "bf16"] | None = None,
+    precision: Literal["auto", "fp32", "bf16", "int8"] | None = None,
     batch_size: int | None = None,
     threshold: Annotated[list[str] | None, Parameter(negative=())] = None,
     annotate: str | None = None,
@@ -47,7 +47,7 @@ def label(
     engine
         What executes the network. Default: auto, the fastest here that gives Paddle's labels; tried once, for 2,000 images or more.
     precision
-        fp32, or bf16 on CPUs that have it. Default: auto, as above.
+        fp32, bf16 on CPUs that have it, or int8 of a model from `mlcls quantize`. Default: auto, as above; never int8.
     batch_size
         Images per forward pass.
     threshold

@@ -14,7 +14,7 @@ def serve(
     model: str | None = None,
     device: str | None = None,
     engine: Literal["auto", "paddle", "openvino", "onnxruntime"] | None = None,
-    precision: Literal["auto", "fp32", "bf16"] | None = None,
+    precision: Literal["auto", "fp32", "bf16", "int8"] | None = None,
     threshold: Annotated[list[str] | None, Parameter(negative=())] = None,
     host: str | None = None,
     port: int | None = None,
@@ -41,7 +41,7 @@ def serve(
     engine
         What executes the network. Default: auto, the fastest on this machine that gives Paddle's labels (tried once).
     precision
-        fp32, or bf16 on CPUs that have it. Default: auto, as above.
+        fp32, bf16 on CPUs that have it, or int8 of a model from `mlcls quantize`. Default: auto, as above; never int8.
     threshold
         A number, class=number pairs, or both, where a request gives none. Default: the model's own.
     host

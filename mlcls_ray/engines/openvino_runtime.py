@@ -1,4 +1,4 @@
-"""OpenVINO on CPU, fp32 or bf16; normalisation is part of the compiled graph, which takes uint8."""
+"""OpenVINO on CPU, fp32, bf16 or int8; normalisation is part of the compiled graph, which takes uint8."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy as np
 from mlcls_ray.engines.base import check_scores
 from mlcls_ray.engines.device import Device
 from mlcls_ray.errors import UsageError
-from mlcls_ray.models.artifact import Model
+from mlcls_ray.models.artifact import INT8, Model
 from mlcls_ray.models.convert import MISSING, converted
 
-PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""What is not quantized of an int8 graph stays in fp32."""
 
 
 class OpenVinoEngine:
@@ -37,6 +38,8 @@ class OpenVinoEngine:
             from openvino.preprocess import PrePostProcessor
         except ImportError:
             raise UsageError(f"engine openvino {MISSING}") from None
+        if precision == "int8" and not (model.folder / INT8).is_file():
+            raise UsageError(f"precision int8: model '{model.folder}' has no {INT8}; make one by mlcls quantize")
         self.precision = precision
         self._openvino = openvino
         self._threads = threads
@@ -44,7 +47,9 @@ class OpenVinoEngine:
         self._compiled: dict[int, Any] = {}
         preprocess = model.preprocess
         width, height = preprocess.input_size
-        network = openvino.Core().read_model(graph or converted(model))
+        network = openvino.Core().read_model(
+            graph or (model.folder / INT8 if precision == "int8" else converted(model))
+        )
         network.reshape({network.input(0): [-1, 3, height, width]})
         wrapped = PrePostProcessor(network)
         source = wrapped.input()
@@ -81,5 +86,6 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": self._threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
+            "ENABLE_CPU_PINNING": False,  # else each of several processes pins its threads to the same first cores
         }
         self._compiled[batch] = self._openvino.Core().compile_model(self._network, "CPU", options)

@@ -37,7 +37,7 @@ class PaddleEngine:
             UsageError: the device is not there, or has no such precision.
             RunError: Paddle cannot load the model.
         """
-        if precision != "fp32" and device.kind != "cpu":
+        if precision != "fp32" and (device.kind != "cpu" or precision != "bf16"):
             raise UsageError(f"engine paddle has no precision '{precision}' on '{device}': use fp32")
         self.precision = precision
         with quiet():

@@ -16,6 +16,8 @@ from mlcls_ray.images.preprocess import Preprocess
 
 CONFIG = "inference.yml"
 PARAMETERS = "inference.pdiparams"
+INT8 = "inference_int8.xml"
+"""OpenVINO's graph of `mlcls quantize`, with its weights beside it; where a model has one."""
 PROGRAMS = ("inference.json", "inference.pdmodel")
 """Paddle's new program format and its old one; the new one wins where both are there."""
 
@@ -37,7 +39,7 @@ class Model(BaseModel):
     vocabulary: tuple[str, ...]
     thresholds: tuple[float, ...]
     fingerprint: str
-    """sha256 of program, parameters and vocabulary: with the preprocessing, what decides the scores."""
+    """sha256 of program, parameters (and int8 graph) and vocabulary: with the preprocessing, what decides the scores."""
 
     def preprocess_fingerprint(self, decode: Literal["auto", "exact"]) -> str:
         """sha256 of what makes the pixels; `decode`: whether a JPEG may be decoded at a fraction of its size."""
@@ -166,9 +168,15 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
+def model_files(program: Path, parameters: Path) -> list[Path]:
+    """What decides the scores: program and parameters, and the int8 graph where there is one."""
+    int8 = program.parent / INT8
+    return [program, parameters, *([int8, int8.with_suffix(".bin")] if int8.is_file() else [])]
+
+
 def _fingerprint(program: Path, parameters: Path, vocabulary: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
-    for path in (program, parameters):
+    for path in model_files(program, parameters):
         digest.update(path.name.encode() + b"\0" + bytes.fromhex(file_sha256(path)))
     digest.update(json.dumps(vocabulary).encode())
     return digest.hexdigest()

@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError, did_you_mean
-from mlcls_ray.models.artifact import CONFIG, PARAMETERS, PROGRAMS, Model, file_sha256, load_model
+from mlcls_ray.models.artifact import CONFIG, PARAMETERS, PROGRAMS, Model, file_sha256, load_model, model_files
 from mlcls_ray.models.zoo import MIRROR_VARIABLE, OFFICIAL, STARTER, STARTER_FOLDER, Spec
 from mlcls_ray.storage.uris import is_local, open_filesystem, path_of_uri, scheme_of, shown
 
@@ -65,7 +65,7 @@ def open_model(source: str, s3: S3Options | None = None) -> Model:
 
 def ship(model: Model) -> dict[str, np.ndarray]:
     """A model's files as uint8 arrays, for `open_shipped` on another machine."""
-    paths = (model.program, model.parameters, model.folder / CONFIG)
+    paths = (*model_files(model.program, model.parameters), model.folder / CONFIG)
     return {path.name: np.fromfile(path, dtype=np.uint8) for path in paths}
 
 

@@ -71,13 +71,17 @@ class StopSignal:
 
 
 class Clock:
-    """Tells the tally what a worker's stages have spent since it was told last."""
+    """Tells the tally what a worker's stages have spent since it was told last, once a second at most."""
 
     def __init__(self, tally: Any) -> None:
         self.tally = tally
         self.told: dict[str, float] = {}
+        self.told_at = 0.0
 
     def tell(self, seconds: Mapping[str, float]) -> None:
+        if (now := time.monotonic()) - self.told_at < ASK_INTERVAL_S:
+            return
+        self.told_at = now
         more = {stage: spent - self.told.get(stage, 0.0) for stage, spent in seconds.items()}
         self.told.update(seconds)
         self.tally.spend.remote(more)
