@@ -9,6 +9,7 @@ import sys
 
 from cyclopts import App, CycloptsError
 
+from mlcls_ray.cli.exploring import query, search
 from mlcls_ray.cli.exporting import export, quantize
 from mlcls_ray.cli.labeling import demo, label, retry
 from mlcls_ray.cli.models import models, pull
@@ -25,7 +26,23 @@ app = App(
     help="Label images by the million: PaddlePaddle multi-label classification on Ray, Parquet out.",
     help_format="markdown",
 )
-for command in (label, demo, predict, config, retry, verify, status, gc, compact, export, quantize, serve, probe):
+for command in (
+    label,
+    demo,
+    predict,
+    config,
+    retry,
+    verify,
+    status,
+    gc,
+    compact,
+    export,
+    quantize,
+    serve,
+    probe,
+    query,
+    search,
+):
     app.command(command)
 models_app = App(name="models", help="The models that have a name: what they are, and what this machine has of them.")
 models_app.default(models)
