@@ -160,10 +160,23 @@ def _to_rgb(opened: Image.Image) -> Image.Image:
     # After loading: Pillow turns TIFF itself (and drops the tag), and a PNG's EXIF may follow its pixels.
     orientation = _orientation(opened)
     image = _to_eight_bits(opened)
+    if image.mode == "CMYK" and opened.format in ("JPEG", "MPO"):
+        image = _from_cmyk(image, is_inverted="adobe" in opened.info)
     if image.mode != "RGB":
         image = image.convert("RGB")
     transpose = _TRANSPOSE.get(orientation)
     return image if transpose is None else image.transpose(transpose)
+
+
+def _from_cmyk(image: Image.Image, is_inverted: bool) -> Image.Image:
+    """OpenCV's conversion, to the level; Pillow's is up to two levels off. OpenCV sees ink as the file stores it, and Adobe's programs store
+    it inverted, which Pillow undoes (`is_inverted`).
+    """
+    stored = np.asarray(image).astype(np.uint16)
+    if is_inverted:
+        stored = 255 - stored
+    key = stored[..., 3:]
+    return Image.fromarray((key - ((255 - stored[..., :3]) * key >> 8)).astype(np.uint8))
 
 
 def _orientation(opened: Image.Image) -> int:

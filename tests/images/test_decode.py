@@ -195,6 +195,12 @@ def _outcome(read: Callable[[], Decoded]) -> tuple[object, ...]:
     return (decoded.image.tobytes(), *decoded[1:])
 
 
+def test_cmyk_is_opencvs_to_the_level() -> None:
+    ink = np.random.default_rng(0).integers(0, 256, (8, 8, 4), dtype=np.uint8)
+    data = encode(Image.fromarray(ink, "CMYK").resize((64, 48), Image.Resampling.BICUBIC), "JPEG", quality=95)
+    assert np.array_equal(decode(data).image, opencv(data))
+
+
 def test_real_photographs_the_fast_way(demo: Path) -> None:
     for path in sorted(demo.glob("*.jpg")):
         data = path.read_bytes()
