@@ -169,8 +169,9 @@ def _to_rgb(opened: Image.Image) -> Image.Image:
 
 
 def _from_cmyk(image: Image.Image, is_inverted: bool) -> Image.Image:
-    """OpenCV's conversion, to the level; Pillow's is up to two levels off. OpenCV sees ink as the file stores it, and Adobe's programs store
-    it inverted, which Pillow undoes (`is_inverted`).
+    """OpenCV's conversion, to the level; Pillow's is up to two levels off.
+
+    OpenCV sees ink as the file stores it. Adobe's programs store it inverted, which Pillow undoes (`is_inverted`).
     """
     stored = np.asarray(image).astype(np.uint16)
     if is_inverted:
