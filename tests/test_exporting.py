@@ -32,7 +32,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLCLS_HOME", str(tmp_path / "home"))
 
 
-@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize(
+    "kind", ["paddle", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("onnx", "openvino"))]
+)
 def test_the_starter(tmp_path: Path, kind: str) -> None:
     out = tmp_path / "out"
     done = run_cli("export", "starter", "--format", kind, "--out", out)

@@ -27,7 +27,7 @@ def test_queries(out: Path, tmp_path: Path) -> None:
     (first, *_) = run_cli("query", out, sql + ";", "--format", "json").stdout.splitlines()
     assert json.loads(first) == {"label": "person", "images": 4}
     run_cli("query", out, sql, "--format", "parquet", "--save", tmp_path / "a.parquet")
-    assert duckdb.sql(f"SELECT sum(images) FROM '{tmp_path}/a.parquet'").fetchone() > (8,)
+    assert duckdb.sql(f"SELECT sum(images) FROM '{tmp_path}/a.parquet'").fetchall()[0][0] > 8
 
 
 def test_bad_queries(out: Path, tmp_path: Path) -> None:

@@ -8,9 +8,12 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import MLCLS, run_cli
 
 
+@pytest.mark.slow
 def test_a_bar_on_a_terminal(tiny_folder: Path, demo: Path, tmp_path: Path) -> None:
     """A real pseudo-terminal."""
     leader, follower = pty.openpty()
