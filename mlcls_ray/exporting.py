@@ -14,7 +14,7 @@ from mlcls_ray.engines.base import Engine
 from mlcls_ray.engines.device import parse_device
 from mlcls_ray.engines.selection import load_engine
 from mlcls_ray.errors import RunError, UsageError
-from mlcls_ray.images.preprocess import normalize
+from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.inputs import read_inputs
 from mlcls_ray.labels.vocabulary import read_vocabulary
 from mlcls_ray.models.artifact import CONFIG, DEFAULT_THRESHOLD, Model, load_model
@@ -46,7 +46,7 @@ def export_model(source: str, kind: Format, out: Path, images: Sequence[str] = (
         UsageError: the model, or the package that the format needs, is not there; or `out` holds files.
         RunError: the scores differ by more than TOLERANCE.
     """
-    _check_new(out)
+    check_new(out)
     model = open_model(source)
     out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(model.folder / CONFIG, out / CONFIG)
@@ -64,7 +64,7 @@ def export_model(source: str, kind: Format, out: Path, images: Sequence[str] = (
         from mlcls_ray.models.lite import LITE, to_paddle_lite
 
         pixels = _pixels(model, images)
-        tensors = np.concatenate([normalize(one, model.preprocess, _tensor_like(one)) for one in pixels])
+        tensors = np.concatenate([to_tensor(one, model.preprocess) for one in pixels])
         scores = iter(
             np.split(to_paddle_lite(model, out / LITE, tensors), np.cumsum([len(one) for one in pixels])[:-1])
         )
@@ -89,7 +89,7 @@ def export_untrained(name: str, out: Path, seed: int = 0, input_size: int = 0) -
     from mlcls_ray.models.export import export_network, write_config
     from mlcls_ray.models.heads import WithSigmoid
 
-    _check_new(out)
+    check_new(out)
     vocabulary = load_model(STARTER_FOLDER).vocabulary
     network = build_network(name, len(vocabulary), seed)
     preprocess = OFFICIAL[name].preprocess
@@ -118,7 +118,7 @@ def export_checkpoint(
     from mlcls_ray.models.export import export_network, write_config
     from mlcls_ray.models.heads import WithSigmoid
 
-    _check_new(out)
+    check_new(out)
     name = network or next((one for one in OFFICIAL if weights.name.startswith(one)), None)
     if name is None:
         raise UsageError(f"'{weights.name}' does not say which network its weights are of: give --network")
@@ -147,11 +147,6 @@ def _pixels(model: Model, images: Sequence[str]) -> list[np.ndarray]:
     return [np.stack(resized[start : start + BATCH]) for start in range(0, len(resized), BATCH)]
 
 
-def _tensor_like(pixels: np.ndarray) -> np.ndarray:
-    count, height, width, _ = pixels.shape
-    return np.empty((count, 3, height, width), np.float32)
-
-
 def _compared(told: Score, found: Score, pixels: list[np.ndarray], out: Path) -> Exported:
     difference = max(float(np.abs(told(one) - found(one)).max()) for one in pixels)
     if not difference <= TOLERANCE:
@@ -161,6 +156,6 @@ def _compared(told: Score, found: Score, pixels: list[np.ndarray], out: Path) ->
     return Exported(out, difference, sum(map(len, pixels)))
 
 
-def _check_new(out: Path) -> None:
+def check_new(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out: '{out}' exists already: give a new or an empty folder")

@@ -21,7 +21,7 @@ import numpy as np
 from mlcls_ray.concurrency import map_ahead
 from mlcls_ray.config import Thresholds
 from mlcls_ray.engines.base import Engine
-from mlcls_ray.engines.choice import choose, fixed_choice
+from mlcls_ray.engines.choice import choose_if_open
 from mlcls_ray.engines.device import parse_device
 from mlcls_ray.engines.selection import load_engine
 from mlcls_ray.errors import ImageError, MlclsError, Status, UsageError
@@ -94,9 +94,8 @@ class Pipeline:
         self.threshold = threshold
         self.thresholds = resolve_thresholds(threshold, self.model)
         threads = os.cpu_count() or 1
-        choice = fixed_choice("auto", "auto", "")
-        if is_fastest and self.device.kind == "cpu":
-            choice = choose("auto", "auto", self.model, self.device, threads, batch_size)
+        asked = (self.model, self.device, threads, batch_size)
+        choice = choose_if_open("auto", "auto", *asked) if is_fastest else choose_if_open("paddle", "fp32", *asked)
         self.engines: list[Engine] = [
             load_engine(choice.engine, self.model, one, threads, choice.precision) for one in self.device.each()
         ]

@@ -14,8 +14,9 @@ from mlcls_ray.engines.base import Engine
 from mlcls_ray.engines.device import Device
 from mlcls_ray.engines.selection import load_engine
 from mlcls_ray.errors import RunError, UsageError
+from mlcls_ray.exporting import check_new
 from mlcls_ray.images.decode import decode
-from mlcls_ray.images.preprocess import normalize
+from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.labels.metrics import mean_average_precision
 from mlcls_ray.models.artifact import CONFIG, INT8, Model, load_model
 from mlcls_ray.models.cache import open_model
@@ -59,8 +60,7 @@ def quantize_model(source: str, data: Path, out: Path, max_loss: float = MAX_LOS
     for name in (CALIBRATION, VALIDATION):
         if not (data / name).is_file():
             raise UsageError(f"--data: '{data}' has no {name}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"--out: '{out}' exists already: give a new or an empty folder")
+    check_new(out)
     model = open_model(source)
     class_num = len(model.vocabulary)
     calibration = read_dataset(data / CALIBRATION, class_num).paths[:CALIBRATION_IMAGES]
@@ -74,7 +74,7 @@ def quantize_model(source: str, data: Path, out: Path, max_loss: float = MAX_LOS
             shutil.copyfile(path, folder / path.name)
         with quiet():
             network = openvino.Core().read_model(converted(model))
-            images = nncf.Dataset([_tensor(model, one[None]) for one in _pixels(model, calibration)])
+            images = nncf.Dataset([to_tensor(one[None], model.preprocess) for one in _pixels(model, calibration)])
             openvino.save_model(nncf.quantize(network, images, subset_size=len(calibration)), folder / INT8)
         found = 100 * mean_average_precision(_scores(_engine(load_model(folder), "int8"), pixels), validation.targets)
         if told - found > max_loss:
@@ -95,11 +95,6 @@ def _engine(model: Model, precision: str) -> Engine:
 
 def _pixels(model: Model, paths: list[Path]) -> np.ndarray:
     return np.stack([model.preprocess.to_pixels(decode(path.read_bytes()).image) for path in paths])
-
-
-def _tensor(model: Model, pixels: np.ndarray) -> np.ndarray:
-    count, height, width, _ = pixels.shape
-    return normalize(pixels, model.preprocess, np.empty((count, 3, height, width), np.float32))
 
 
 def _scores(engine: Engine, pixels: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from mlcls_ray.config import AskedEngine, AskedPrecision, EngineName, Precision
 from mlcls_ray.engines.base import Engine
 from mlcls_ray.engines.device import Device
 from mlcls_ray.engines.selection import load_engine
-from mlcls_ray.errors import MlclsError, RunError
+from mlcls_ray.errors import RunError, one_line
 from mlcls_ray.images.decode import decode
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import home
@@ -70,6 +70,15 @@ def fixed_choice(engine: AskedEngine, precision: AskedPrecision, reason: str) ->
         precision="fp32" if precision == "auto" else precision,
         reason=reason,
     )
+
+
+def choose_if_open(
+    engine: AskedEngine, precision: AskedPrecision, model: Model, device: Device, threads: int, batch_size: int
+) -> Choice:
+    """What was asked for, or where that leaves something open on a CPU, what `choose` finds. Raises as `choose`."""
+    if "auto" in (engine, precision) and device.kind == "cpu":
+        return choose(engine, precision, model, device, threads, batch_size)
+    return fixed_choice(engine, precision, "as asked for")
 
 
 def choose(
@@ -185,8 +194,8 @@ def _trial(
         loaded.warm_up(batch_size)
         found = loaded.score(pixels)
         rate = _rate(loaded, np.resize(pixels, (batch_size, *pixels.shape[1:])))
-    except (MlclsError, Exception) as error:  # an engine that cannot do it is no candidate, whatever it raises
-        return Trial(engine=engine, precision=precision, refused=str(error).strip().splitlines()[0][:200])
+    except Exception as error:  # an engine that cannot do it is no candidate, whatever it raises
+        return Trial(engine=engine, precision=precision, refused=one_line(error)[:200])
     difference = float(np.abs(found - told).max()) if np.isfinite(found).all() else float("inf")
     return Trial(
         engine=engine,

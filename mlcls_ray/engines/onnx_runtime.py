@@ -9,7 +9,7 @@ import numpy as np
 from mlcls_ray.engines.base import check_scores
 from mlcls_ray.engines.device import Device
 from mlcls_ray.errors import UsageError
-from mlcls_ray.images.preprocess import normalize
+from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.convert import MISSING, converted
 
@@ -55,7 +55,6 @@ class OnnxRuntimeEngine:
         self.score(np.zeros((batch_size, height, width, 3), dtype=np.uint8))
 
     def score(self, pixels: np.ndarray) -> np.ndarray:
-        count, height, width, _ = pixels.shape
-        tensor = normalize(pixels, self._preprocess, np.empty((count, 3, height, width), np.float32))
+        tensor = to_tensor(pixels, self._preprocess)
         scores = self._session.run(None, {self._session.get_inputs()[0].name: tensor})[0]
-        return check_scores(scores, count, self._class_num)
+        return check_scores(scores, len(pixels), self._class_num)

@@ -114,6 +114,12 @@ def _center_crop(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return image[top : top + size[1], left : left + size[0]]
 
 
+def to_tensor(pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+    """As `normalize`, into an array of its own."""
+    count, height, width, _ = pixels.shape
+    return normalize(pixels, preprocess, np.empty((count, 3, height, width), np.float32))
+
+
 def normalize(pixels: np.ndarray, preprocess: Preprocess, out: np.ndarray) -> np.ndarray:
     """uint8 [N, H, W, 3] → float32 [N, 3, H, W] in `out`: one multiply and one add per channel, as PaddleX does."""
     for channel in range(3):

@@ -12,7 +12,7 @@ import paddle
 from paddle import nn
 
 from mlcls_ray.errors import UsageError, did_you_mean
-from mlcls_ray.images.preprocess import Preprocess, normalize
+from mlcls_ray.images.preprocess import Preprocess, to_tensor
 from mlcls_ray.models.networks import NETWORKS
 
 
@@ -32,8 +32,7 @@ def build_network(name: str, class_num: int, seed: int | None = None) -> nn.Laye
 def score_network(network: nn.Layer, pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
     """uint8 [N, H, W, 3] RGB → float32 [N, C] after the sigmoid, without an engine."""
     network.eval()
-    count, height, width, _ = pixels.shape
-    tensor = normalize(pixels, preprocess, np.empty((count, 3, height, width), np.float32))
+    tensor = to_tensor(pixels, preprocess)
     with paddle.no_grad():
         scores: np.ndarray = nn.functional.sigmoid(network(paddle.to_tensor(tensor))).numpy()
     return scores

@@ -169,9 +169,9 @@ def freeze(prepared: Prepared, nodes: Sequence[Node], listed: int | None = None)
     record = prepared.record
     if record is None:
         rows = list_manifest(prepared) if listed is None else listed
-        if job.dedupe:
-            write_duplicates(store, run_id, rows, read_options(prepared, rows), _pools(prepared, nodes, rows, None))
         pools = _pools(prepared, nodes, rows, None)
+        if job.dedupe:
+            write_duplicates(store, run_id, rows, read_options(prepared, rows), pools)
         choice = choose_for_run(job, prepared.model, prepared.device, len(nodes), pools.engine_threads, rows)
         record = _new_record(prepared, nodes, rows, choice)
     return next_attempt(prepared, record, nodes, read_duplicates(store, run_id, record.rows), None)

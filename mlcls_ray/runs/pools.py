@@ -20,7 +20,6 @@ MAX_BLOCK_BYTES = 64 << 20
 """Of pixels: what one block of the split placement puts into the object store."""
 BLOCKS_PER_WORKER = 8
 """At least so many blocks a worker, so that the slowest one does not hold up the end of a small job."""
-TOLD = '{"NAME": 8}'
 FIRST_FRAGMENT_ROWS, MAX_FRAGMENT_ROWS = 500, 100_000
 """Of a fragment while the rate is not known yet, and ever."""
 
@@ -109,10 +108,13 @@ def check_resources(device: Device, nodes: Sequence[Node]) -> None:
     if not any(node.resources.get(device.resource, 0) >= 1 for node in nodes):
         known = dict.fromkeys(kind.resource for kind in KINDS.values())
         has = ", ".join(name for name in known if any(node.resources.get(name) for node in nodes))
-        told = "" if KINDS[device.kind].is_known_to_ray else f", or start its nodes with --resources '{TOLD}'"
+        told = (
+            ""
+            if KINDS[device.kind].is_known_to_ray
+            else f""", or start its nodes with --resources '{{"{device.resource}": 8}}'"""
+        )
         raise UsageError(
-            f"device '{device.kind}': the Ray cluster has no {device.resource} (it has: {has}); use --device cpu"
-            + told.replace("NAME", device.resource)
+            f"device '{device.kind}': the Ray cluster has no {device.resource} (it has: {has}); use --device cpu" + told
         )
 
 

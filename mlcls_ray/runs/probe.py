@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 
 from mlcls_ray.concurrency import map_ahead
 from mlcls_ray.config import LabelJob
-from mlcls_ray.engines.choice import choose, fixed_choice
+from mlcls_ray.engines.choice import choose_if_open
 from mlcls_ray.engines.device import parse_device
 from mlcls_ray.engines.selection import load_engine
 from mlcls_ray.errors import ImageError, UsageError
@@ -51,10 +51,32 @@ class Probe(BaseModel):
     decode_ms: float
     score_ms: float
     cores: int
-    per_core_s: float
-    bound: Bound
-    eta_s: float
-    core_hours: float
+
+    @property
+    def _computed_per_s(self) -> float:
+        return 1000 / (self.decode_ms + self.score_ms)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def per_core_s(self) -> float:
+        return min(self._computed_per_s, self.fetch_per_s)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def bound(self) -> Bound:
+        if self.fetch_per_s < self._computed_per_s:
+            return "fetch"
+        return "decode" if self.decode_ms > self.score_ms else "score"
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def eta_s(self) -> float:
+        return self.listed / (self.per_core_s * self.cores)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def core_hours(self) -> float:
+        return self.listed / self.per_core_s / 3600
 
     @property
     def advice(self) -> str:
@@ -90,9 +112,7 @@ def probe(job: LabelJob, seconds: float = SAMPLE_S) -> Probe:
             break
     if not pixels:
         raise UsageError(f"none of {len(sample)} sampled images could be read")
-    choice = fixed_choice(job.engine, job.precision, "")
-    if "auto" in (job.engine, job.precision) and device.kind == "cpu":
-        choice = choose(job.engine, job.precision, model, device, 1, job.batch_size)
+    choice = choose_if_open(job.engine, job.precision, model, device, 1, job.batch_size)
     engine = load_engine(choice.engine, model, device, 1, choice.precision)
     engine.warm_up(job.batch_size)
     scored, began = 0, time.perf_counter()
@@ -101,52 +121,17 @@ def probe(job: LabelJob, seconds: float = SAMPLE_S) -> Probe:
         engine.score(batch)
         scored += len(batch)
     score_ms = 1000 * (time.perf_counter() - began) / scored
-    return conclude(
+    return Probe(
         listed=listed,
         sampled=tried,
         failed=tried - len(pixels),
         model=model.name,
-        engine=f"{choice.engine}",
+        engine=choice.engine,
         precision=choice.precision,
         fetch_per_s=len(images) / max(fetch_s, 1e-9),
         decode_ms=1000 * decode_s / tried,
         score_ms=score_ms,
         cores=os.cpu_count() or 1,
-    )
-
-
-def conclude(
-    *,
-    listed: int,
-    sampled: int,
-    failed: int,
-    model: str,
-    engine: str,
-    precision: str,
-    fetch_per_s: float,
-    decode_ms: float,
-    score_ms: float,
-    cores: int,
-) -> Probe:
-    """What the measured rates mean for the whole corpus, on CPU cores that each do all three."""
-    computed = 1000 / (decode_ms + score_ms)
-    per_core = min(computed, fetch_per_s)
-    bound: Bound = "fetch" if fetch_per_s < computed else "decode" if decode_ms > score_ms else "score"
-    return Probe(
-        listed=listed,
-        sampled=sampled,
-        failed=failed,
-        model=model,
-        engine=engine,
-        precision=precision,
-        fetch_per_s=fetch_per_s,
-        decode_ms=decode_ms,
-        score_ms=score_ms,
-        cores=cores,
-        per_core_s=per_core,
-        bound=bound,
-        eta_s=listed / (per_core * cores),
-        core_hours=listed / per_core / 3600,
     )
 
 

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from ray import serve
 
 from mlcls_ray.config import S3Options
-from mlcls_ray.engines.choice import choose, fixed_choice
+from mlcls_ray.engines.choice import choose_if_open
 from mlcls_ray.engines.device import KINDS, parse_device
 from mlcls_ray.engines.selection import load_engine
 from mlcls_ray.errors import ImageError, Status, UsageError
@@ -109,10 +109,9 @@ class LabelService:
         self.token = token
         self.model = open_model(config.model)
         self.card = own_card(parse_device(config.device), workers_per_card=1)
-        asked = (config.engine, config.precision)
-        choice = fixed_choice(*asked, "as the configuration says")
-        if "auto" in asked and self.card.device.kind == "cpu":
-            choice = choose(*asked, self.model, self.card.device, threads, config.batch_size)
+        choice = choose_if_open(
+            config.engine, config.precision, self.model, self.card.device, threads, config.batch_size
+        )
         self.engine = load_engine(choice.engine, self.model, self.card.device, threads, choice.precision)
         for size in takewhile(lambda size: size < config.batch_size, (2**power for power in count())):
             self.engine.warm_up(size)  # as many as have come in time: batches of a service are of every size

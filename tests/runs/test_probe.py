@@ -9,7 +9,7 @@ import pytest
 
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import UsageError
-from mlcls_ray.runs.probe import SAMPLE, Probe, _sample, conclude, probe
+from mlcls_ray.runs.probe import SAMPLE, Probe, _sample, probe
 from mlcls_ray.storage.listing import Found
 from tests.conftest import run_cli
 
@@ -39,7 +39,7 @@ def test_the_command(tiny_folder: Path, demo: Path, tmp_path: Path) -> None:
     [(10.0, 2.0, 3.0, "fetch", 10.0), (1e6, 6.0, 4.0, "decode", 100.0), (1e6, 4.0, 6.0, "score", 100.0)],
 )
 def test_verdicts(fetch_per_s: float, decode_ms: float, score_ms: float, bound: str, per_core: float) -> None:
-    found: Probe = conclude(
+    found = Probe(
         listed=3_600_000,
         sampled=1,
         failed=0,
