@@ -14,11 +14,13 @@ from mlcls_ray.errors import Status, UsageError, did_you_mean, one_line
 MAX_PIXELS = 178_956_970
 """The number of pixels at which Pillow itself refuses an image (and PaddleX with it)."""
 
-EngineName = Literal["paddle", "openvino", "onnxruntime"]
-Precision = Literal["fp32", "bf16", "int8"]
+EngineName = Literal["paddle", "openvino", "onnxruntime", "tensorrt"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
 AskedEngine = Literal["auto"] | EngineName
 AskedPrecision = Literal["auto"] | Precision
 """auto: what is fastest on the machine among what gives Paddle's labels; see `engines.choice`."""
+AskedBatch = Literal["auto"] | PositiveInt
+"""auto: what is fastest with the engine, among sizes that take no more than seconds a batch."""
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 FailureLimit = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^(\d{1,2}(\.\d+)?|100)%$")]
 RunId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -78,13 +80,16 @@ class LabelJob(BaseModel):
         default="auto", description="What executes the network; auto: the fastest here that gives the same labels"
     )
     precision: AskedPrecision = Field(
-        default="auto", description="fp32, bf16 (faster on CPUs that have it, coarser), or int8 (`mlcls quantize`)"
+        default="auto",
+        description="fp32, bf16 (faster on CPUs that have it, coarser), fp16 (GPUs), or int8 (`mlcls quantize`)",
     )
     decode: Literal["auto", "exact"] = Field(
         default="auto",
         description="auto: a JPEG far larger than the model's input is decoded at a fraction of its size",
     )
-    batch_size: PositiveInt = Field(default=16, description="Images per forward pass")
+    batch_size: AskedBatch = Field(
+        default="auto", description="Images per forward pass; auto: the fastest, tried with the engine"
+    )
     threshold: Thresholds = Field(
         default=Thresholds(), description="A number, or class: number pairs; none: the model's own"
     )
@@ -196,6 +201,12 @@ def make_job(values: Mapping[str, Any], where: str = "") -> LabelJob:
 def describe(error: ValidationError, model: type[BaseModel] = LabelJob) -> str:
     """The first thing that is wrong, in one line; `model`: what was filled in."""
     first = error.errors()[0]
+    alternatives = [
+        one for one in error.errors() if one["loc"][:-1] == first["loc"][:-1] and one["input"] is first["input"]
+    ]
+    if len(alternatives) > 1:  # a union: each of its members says what it would take, under a name of pydantic's
+        field = ".".join(map(str, first["loc"][:-1]))
+        return f"{field}: {', or '.join(one['msg'] for one in alternatives)} (it is {first['input']!r})"
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = S3Options.model_fields if field.startswith("s3.") else model.model_fields

@@ -1,156 +1,159 @@
-"""See scripts/bench. Everything is measured in one run and the claims are ratios: the machine is noisy."""
+"""See scripts/bench. Everything is measured in one run, alternating; the claims are ratios, for the machine is noisy."""
+
+from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageFilter
+from bench_accuracy import accuracy
+from bench_peers import peers
+from measuring import (
+    ENGINES,
+    ROOT,
+    Job,
+    allowed,
+    ceiling,
+    choose_engines,
+    make_images,
+    make_links,
+    median,
+    note,
+    run_job,
+    table,
+)
+from parity import MODELS, NAMED, folder_of
 
-CORES = len(os.sched_getaffinity(0))
-DISTINCT = 600
-BATCH = 16
-
-
-def make_images(folder: Path, count: int) -> None:
-    """`count` JPEGs of 640x480: DISTINCT generated ones (photograph-like spectrum, about 90 kB), the rest hard links."""
-    folder.mkdir(parents=True)
-    random = np.random.default_rng(0)
-    for number in range(count):
-        path = folder / f"{number:06d}.jpg"
-        if number < DISTINCT:
-            coarse = Image.fromarray(random.integers(0, 256, (15, 20, 3), dtype=np.uint8)).resize(
-                (640, 480), Image.BICUBIC
-            )
-            grain = random.normal(0, 14, (480, 640, 3))
-            image = Image.fromarray(np.clip(np.asarray(coarse) + grain, 0, 255).astype(np.uint8))
-            image.filter(ImageFilter.GaussianBlur(0.6)).save(path, quality=88)
-        else:
-            os.link(folder / f"{number % DISTINCT:06d}.jpg", path)
+SECTIONS = ("ceilings", "job", "corpora", "growth", "accuracy", "peers")
+SMALL = ("starter", NAMED)
 
 
-def decode_rate(paths: list[str]) -> float:
-    """Images per second of one process that reads, decodes and resizes."""
-    from mlcls_ray.images.decode import decode
-    from mlcls_ray.models.cache import open_model
-
-    preprocess = open_model("starter").preprocess
-    start = time.perf_counter()
-    for path in paths:
-        preprocess.to_pixels(decode(Path(path).read_bytes()).image)
-    return len(paths) / (time.perf_counter() - start)
-
-
-def score_rate(count: int) -> float:
-    """Images per second of one process with one engine thread."""
-    from mlcls_ray.engines.device import parse_device
-    from mlcls_ray.engines.selection import load_engine
-    from mlcls_ray.models.cache import open_model
-
-    model = open_model("starter")
-    engine = load_engine("paddle", model, parse_device("cpu"), 1)
-    engine.warm_up(BATCH)
-    width, height = model.preprocess.input_size
-    pixels = np.random.default_rng(0).integers(0, 256, (BATCH, height, width, 3), dtype=np.uint8)
-    start = time.perf_counter()
-    for _ in range(count // BATCH):
-        engine.score(pixels)
-    return count // BATCH * BATCH / (time.perf_counter() - start)
+def ceilings(work: Path, photos: Path, models: list[str]) -> tuple[dict[str, Any], str]:
+    """Decode-only and score-only rates of all cores."""
+    found: dict[str, dict[str, float]] = {}
+    for name in models:
+        folder = str(folder_of(name, work))
+        found[name] = {"decode": ceiling("decode", folder, photos)}
+        for engine, precision in ENGINES:
+            found[name][f"{engine} {precision}"] = ceiling("score", folder, photos, engine, precision)
+        note("ceilings", name, found[name])
+    head = ["images/s, all cores", "decode", *(" ".join(one) for one in ENGINES)]
+    return found, table(head, [[name, *rates.values()] for name, rates in found.items()])
 
 
-def on_all_cores(function: Callable[[Any], float], argument: object) -> float:
-    """The sum of the rates of one process per core, all running at once."""
-    with ProcessPoolExecutor(CORES, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return sum(pool.map(function, [argument] * CORES))
+def job(work: Path, photos: Path, base: Path, models: list[str], repeats: int) -> tuple[dict[str, Any], str]:
+    """Whole jobs, each with its ceilings measured just before and after it."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name in [one for one in SMALL if one in models]:
+        folder = str(folder_of(name, work))
+        verdict = json.loads(choose_engines(folder)[0])
+        chosen = (verdict["engine"], verdict["precision"])
+        found[name] = []
+        for repeat in range(repeats):
+            decode, score = ceiling("decode", folder, photos), ceiling("score", folder, photos, *chosen)
+            done = run_job(folder, photos, base / f"job-{name}-{repeat}")
+            score = (score + ceiling("score", folder, photos, *chosen)) / 2
+            told = {"decode": decode, "score": score, "efficiency": done.per_s / allowed(decode, score)}
+            found[name].append({**done._asdict(), **told, "batch_size": verdict["batch_size"]})
+            note("job", name, found[name][-1])
+    head = [
+        "job",
+        "engine",
+        "batch",
+        "decode/s",
+        "score/s",
+        "allowed/s",
+        "job/s",
+        "efficiency",
+        "first image s",
+        "wall s",
+        "peak MB",
+    ]
+    rows = []
+    for name, runs in found.items():
+        middle = {key: median([run[key] for run in runs]) for key in runs[0] if key != "engine"}
+        rows.append([
+            name, runs[0]["engine"], middle["batch_size"], middle["decode"], middle["score"],
+            allowed(middle["decode"], middle["score"]), middle["per_s"], middle["efficiency"], middle["first_s"],
+            middle["wall_s"], middle["peak_mb"],
+        ])  # fmt: skip
+    return found, table(head, rows)
 
 
-JOB = """
-import resource, sys, time
-from mlcls_ray.config import LabelJob
-from mlcls_ray.runs.pipeline import label
-started = time.monotonic()
-success = label(LabelJob(inputs=(sys.argv[1],), out=sys.argv[2], model=sys.argv[3]))
-seconds = time.monotonic() - started
-print(success.rows, seconds, success.seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-"""
+def corpora(work: Path, photos: Path, base: Path) -> tuple[dict[str, Any], str]:
+    """The starter over small JPEGs, 12-megapixel ones, and a mix of PNG and WebP; decoding against Pillow's full decode."""
+    folder = str(folder_of("starter", work))
+    large = make_images(base / "large", 200, (4000, 3000), distinct=20)
+    mixed = make_images(base / "mixed", 600, kinds=("png", "webp"), distinct=200)
+    found: dict[str, dict[str, Any]] = {}
+    for name, images in {"640×480 JPEG": photos, "12-megapixel JPEG": large, "PNG and WebP": mixed}.items():
+        rates = [(ceiling("decode", folder, images), ceiling("pillow", folder, images)) for _ in range(3)]
+        decode, pillow = (median(column) for column in zip(*rates, strict=True))
+        done = run_job(folder, images, base / f"corpus-{len(found)}")
+        found[name] = {"decode": decode, "pillow": pillow, "ratio": decode / pillow, **done._asdict()}
+        note("corpora", name, found[name])
+    head = ["starter", "images", "decode/s", "Pillow's full decode + resize/s", "ratio", "job/s", "peak MB"]
+    keys = ("rows", "decode", "pillow", "ratio", "per_s", "peak_mb")
+    return found, table(head, [[name, *(one[key] for key in keys)] for name, one in found.items()])
 
 
-def run_job(images: Path, out: Path, model: str) -> dict[str, float]:
-    """A whole job in a process of its own: seconds with and without Ray's start, peak memory of the driver in MB."""
-    done = subprocess.run(
-        [sys.executable, "-c", JOB, images, out, model], check=True, stdout=subprocess.PIPE, text=True
-    )
-    rows, seconds, work_seconds, memory = (float(value) for value in done.stdout.split())
-    return {
-        "rows": rows,
-        "seconds": round(seconds, 1),
-        "work_seconds": round(work_seconds, 1),
-        "driver_mb": round(memory),
-    }
-
-
-def make_links(images: Path, rows: int) -> Path:
-    """A folder of `rows` names of one small image, and of another one for each 50,000: a file has at most 65,000 names on ext4."""
-    images.mkdir()
-    for number in range(rows):
-        if number % 50_000 == 0:
-            original = images / f"{number:08d}.jpg"
-            Image.new("RGB", (64, 64), (90, 120, number // 50_000 % 256)).save(original)
-        else:
-            os.link(original, images / f"{number:08d}.jpg")
-    return images
-
-
-def growth(folder: Path, small: int, large: int) -> dict[str, object]:
-    """Driver memory at two corpus sizes, with a network that costs nothing and one small image hard-linked."""
+def growth(base: Path, rows: tuple[int, ...]) -> tuple[dict[str, Any], str]:
+    """A cheap network over 1,000, 10,000 and 100,000 names of one small image; and the starter over the most, for its memory."""
     from mlcls_ray.models.networks.tiny import export_tiny
 
-    export_tiny(folder / "tiny", tuple(f"class {number}" for number in range(80)))
-    results = {}
-    for rows in (small, large):
-        images = make_links(folder / f"links-{rows}", rows)
-        results[rows] = run_job(images, folder / f"out-{rows}", str(folder / "tiny"))
-    grown = results[large]["driver_mb"] - results[small]["driver_mb"]
-    rate = large / results[large]["work_seconds"]
-    return {"runs": results, "driver_growth_mb": grown, "rows_per_second": round(rate)}
+    (base / "tiny").mkdir()
+    export_tiny(base / "tiny", tuple(f"class {number}" for number in range(80)))
+    found: dict[str, Job] = {}
+    for count in rows:
+        images = make_links(base / f"links-{count}", count)
+        found[f"cheap network, {count:,}"] = run_job(str(base / "tiny"), images, base / f"grown-{count}")
+        note("growth", count, found[f"cheap network, {count:,}"])
+    for count in rows[1:]:
+        name = f"starter, {count:,}"
+        found[name] = run_job("starter", base / f"links-{count}", base / f"starter-{count}")
+        note("growth", name, found[name])
+    told = {name: one._asdict() for name, one in found.items()}
+    head = ["growth", "images/s", "wall s", "peak MB of the process tree"]
+    shown = table(head, [[name, one.per_s, one.wall_s, one.peak_mb] for name, one in found.items()])
+    return told, shown
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, help="these sections; default: all but peers")
+    parser.add_argument("--peers", action="store_true", help="PaddleX and a plain Ray Data script too")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--images", type=int, default=3000)
-    parser.add_argument("--rows", type=int, default=300_000)
-    parser.add_argument("--skip-growth", action="store_true")
-    arguments = parser.parse_args()
+    parser.add_argument("--images-of-large", type=int, default=300, help="for the peers' larger models")
+    parser.add_argument("--rows", type=int, nargs="+", default=[1000, 10_000, 100_000], help="of the growth section")
+    parser.add_argument("--repeats", type=int, default=3)
+    told = parser.parse_args()
+    chosen = set(told.only or SECTIONS[:-1]) | ({"peers"} if told.peers else set())
+    work = ROOT / "results/parity"
+    work.mkdir(parents=True, exist_ok=True)
+    results: dict[str, Any] = {}
+    markdown: list[str] = []
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as temporary:
-        folder = Path(temporary)
-        make_images(folder / "photos", arguments.images)
-        paths = [str(path) for path in sorted((folder / "photos").iterdir())[:DISTINCT]]
-        decode = on_all_cores(decode_rate, paths)
-        score = on_all_cores(score_rate, 320)
-        job = run_job(folder / "photos", folder / "out", "starter")
-        allowed = 1 / (1 / decode + 1 / score)
-        result = {
-            "cores": CORES,
-            "decode_only_per_s": round(decode, 1),
-            "score_only_per_s": round(score, 1),
-            "allowed_per_s": round(allowed, 1),
-            "job": job,
-            "job_per_s": round(job["rows"] / job["work_seconds"], 1),
-            "efficiency": round(job["rows"] / job["work_seconds"] / allowed, 3),
-            "efficiency_with_ray_start": round(job["rows"] / job["seconds"] / allowed, 3),
+        base = Path(temporary)
+        photos = make_images(base / "photos", told.images)
+        steps = {
+            "ceilings": lambda: ceilings(work, photos, told.models),
+            "job": lambda: job(work, photos, base, told.models, told.repeats),
+            "corpora": lambda: corpora(work, photos, base),
+            "growth": lambda: growth(base, tuple(told.rows)),
+            "accuracy": lambda: accuracy(base),
+            "peers": lambda: peers(work, photos, base, told.models, told.images_of_large, told.repeats),
         }
-        if not arguments.skip_growth:
-            result["growth"] = growth(folder, arguments.images, arguments.rows)
-    print(json.dumps(result, indent=1))
+        for name in SECTIONS:
+            if name in chosen:
+                results[name], shown = steps[name]()
+                markdown.append(shown)
+                print(shown, flush=True)
+                (ROOT / "results/bench.json").write_text(json.dumps(results, indent=1))
+                (ROOT / "results/bench.md").write_text("\n".join(markdown))
 
 
 if __name__ == "__main__":

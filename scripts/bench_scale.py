@@ -10,7 +10,7 @@ from pathlib import Path
 
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
-from bench import make_links
+from measuring import make_links
 
 from mlcls_ray.models.networks.tiny import export_tiny
 

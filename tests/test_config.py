@@ -50,7 +50,7 @@ def test_threshold_as_people_write_it(text: str, default: float | None, classes:
     ("text", "message"),
     [
         ("batchsize: 4", "unknown field 'batchsize': did you mean 'batch_size'"),
-        ("batch_size: 0", "batch_size: .*greater than 0.*it is 0"),
+        ("batch_size: 0", "^config .*: batch_size: .*'auto', or .*greater than 0.*it is 0"),
         ("s3: {endpoint: x}", "unknown field 's3.endpoint': did you mean 'endpoint_url'"),
         ("placement: everywhere", "placement: .*'everywhere'"),
         ("annotate: some", "annotate"),

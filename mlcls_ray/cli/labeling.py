@@ -16,9 +16,9 @@ def label(
     config: Path | None = None,
     model: str | None = None,
     device: str | None = None,
-    engine: Literal["auto", "paddle", "openvino", "onnxruntime"] | None = None,
-    precision: Literal["auto", "fp32", "bf16", "int8"] | None = None,
-    batch_size: int | None = None,
+    engine: Literal["auto", "paddle", "openvino", "onnxruntime", "tensorrt"] | None = None,
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] | None = None,
+    batch_size: Literal["auto"] | int | None = None,
     threshold: Annotated[list[str] | None, Parameter(negative=())] = None,
     annotate: str | None = None,
     run_id: str | None = None,
@@ -47,9 +47,9 @@ def label(
     engine
         What executes the network. Default: auto, the fastest here that gives Paddle's labels; tried once, for 2,000 images or more.
     precision
-        fp32, bf16 on CPUs that have it, or int8 of a model from `mlcls quantize`. Default: auto, as above; never int8.
+        fp32, bf16 on CPUs that have it, fp16 on GPUs, or int8 of a model from `mlcls quantize`. Default: auto, as above; never int8.
     batch_size
-        Images per forward pass.
+        Images per forward pass. Default: auto, the fastest, tried with the engine.
     threshold
         A number, class=number pairs, or both: `--threshold 0.5,person=0.7`; or a YAML or JSON file. Default: the model's own.
     annotate

@@ -15,7 +15,7 @@ import numpy as np
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlcls_ray.config import AskedEngine, AskedPrecision, EngineName, Precision
+from mlcls_ray.config import AskedBatch, AskedEngine, AskedPrecision, EngineName, Precision
 from mlcls_ray.engines.base import Engine
 from mlcls_ray.engines.device import Device
 from mlcls_ray.engines.selection import load_engine
@@ -31,12 +31,31 @@ TOLERANCE = 0.01
 in every twentieth image; fp32 of any engine is 1e-4 off at most."""
 TRIAL_S = 1.5
 """How long one candidate is timed, at most; at least three batches are."""
-PACKAGES = {"paddle": "paddlepaddle", "openvino": "openvino", "onnxruntime": "onnxruntime"}
+BATCH_SIZE, BATCH_SIZE_ON_CARDS = 16, 64
+"""Where `batch_size: auto` is not tried."""
+BATCH_SIZES = (4, 8, 16, 32)
+"""What `batch_size: auto` tries with the engine that was chosen."""
+WORTH_A_LARGER_BATCH = 1.03
+"""How much faster it must be: a larger batch costs memory, and more of it is lost with a worker."""
+PACKAGES = {
+    "paddle": "paddlepaddle",
+    "openvino": "openvino",
+    "onnxruntime": "onnxruntime",
+    "paddle on cards": "paddlepaddle-gpu",
+    "onnxruntime on cards": "onnxruntime-gpu",
+}
 CANDIDATES: dict[EngineName, tuple[Precision, ...]] = {
     "paddle": ("fp32", "bf16"),
     "openvino": ("fp32", "bf16"),
     "onnxruntime": ("fp32",),
 }
+GPU_CANDIDATES: dict[EngineName, tuple[Precision, ...]] = {
+    "paddle": ("fp32", "fp16"),
+    "tensorrt": ("fp16",),
+    "onnxruntime": ("fp16",),
+}
+TRIED_ON = {"cpu": CANDIDATES, "gpu": GPU_CANDIDATES}
+"""On the other kinds of devices there is Paddle in fp32 only."""
 
 
 class Trial(BaseModel):
@@ -61,35 +80,55 @@ class Choice(BaseModel):
     reason: str
     trials: tuple[Trial, ...] = ()
     golden: tuple[tuple[float, ...], ...] = ()
+    batch_size: int = BATCH_SIZE
 
 
-def fixed_choice(engine: AskedEngine, precision: AskedPrecision, reason: str) -> Choice:
-    """A choice without a trial; what is `auto` becomes Paddle in fp32."""
+def fixed_choice(
+    engine: AskedEngine,
+    precision: AskedPrecision,
+    reason: str,
+    batch_size: AskedBatch = "auto",
+    device: Device = Device("cpu"),
+) -> Choice:
+    """A choice without a trial; what is `auto` becomes Paddle in fp32, and batches of 16 (on cards 64)."""
     return Choice(
         engine="paddle" if engine == "auto" else engine,
         precision="fp32" if precision == "auto" else precision,
         reason=reason,
+        batch_size=fixed_batch(batch_size, device),
     )
 
 
+def fixed_batch(batch_size: AskedBatch, device: Device) -> int:
+    """What was asked for, or what `auto` is before anything was tried."""
+    if batch_size != "auto":
+        return batch_size
+    return BATCH_SIZE if device.kind == "cpu" else BATCH_SIZE_ON_CARDS
+
+
 def choose_if_open(
-    engine: AskedEngine, precision: AskedPrecision, model: Model, device: Device, threads: int, batch_size: int
+    engine: AskedEngine, precision: AskedPrecision, model: Model, device: Device, threads: int, batch_size: AskedBatch
 ) -> Choice:
-    """What was asked for, or where that leaves something open on a CPU, what `choose` finds. Raises as `choose`."""
-    if "auto" in (engine, precision) and device.kind == "cpu":
+    """What was asked for, or where that leaves something open that can be tried, what `choose` finds. Raises as `choose`."""
+    if is_open(engine, precision, device):
         return choose(engine, precision, model, device, threads, batch_size)
-    return fixed_choice(engine, precision, "as asked for")
+    return fixed_choice(engine, precision, "as asked for", batch_size, device)
+
+
+def is_open(engine: AskedEngine, precision: AskedPrecision, device: Device) -> bool:
+    """Whether there is more than one candidate on the device."""
+    return "auto" in (engine, precision) and device.kind in TRIED_ON
 
 
 def choose(
-    engine: AskedEngine, precision: AskedPrecision, model: Model, device: Device, threads: int, batch_size: int
+    engine: AskedEngine, precision: AskedPrecision, model: Model, device: Device, threads: int, batch_size: AskedBatch
 ) -> Choice:
     """Try what `engine` and `precision` leave open on this machine; a verdict that is known is taken as it is.
 
     Raises:
         RunError: Paddle itself cannot score the golden images.
     """
-    path = verdict_path(engine, precision, model, threads, batch_size)
+    path = verdict_path(engine, precision, model, device, threads, batch_size)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         known = known_choice(path)
@@ -102,7 +141,9 @@ def choose(
         return choice
 
 
-def verdict_path(engine: AskedEngine, precision: AskedPrecision, model: Model, threads: int, batch_size: int) -> Path:
+def verdict_path(
+    engine: AskedEngine, precision: AskedPrecision, model: Model, device: Device, threads: int, batch_size: AskedBatch
+) -> Path:
     """Where the verdict for this machine type, model and versions is kept."""
     versions = [_version(package) for package in PACKAGES.values()]
     told = [
@@ -110,7 +151,8 @@ def verdict_path(engine: AskedEngine, precision: AskedPrecision, model: Model, t
         precision,
         model.fingerprint,
         model.preprocess_fingerprint("exact"),
-        _processor(),
+        device.kind,
+        _processor() if device.kind == "cpu" else _card(device),
         threads,
         batch_size,
         *versions,
@@ -152,28 +194,56 @@ def golden_pixels(model: Model) -> np.ndarray:
 
 
 def _try(
-    engine: AskedEngine, precision: AskedPrecision, model: Model, device: Device, threads: int, batch_size: int
+    engine: AskedEngine, precision: AskedPrecision, model: Model, device: Device, threads: int, asked: AskedBatch
 ) -> Choice:
+    batch_size = fixed_batch(asked, device)
     pixels = golden_pixels(model)
     thresholds = np.array(model.thresholds, np.float32)
     told = load_engine("paddle", model, device, threads).score(pixels)
     trials = [
-        _trial(*one, model, device, threads, batch_size, pixels, told, thresholds) for one in _open(engine, precision)
+        _trial(*one, model, device, threads, batch_size, pixels, told, thresholds)
+        for one in _open(engine, precision, TRIED_ON[device.kind])
     ]
     good = [trial for trial in trials if not trial.refused]
     golden = tuple(tuple(float(score) for score in row) for row in told)
     if not good:
         chosen = fixed_choice(
-            "auto", "auto", "no candidate gives Paddle's labels: " + "; ".join(one.refused for one in trials)
+            "auto",
+            "auto",
+            "no candidate gives Paddle's labels: " + "; ".join(one.refused for one in trials),
+            asked,
+            device,
         )
         return chosen.model_copy(update={"trials": tuple(trials), "golden": golden})
     best = max(good, key=lambda trial: trial.images_per_s)
     reason = f"fastest of {len(trials)} that were tried: {best.images_per_s:.1f} images/s with {threads} thread(s)"
-    return Choice(engine=best.engine, precision=best.precision, reason=reason, trials=tuple(trials), golden=golden)
+    if asked == "auto":
+        batch_size = _best_batch(best, batch_size, model, device, threads, pixels)
+    return Choice(
+        engine=best.engine,
+        precision=best.precision,
+        reason=reason,
+        trials=tuple(trials),
+        golden=golden,
+        batch_size=batch_size,
+    )
 
 
-def _open(engine: AskedEngine, precision: AskedPrecision) -> Iterator[tuple[EngineName, Precision]]:
-    for name, precisions in CANDIDATES.items():
+def _best_batch(best: Trial, tried: int, model: Model, device: Device, threads: int, pixels: np.ndarray) -> int:
+    """The smallest batch that is about as fast as the fastest, among those of which a trial fits into its time."""
+    sizes = [size for size in BATCH_SIZES if size != tried and 3 * size / best.images_per_s <= TRIAL_S]
+    rates = {tried: best.images_per_s}
+    engine = load_engine(best.engine, model, device, threads, best.precision)
+    for size in sizes:
+        engine.warm_up(size)
+        rates[size] = _rate(engine, np.resize(pixels, (size, *pixels.shape[1:])))
+    return min(size for size, rate in rates.items() if rate * WORTH_A_LARGER_BATCH >= max(rates.values()))
+
+
+def _open(
+    engine: AskedEngine, precision: AskedPrecision, candidates: dict[EngineName, tuple[Precision, ...]]
+) -> Iterator[tuple[EngineName, Precision]]:
+    for name, precisions in candidates.items():
         if engine in ("auto", name):
             yield from product([name], [one for one in precisions if precision in ("auto", one)])
 
@@ -236,6 +306,13 @@ def _processor() -> str:
     return "\n".join(
         next((line for line in lines if line.startswith(key)), "") for key in ("model name", "flags", "Features")
     )
+
+
+def _card(device: Device) -> str:
+    """The name of the card, as its driver tells it."""
+    import paddle
+
+    return str(paddle.device.cuda.get_device_name(device.card))
 
 
 def _version(package: str) -> str:

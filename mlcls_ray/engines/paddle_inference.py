@@ -16,6 +16,8 @@ from mlcls_ray.terminal import quiet
 ONEDNN_SHAPES = 10
 """How many input shapes oneDNN keeps its compiled kernels for."""
 GPU_POOL_MB = 100
+PRECISIONS = {"cpu": ("fp32", "bf16"), "gpu": ("fp32", "fp16")}
+"""By kind of device; the others have fp32."""
 DCU_LACKS = ("conv2d_add_act_fuse_pass", "conv2d_add_fuse_pass")
 XPU_LACKS = ("conv2d_bn_xpu_fuse_pass", "transfer_layout_pass")
 """Fusions that PaddleX leaves out on these devices, because their kernels are not there."""
@@ -31,26 +33,33 @@ class PaddleEngine:
 
         Args:
             threads: CPU threads of one score call.
-            precision: fp32, or bf16 on a CPU (without the instructions for it slower than fp32).
+            precision: fp32; on a CPU also bf16 (without the instructions for it slower than fp32), on a GPU fp16.
 
         Raises:
             UsageError: the device is not there, or has no such precision.
             RunError: Paddle cannot load the model.
         """
-        if precision != "fp32" and (device.kind != "cpu" or precision != "bf16"):
+        if precision not in PRECISIONS.get(device.kind, ("fp32",)):
             raise UsageError(f"engine paddle has no precision '{precision}' on '{device}': use fp32")
         self.precision = precision
         with quiet():
             check_device(device)
             from paddle import inference
 
-            config = _config(inference, model, device, threads)
-            if precision == "bf16":
-                config.enable_mkldnn_bfloat16()
-            try:
-                self._predictor = inference.create_predictor(config)
-            except Exception as error:  # Paddle raises what its C++ side maps to: ValueError, RuntimeError, OSError …
-                raise RunError(f"model '{model.name}': Paddle cannot load {model.program}: {error}") from None
+            self._use(inference, self._configure(inference, model, device, threads), model)
+
+    def _configure(self, inference: Any, model: Model, device: Device, threads: int) -> Any:
+        """Paddle Inference's configuration for the model."""
+        config = _config(inference, model, device, threads, self.precision)
+        if self.precision == "bf16":
+            config.enable_mkldnn_bfloat16()
+        return config
+
+    def _use(self, inference: Any, config: Any, model: Model) -> None:
+        try:
+            self._predictor = inference.create_predictor(config)
+        except Exception as error:  # Paddle raises what its C++ side maps to: ValueError, RuntimeError, OSError …
+            raise RunError(f"model '{model.name}': Paddle cannot load {model.program}: {error}") from None
         (input_name,) = self._predictor.get_input_names()
         (output_name,) = self._predictor.get_output_names()
         self._input = self._predictor.get_input_handle(input_name)
@@ -74,11 +83,15 @@ class PaddleEngine:
         return check_scores(self._output.copy_to_cpu(), len(pixels), self._class_num)
 
 
-def _config(inference: Any, model: Model, device: Device, threads: int) -> Any:
+def _config(inference: Any, model: Model, device: Device, threads: int, precision: str = "fp32") -> Any:
     config = inference.Config(str(model.program), str(model.parameters))
     if device.kind in ("gpu", "dcu"):
         config.disable_mkldnn()
-        config.enable_use_gpu(GPU_POOL_MB, device.card)
+        if precision == "fp16":
+            config.exp_disable_mixed_precision_ops({"feed", "fetch"})  # tensors go in and scores come out as float32
+            config.enable_use_gpu(GPU_POOL_MB, device.card, inference.PrecisionType.Half)
+        else:
+            config.enable_use_gpu(GPU_POOL_MB, device.card)
         config.set_optimization_level(3)
         for name in DCU_LACKS if device.kind == "dcu" else ():
             config.delete_pass(name)

@@ -18,6 +18,10 @@ def load_engine(name: EngineName, model: Model, device: Device, threads: int, pr
         from mlcls_ray.engines.onnx_runtime import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(model, device, threads, precision)
+    if name == "tensorrt":
+        from mlcls_ray.engines.tensorrt import TensorRtEngine
+
+        return TensorRtEngine(model, device, threads, precision)
     from mlcls_ray.engines.paddle_inference import PaddleEngine
 
     return PaddleEngine(model, device, threads, precision)

@@ -8,7 +8,7 @@ import ray
 import ray.exceptions
 
 from mlcls_ray.config import LabelJob
-from mlcls_ray.engines.choice import Choice, choose, fixed_choice, known_choice, verdict_path
+from mlcls_ray.engines.choice import Choice, choose, fixed_choice, is_open, known_choice, verdict_path
 from mlcls_ray.engines.device import Device
 from mlcls_ray.errors import RunError
 from mlcls_ray.models.artifact import Model
@@ -55,17 +55,21 @@ def choose_for_run(job: LabelJob, model: Model, device: Device, nodes: int, thre
         RunError: the model cannot be scored at all.
     """
     engine, precision = job.engine, job.precision
-    if "auto" not in (engine, precision):
-        return fixed_choice(engine, precision, "as the job says")
-    if device.kind != "cpu":
-        return fixed_choice(engine, precision, "on accelerators auto is Paddle in fp32")
+    on_cpu = device.kind == "cpu"
+    if not is_open(engine, precision, device):
+        reason = "as the job says" if "auto" not in (engine, precision) else f"on {device.kind} auto is Paddle in fp32"
+        return fixed_choice(engine, precision, reason, job.batch_size, device)
     if rows < WORTH_ROWS:
-        known = known_choice(verdict_path(engine, precision, model, threads, job.batch_size))
-        return known or fixed_choice(engine, precision, f"{rows} images are too few to try engines for")
-    remote = ray.remote(num_cpus=1, max_calls=1, max_retries=1, scheduling_strategy="SPREAD")
+        # What card the workers have is not known here.
+        path = verdict_path(engine, precision, model, device, threads, job.batch_size) if on_cpu else None
+        too_few = f"{rows} images are too few to try engines for"
+        return (path and known_choice(path)) or fixed_choice(engine, precision, too_few, job.batch_size, device)
+    card = {} if on_cpu else {"num_gpus": 1}
+    shown = device if on_cpu else Device(device.kind)  # Ray shows the task one card, as the first
+    remote = ray.remote(num_cpus=1, max_calls=1, max_retries=1, scheduling_strategy="SPREAD", **card)
     task = remote(_choose_here)  # its process ends with it: it has loaded every engine that is installed
     try:
-        choice: Choice = ray.get(task.remote(job, model_source(job, model, nodes), device, threads))
+        choice: Choice = ray.get(task.remote(job, model_source(job, model, nodes), shown, threads))
     except ray.exceptions.RayTaskError as error:
         raise RunError(str(error.cause)) from None
     return choice

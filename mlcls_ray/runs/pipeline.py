@@ -22,7 +22,7 @@ from mlcls_ray.runs.engine_choice import model_source
 from mlcls_ray.runs.lease import Lease, held_lease
 from mlcls_ray.runs.node_watch import NodeLostError, NodeWatch
 from mlcls_ray.runs.plan import Plan, Prepared, freeze, list_work, next_attempt, prepare, read_options
-from mlcls_ray.runs.pools import Pools, check_resources
+from mlcls_ray.runs.pools import Measured, Pools, check_resources
 from mlcls_ray.runs.progress import shown_progress, stopped_by_interrupt
 from mlcls_ray.runs.records import Success, read_success
 from mlcls_ray.runs.sink import LabelSink
@@ -97,14 +97,14 @@ def label_waves(plan: Plan) -> tuple[Plan, list[Fragment], dict[str, float]]:
         if sum(one.rows for one in [*attempt.accepted, *fragments]) == plan.record.rows:
             return plan, fragments, seconds
         copies = plan.copies if wave.is_to_be_cut_anew else RowSet(plan.record.rows)
-        plan = next_attempt(plan.prepared, plan.record, living_nodes(), copies, wave.rate)
+        plan = next_attempt(plan.prepared, plan.record, living_nodes(), copies, wave.measured)
 
 
 class Wave(NamedTuple):
-    """What one wave wrote, and the measured rate of a worker (images per second) where it was long enough."""
+    """What one wave wrote, and what it measured where it was long enough."""
 
     fragments: list[Fragment]
-    rate: float | None = None
+    measured: Measured | None = None
     is_to_be_cut_anew: bool = False
     """It ended early: the measured rate asks for fragments of another size, or a node was lost."""
     seconds: Mapping[str, float] = MappingProxyType({})
@@ -126,7 +126,7 @@ def label_wave(plan: Plan) -> Wave:
     go_on = f"What is written is kept; the same command (or --run-id {run_id}) goes on"
     source = manifest_rows(plan.prepared.store, run_id, plan.skipped, plan.pools.block_rows)
     watch = NodeWatch()
-    cut_off = Wave([], plan.rate, is_to_be_cut_anew=True)  # what it wrote is read from the store
+    cut_off = Wave([], plan.measured, is_to_be_cut_anew=True)  # what it wrote is read from the store
     try:
         with (
             shown_progress(tally, plan.record.rows, plan.record.rows - rows),
@@ -147,7 +147,8 @@ def label_wave(plan: Plan) -> Wave:
     done = sum(fragment.rows for fragment in sink.fragments)
     # The tally starts with no reason where its own node was the one that was lost.
     is_unfinished = done < rows and (reason == "resize" or (reason in ("nodes", "") and watch.lost() > 0))
-    wave = Wave(sink.fragments, rate or plan.rate, is_unfinished, seconds)
+    measured = plan.measured if rate is None else measured_by(rate, seconds, done)
+    wave = Wave(sink.fragments, measured, is_unfinished, seconds)
     if done == rows or wave.is_to_be_cut_anew:
         return wave
     fragments = [*plan.attempt.accepted, *wave.fragments]
@@ -164,11 +165,16 @@ def label_wave(plan: Plan) -> Wave:
 
 def pace(plan: Plan) -> Pace | None:
     """What the first wave is watched for; None where the job says how large fragments are, or the rate is known."""
-    if plan.prepared.job.rows_per_fragment or plan.rate is not None:
+    if plan.prepared.job.rows_per_fragment or plan.measured is not None:
         return None
     return Pace(
         plan.pools.score_workers, plan.rows_left, plan.pools.rows_per_fragment, plan.prepared.job.fragment_seconds
     )
+
+
+def measured_by(rate: float, seconds: Mapping[str, float], rows: int) -> Measured:
+    """A wave's rate, and its stages' seconds an image."""
+    return Measured(rate, *(seconds.get(stage, 0.0) / max(rows, 1) for stage in ("decode", "score")))
 
 
 def failures(fragments: list[Fragment]) -> int:
@@ -220,7 +226,8 @@ def worker_spec(plan: Plan, tally: Any) -> WorkerSpec:
         device=plan.prepared.device,
         model_name=model.name,
         model=model_source(job, model, len(plan.nodes)),
-        choice=plan.record.choice or fixed_choice(job.engine, job.precision, "a run of before there was a choice"),
+        choice=plan.record.choice
+        or fixed_choice(job.engine, job.precision, "a run of before there was a choice", job.batch_size),
         thresholds=plan.prepared.thresholds,
         run_id=plan.prepared.run_id,
         engine_threads=plan.pools.engine_threads,

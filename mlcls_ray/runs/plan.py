@@ -27,7 +27,7 @@ from mlcls_ray.runs.cluster import Node
 from mlcls_ray.runs.duplicates import read_duplicates, write_duplicates
 from mlcls_ray.runs.engine_choice import choose_for_run
 from mlcls_ray.runs.incremental import open_changes, open_failed
-from mlcls_ray.runs.pools import Pools, size_pools
+from mlcls_ray.runs.pools import Measured, Pools, size_pools
 from mlcls_ray.runs.records import RunRecord, read_record
 from mlcls_ray.stages.read import ReadOptions
 from mlcls_ray.storage import layout
@@ -67,8 +67,8 @@ class Plan(NamedTuple):
     attempt: Attempt
     copies: RowSet
     """Rows whose bytes are those of another row (`dedupe`): they get its row of the table instead of a score of their own."""
-    rate: float | None
-    """Images per second of one worker, where an earlier wave measured it."""
+    measured: Measured | None
+    """By an earlier wave."""
     pools: Pools
 
     @property
@@ -169,7 +169,7 @@ def freeze(prepared: Prepared, nodes: Sequence[Node], listed: int | None = None)
     record = prepared.record
     if record is None:
         rows = list_manifest(prepared) if listed is None else listed
-        pools = _pools(prepared, nodes, rows, None)
+        pools = _pools(prepared, nodes, rows)
         if job.dedupe:
             write_duplicates(store, run_id, rows, read_options(prepared, rows), pools)
         choice = choose_for_run(job, prepared.model, prepared.device, len(nodes), pools.engine_threads, rows)
@@ -178,17 +178,25 @@ def freeze(prepared: Prepared, nodes: Sequence[Node], listed: int | None = None)
 
 
 def next_attempt(
-    prepared: Prepared, record: RunRecord, nodes: Sequence[Node], copies: RowSet, rate: float | None
+    prepared: Prepared, record: RunRecord, nodes: Sequence[Node], copies: RowSet, measured: Measured | None
 ) -> Plan:
-    """A new attempt at what is left of a run, cut for a worker's `rate` (images per second) where that is known."""
+    """A new attempt at what is left of a run, cut for what an earlier wave measured, if one did."""
     attempt = start_attempt(prepared.store, prepared.run_id, record.rows)
     remaining = record.rows - len(attempt.done)
-    return Plan(prepared, record, nodes, attempt, copies, rate, _pools(prepared, nodes, remaining, rate))
+    batch_size = record.choice.batch_size if record.choice else None
+    pools = _pools(prepared, nodes, remaining, measured, batch_size)
+    return Plan(prepared, record, nodes, attempt, copies, measured, pools)
 
 
-def _pools(prepared: Prepared, nodes: Sequence[Node], rows: int, rate: float | None) -> Pools:
+def _pools(
+    prepared: Prepared,
+    nodes: Sequence[Node],
+    rows: int,
+    measured: Measured | None = None,
+    batch_size: int | None = None,
+) -> Pools:
     width, height = prepared.model.preprocess.input_size
-    return size_pools(prepared.job, prepared.device, nodes, max(rows, 1), width * height * 3, rate)
+    return size_pools(prepared.job, prepared.device, nodes, max(rows, 1), width * height * 3, measured, batch_size)
 
 
 def read_options(prepared: Prepared, rows: int) -> ReadOptions:

@@ -7,10 +7,12 @@ than the CPU that they use.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from mlcls_ray.config import LabelJob
+from mlcls_ray.engines.choice import fixed_batch
 from mlcls_ray.engines.device import KINDS, Device
 from mlcls_ray.errors import UsageError
 from mlcls_ray.runs.cluster import Node
@@ -22,6 +24,18 @@ BLOCKS_PER_WORKER = 8
 """At least so many blocks a worker, so that the slowest one does not hold up the end of a small job."""
 FIRST_FRAGMENT_ROWS, MAX_FRAGMENT_ROWS = 500, 100_000
 """Of a fragment while the rate is not known yet, and ever."""
+
+
+READ_AHEAD = 1.25
+"""How much faster than the scoring workers the reading ones are to be, where both are measured: images differ."""
+
+
+class Measured(NamedTuple):
+    """What an earlier wave measured: images per second of one worker, and CPU seconds of decoding and seconds of scoring an image."""
+
+    rate: float
+    decode_s: float = 0.0
+    score_s: float = 0.0
 
 
 class Pools(NamedTuple):
@@ -39,14 +53,21 @@ class Pools(NamedTuple):
 
 
 def size_pools(
-    job: LabelJob, device: Device, nodes: Sequence[Node], rows: int, pixel_bytes: int, rate: float | None = None
+    job: LabelJob,
+    device: Device,
+    nodes: Sequence[Node],
+    rows: int,
+    pixel_bytes: int,
+    measured: Measured | None = None,
+    batch_size: int | None = None,
 ) -> Pools:
-    """Pools for `rows` images of `pixel_bytes` each. `rate`: images per second of one worker, where it was measured.
+    """Pools for `rows` images of `pixel_bytes` each, in batches of `batch_size` (None: not decided yet).
 
     Raises:
         UsageError: see `check_resources`.
     """
     check_resources(device, nodes)
+    batch_size = batch_size or fixed_batch(job.batch_size, device)
     cpus = [node.cpus for node in nodes if node.cpus > 0]
     places = [cards_of(node, device) * job.workers_per_card for node in nodes]
     on_cpu = device.kind == "cpu"
@@ -55,9 +76,9 @@ def size_pools(
     hosts = [count for count in cpus if count > 1] or cpus
     share = min((count - 1) / count for count in hosts)
     total = sum(hosts)
-    useful = max(1, -(-rows // job.batch_size))
+    useful = max(1, -(-rows // batch_size))
     if on_cpu:
-        most = total if placement == "fused" else max(1, total // 2)
+        most = total if placement == "fused" else _scoring_share(total, measured)
         score_cpus = share
     else:
         most = sum(places)
@@ -68,10 +89,13 @@ def size_pools(
     read_workers = 0
     if placement == "split":
         read_workers = min(max(1, total - score_workers if on_cpu else total - len(hosts)), useful)
+        if not on_cpu and measured and measured.score_s:
+            needed = READ_AHEAD * score_workers * measured.decode_s / measured.score_s
+            read_workers = min(read_workers, max(1, math.ceil(needed)))
     workers = score_workers if placement == "fused" else read_workers
-    fragment_rows = job.rows_per_fragment or rows_per_fragment(rate, job.fragment_seconds)
+    fragment_rows = job.rows_per_fragment or rows_per_fragment(measured and measured.rate, job.fragment_seconds)
     block_rows = _block_rows(
-        min(rows, fragment_rows * workers * BLOCKS_PER_WORKER), workers, job.batch_size, placement, pixel_bytes
+        min(rows, fragment_rows * workers * BLOCKS_PER_WORKER), workers, batch_size, placement, pixel_bytes
     )
     return Pools(
         placement=placement,
@@ -84,6 +108,13 @@ def size_pools(
         block_rows=job.block_rows or block_rows,
         rows_per_fragment=fragment_rows,
     )
+
+
+def _scoring_share(cpus: int, measured: Measured | None) -> int:
+    """How many of so many CPUs score, where others decode: half, or as long as the one takes beside the other."""
+    spent = measured.decode_s + measured.score_s if measured else 0.0
+    share = measured.score_s / spent if measured and spent else 0.5
+    return min(max(1, round(cpus * share)), max(1, cpus - 1))
 
 
 def cards_of(node: Node, device: Device) -> int:

@@ -114,10 +114,10 @@ def probe(job: LabelJob, seconds: float = SAMPLE_S) -> Probe:
         raise UsageError(f"none of {len(sample)} sampled images could be read")
     choice = choose_if_open(job.engine, job.precision, model, device, 1, job.batch_size)
     engine = load_engine(choice.engine, model, device, 1, choice.precision)
-    engine.warm_up(job.batch_size)
+    engine.warm_up(choice.batch_size)
     scored, began = 0, time.perf_counter()
     while scored == 0 or (scored < len(pixels) and time.perf_counter() - began < seconds / 3):
-        batch = np.stack(pixels[scored : scored + job.batch_size])
+        batch = np.stack(pixels[scored : scored + choice.batch_size])
         engine.score(batch)
         scored += len(batch)
     score_ms = 1000 * (time.perf_counter() - began) / scored

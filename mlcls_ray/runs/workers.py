@@ -108,8 +108,8 @@ class ScoreWorker:
         model = spec.model.open(spec.job)
         self.card = own_card(spec.device, spec.job.workers_per_card)
         engine = load_engine(spec.choice.engine, model, self.card.device, spec.engine_threads, spec.choice.precision)
-        self.score = ScoreImages(engine, len(model.vocabulary), spec.job.batch_size)
-        check_golden(engine, model, spec.choice, spec.job.batch_size)
+        self.score = ScoreImages(engine, len(model.vocabulary), spec.choice.batch_size)
+        check_golden(engine, model, spec.choice, spec.choice.batch_size)
         provenance = Provenance(
             model=spec.model_name,
             model_fingerprint=model.fingerprint,
@@ -157,7 +157,7 @@ class LabelWorker:
         self.finish = ScoreWorker(spec)
         self.stop = StopSignal(spec.tally)
         self.clock = Clock(spec.tally)
-        self.batch_size = spec.job.batch_size
+        self.batch_size = spec.choice.batch_size
         self.ahead = ThreadPoolExecutor(BATCHES_AHEAD, thread_name_prefix="ahead")
 
     def __call__(self, manifest: pa.Table) -> Iterator[pa.Table]:

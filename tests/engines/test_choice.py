@@ -13,7 +13,17 @@ import pytest
 
 from mlcls_ray.config import LabelJob
 from mlcls_ray.engines import choice as module
-from mlcls_ray.engines.choice import CANDIDATES, TOLERANCE, Choice, check_golden, choose, fixed_choice, golden_pixels
+from mlcls_ray.engines.choice import (
+    BATCH_SIZE,
+    BATCH_SIZES,
+    CANDIDATES,
+    TOLERANCE,
+    Choice,
+    check_golden,
+    choose,
+    fixed_choice,
+    golden_pixels,
+)
 from mlcls_ray.engines.device import Device
 from mlcls_ray.engines.openvino_runtime import OpenVinoEngine
 from mlcls_ray.engines.selection import load_engine
@@ -53,6 +63,32 @@ def test_all_candidates_are_tried_once(tiny_model: Model, home: Path) -> None:
     assert verdict.stat().st_mtime_ns == before
     verdict.write_text("{")  # as a crash of another program may leave it
     assert choose("auto", "auto", tiny_model, CPU, 1, 4).trials
+
+
+def test_a_batch_size_is_tried_with_the_engine_and_remembered(tiny_model: Model) -> None:
+    found = choose("openvino", "fp32", tiny_model, CPU, 1, "auto")
+    assert found.batch_size in {*BATCH_SIZES, BATCH_SIZE}
+    assert choose("openvino", "fp32", tiny_model, CPU, 1, "auto").batch_size == found.batch_size
+    assert choose("openvino", "fp32", tiny_model, CPU, 1, 7).batch_size == 7
+
+
+def test_a_slow_engine_is_tried_with_small_batches_only(tiny_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three batches of 32 at two images a second would be most of a minute."""
+    tried: list[int] = []
+
+    def rate(engine: object, batch: np.ndarray) -> float:
+        tried.append(len(batch))
+        return 2.0 * len(batch) ** 0.01
+
+    monkeypatch.setattr(module, "_rate", rate)
+    assert choose("openvino", "fp32", tiny_model, CPU, 1, "auto").batch_size == BATCH_SIZE
+    assert tried == [BATCH_SIZE]
+
+
+def test_without_a_trial() -> None:
+    assert fixed_choice("auto", "auto", "").batch_size == 16
+    assert fixed_choice("auto", "auto", "", "auto", Device("gpu")).batch_size == 64
+    assert fixed_choice("auto", "auto", "", 3).batch_size == 3
 
 
 def test_what_is_asked_for_is_kept(tiny_model: Model) -> None:

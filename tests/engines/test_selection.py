@@ -95,3 +95,13 @@ def test_what_an_engine_cannot_do(home: Path, tiny_model: Model) -> None:
         load_engine("onnxruntime", tiny_model, CPU, 1, "bf16")
     with pytest.raises(UsageError, match="no precision 'bf16' on 'gpu'"):
         load_engine("paddle", tiny_model, Device("gpu"), 1, "bf16")
+    with pytest.raises(UsageError, match="no precision 'fp16' on 'cpu'"):
+        load_engine("paddle", tiny_model, CPU, 1, "fp16")
+    with pytest.raises(UsageError, match="cannot run on 'gpu' in fp16; for gpu install onnxruntime-gpu"):
+        load_engine("onnxruntime", tiny_model, Device("gpu"), 1, "fp16")
+    with pytest.raises(UsageError, match="tensorrt runs on gpu, not on 'cpu'"):
+        load_engine("tensorrt", tiny_model, CPU, 1, "fp16")
+    with pytest.raises(UsageError, match="tensorrt has no precision 'bf16'"):
+        load_engine("tensorrt", tiny_model, Device("gpu"), 1, "bf16")
+    with pytest.raises(UsageError, match="install paddlepaddle-gpu"):
+        load_engine("tensorrt", tiny_model, Device("gpu"), 1, "fp16")

@@ -8,7 +8,7 @@ from mlcls_ray.config import LabelJob
 from mlcls_ray.engines.device import parse_device
 from mlcls_ray.errors import UsageError
 from mlcls_ray.runs.cluster import Node
-from mlcls_ray.runs.pools import Pools, size_pools
+from mlcls_ray.runs.pools import Measured, Pools, size_pools
 
 PIXEL_BYTES = 448 * 448 * 3
 
@@ -86,9 +86,37 @@ def test_blocks_and_fragments(rows: int) -> None:
 
 @pytest.mark.parametrize(("rate", "expected"), [(0.45, 27), (30.0, 1800), (300.0, 18_000), (10**5, 100_000)])
 def test_a_fragment_is_a_minute_of_a_workers_work(rate: float, expected: int) -> None:
-    sized = size_pools(LabelJob(), parse_device("cpu"), nodes(64), 10**9, PIXEL_BYTES, rate)
+    sized = size_pools(LabelJob(), parse_device("cpu"), nodes(64), 10**9, PIXEL_BYTES, Measured(rate))
     assert sized.rows_per_fragment == expected
     assert sized.block_rows <= max(expected + 16, 16), "no block holds back more than a fragment"
+
+
+def measured(decode_s: float, score_s: float, **job: object) -> Pools:
+    device = parse_device(str(job.pop("device", "cpu")))
+    cluster = nodes(16, 16, GPU=1.0)
+    return size_pools(LabelJob(**job), device, cluster, 10**6, PIXEL_BYTES, Measured(50.0, decode_s, score_s))
+
+
+def test_the_decode_pool_follows_what_was_measured() -> None:
+    """Two cards that take 1 ms an image need five decoders of 2 ms and a quarter more; slow decoding takes every CPU, as before."""
+    assert measured(0.002, 0.001, device="gpu").read_workers == 5
+    assert measured(0.0001, 0.01, device="gpu").read_workers == 1
+    assert measured(0.05, 0.001, device="gpu").read_workers == 30
+    assert measured(0.0, 0.0, device="gpu").read_workers == 30
+
+
+def test_split_cpus_follow_what_was_measured() -> None:
+    sized = measured(0.001, 0.003, placement="split")
+    assert (sized.score_workers, sized.read_workers) == (24, 8)
+    assert measured(0.1, 0.0001, placement="split").score_workers == 1
+
+
+def test_blocks_are_whole_batches_of_the_size_that_was_chosen() -> None:
+    cluster, device = nodes(2), parse_device("cpu")
+    for batch_size in (4, 8, 32):
+        sized = size_pools(LabelJob(), device, cluster, 10**6, PIXEL_BYTES, None, batch_size)
+        assert sized.block_rows % batch_size == 0
+    assert pools(nodes(4, GPU=1.0), device="gpu").block_rows == 128, "on cards batches are of 64"
 
 
 def test_what_the_job_says_wins() -> None:
