@@ -83,19 +83,13 @@ class Choice(BaseModel):
     batch_size: int = BATCH_SIZE
 
 
-def fixed_choice(
-    engine: AskedEngine,
-    precision: AskedPrecision,
-    reason: str,
-    batch_size: AskedBatch = "auto",
-    device: Device = Device("cpu"),
-) -> Choice:
-    """A choice without a trial; what is `auto` becomes Paddle in fp32, and batches of 16 (on cards 64)."""
+def fixed_choice(engine: AskedEngine, precision: AskedPrecision, reason: str, batch_size: int = BATCH_SIZE) -> Choice:
+    """A choice without a trial; what is `auto` becomes Paddle in fp32."""
     return Choice(
         engine="paddle" if engine == "auto" else engine,
         precision="fp32" if precision == "auto" else precision,
         reason=reason,
-        batch_size=fixed_batch(batch_size, device),
+        batch_size=batch_size,
     )
 
 
@@ -112,7 +106,7 @@ def choose_if_open(
     """What was asked for, or where that leaves something open that can be tried, what `choose` finds. Raises as `choose`."""
     if is_open(engine, precision, device):
         return choose(engine, precision, model, device, threads, batch_size)
-    return fixed_choice(engine, precision, "as asked for", batch_size, device)
+    return fixed_choice(engine, precision, "as asked for", fixed_batch(batch_size, device))
 
 
 def is_open(engine: AskedEngine, precision: AskedPrecision, device: Device) -> bool:
@@ -207,13 +201,8 @@ def _try(
     good = [trial for trial in trials if not trial.refused]
     golden = tuple(tuple(float(score) for score in row) for row in told)
     if not good:
-        chosen = fixed_choice(
-            "auto",
-            "auto",
-            "no candidate gives Paddle's labels: " + "; ".join(one.refused for one in trials),
-            asked,
-            device,
-        )
+        reason = "no candidate gives Paddle's labels: " + "; ".join(one.refused for one in trials)
+        chosen = fixed_choice("auto", "auto", reason, batch_size)
         return chosen.model_copy(update={"trials": tuple(trials), "golden": golden})
     best = max(good, key=lambda trial: trial.images_per_s)
     reason = f"fastest of {len(trials)} that were tried: {best.images_per_s:.1f} images/s with {threads} thread(s)"

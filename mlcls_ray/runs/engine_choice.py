@@ -8,7 +8,7 @@ import ray
 import ray.exceptions
 
 from mlcls_ray.config import LabelJob
-from mlcls_ray.engines.choice import Choice, choose, fixed_choice, is_open, known_choice, verdict_path
+from mlcls_ray.engines.choice import Choice, choose, fixed_batch, fixed_choice, is_open, known_choice, verdict_path
 from mlcls_ray.engines.device import Device
 from mlcls_ray.errors import RunError
 from mlcls_ray.models.artifact import Model
@@ -55,15 +55,15 @@ def choose_for_run(job: LabelJob, model: Model, device: Device, nodes: int, thre
         RunError: the model cannot be scored at all.
     """
     engine, precision = job.engine, job.precision
-    on_cpu = device.kind == "cpu"
+    on_cpu, batch_size = device.kind == "cpu", fixed_batch(job.batch_size, device)
     if not is_open(engine, precision, device):
         reason = "as the job says" if "auto" not in (engine, precision) else f"on {device.kind} auto is Paddle in fp32"
-        return fixed_choice(engine, precision, reason, job.batch_size, device)
+        return fixed_choice(engine, precision, reason, batch_size)
     if rows < WORTH_ROWS:
         # What card the workers have is not known here.
         path = verdict_path(engine, precision, model, device, threads, job.batch_size) if on_cpu else None
         too_few = f"{rows} images are too few to try engines for"
-        return (path and known_choice(path)) or fixed_choice(engine, precision, too_few, job.batch_size, device)
+        return (path and known_choice(path)) or fixed_choice(engine, precision, too_few, batch_size)
     card = {} if on_cpu else {"num_gpus": 1}
     shown = device if on_cpu else Device(device.kind)  # Ray shows the task one card, as the first
     remote = ray.remote(num_cpus=1, max_calls=1, max_retries=1, scheduling_strategy="SPREAD", **card)

@@ -226,8 +226,7 @@ def worker_spec(plan: Plan, tally: Any) -> WorkerSpec:
         device=plan.prepared.device,
         model_name=model.name,
         model=model_source(job, model, len(plan.nodes)),
-        choice=plan.record.choice
-        or fixed_choice(job.engine, job.precision, "a run of before there was a choice", job.batch_size),
+        choice=plan.record.choice or fixed_choice(job.engine, job.precision, "a run of before there was a choice"),
         thresholds=plan.prepared.thresholds,
         run_id=plan.prepared.run_id,
         engine_threads=plan.pools.engine_threads,

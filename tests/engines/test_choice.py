@@ -21,6 +21,7 @@ from mlcls_ray.engines.choice import (
     Choice,
     check_golden,
     choose,
+    fixed_batch,
     fixed_choice,
     golden_pixels,
 )
@@ -86,9 +87,9 @@ def test_a_slow_engine_is_tried_with_small_batches_only(tiny_model: Model, monke
 
 
 def test_without_a_trial() -> None:
-    assert fixed_choice("auto", "auto", "").batch_size == 16
-    assert fixed_choice("auto", "auto", "", "auto", Device("gpu")).batch_size == 64
-    assert fixed_choice("auto", "auto", "", 3).batch_size == 3
+    assert fixed_batch("auto", CPU) == 16
+    assert fixed_batch("auto", Device("gpu")) == 64
+    assert fixed_batch(3, Device("gpu")) == 3
 
 
 def test_what_is_asked_for_is_kept(tiny_model: Model) -> None:
