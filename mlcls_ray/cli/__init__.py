@@ -13,7 +13,7 @@ from mlcls_ray.cli.exploring import query, search
 from mlcls_ray.cli.exporting import export, quantize
 from mlcls_ray.cli.labeling import demo, label, retry
 from mlcls_ray.cli.models import models, pull
-from mlcls_ray.cli.outputs import compact, gc, status, verify
+from mlcls_ray.cli.outputs import compact, gc, prune, relabel, status, verify
 from mlcls_ray.cli.predicting import config, predict
 from mlcls_ray.cli.probing import probe
 from mlcls_ray.cli.serving import serve
@@ -32,9 +32,11 @@ for command in (
     predict,
     config,
     retry,
+    relabel,
     verify,
     status,
     gc,
+    prune,
     compact,
     export,
     quantize,

@@ -89,6 +89,61 @@ def gc(out: str, *, dry_run: Annotated[bool, Parameter(negative=())] = False) ->
     print(f"{len(found)} leftover(s) {'found' if dry_run else 'removed'}")
 
 
+def prune(out: str, *, keep: str = "30d", dry_run: Annotated[bool, Parameter(negative=())] = False) -> None:
+    """Remove old runs of which each row has a newer one. The newest row of a uri never goes, however old it is.
+
+    Parameters
+    ----------
+    out
+        An output folder of `mlcls label`.
+    keep
+        The age from which on a run may go: 12h, 30d, 8w.
+    dry_run
+        Only say what would go.
+    """
+    from mlcls_ray.runs.prune import find_superseded, parse_age, remove_runs
+    from mlcls_ray.storage.store import Store
+
+    store = Store(out)
+    found = find_superseded(store, parse_age(keep))
+    if not dry_run:
+        remove_runs(store, found)
+    for run_id in found:
+        print(run_id)
+    print(f"{len(found)} run(s) {'could go' if dry_run else 'removed'}")
+
+
+def relabel(
+    out: str,
+    *,
+    threshold: Annotated[list[str], Parameter(negative=())],
+    source: Annotated[str | None, Parameter(name="--from")] = None,
+    run_id: str | None = None,
+) -> None:
+    """Cut labels at another threshold from the scores in the table, into a new run. Reads no image and runs no model.
+
+    Parameters
+    ----------
+    out
+        An output folder of `mlcls label`.
+    threshold
+        A number, class=number pairs, or both: `--threshold 0.5,person=0.7`; or a YAML or JSON file.
+    source
+        The run to take the scores from. Default: the newest row of each uri, over all runs.
+    run_id
+        Name of the new run. Default: the time.
+    """
+    from rich.console import Console
+
+    from mlcls_ray.labels.thresholds import parse_thresholds
+    from mlcls_ray.runs.relabel import relabel as cut
+    from mlcls_ray.runs.report import print_summary
+    from mlcls_ray.storage.store import Store
+
+    store = Store(out)
+    print_summary(store, cut(store, parse_thresholds(threshold), source, run_id), Console(), annotated=False)
+
+
 def compact(out: str, *, run_id: str | None = None, rows: int | None = None) -> None:
     """Rewrite the table of committed runs in fewer, larger files. The rows stay the same; readers see the old files or the new ones.
 

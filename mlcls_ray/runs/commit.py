@@ -10,6 +10,7 @@ from mlcls_ray.runs.plan import Plan
 from mlcls_ray.runs.records import Success
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.ledger import Fragment, count_statuses, fragment_names, read_rows
+from mlcls_ray.storage.store import Store
 
 
 def commit(
@@ -32,9 +33,20 @@ def commit(
     for name in fragment_names(store, run_id):
         if name not in names:  # of a dead driver's late worker
             store.remove(f"{layout.labels_folder(run_id)}/{name}")
+    return make_visible(store, run_id, fragments, seconds, stage_seconds)
+
+
+def make_visible(
+    store: Store,
+    run_id: str,
+    fragments: list[Fragment],
+    seconds: float,
+    stage_seconds: Mapping[str, float] | None = None,
+) -> Success:
+    """Write `_SUCCESS`, and let `latest.json` point to the run."""
     success = Success(
         run_id=run_id,
-        rows=plan.record.rows,
+        rows=sum(fragment.rows for fragment in fragments),
         statuses=count_statuses(fragments),
         fragments=fragments,
         seconds=round(seconds, 3),

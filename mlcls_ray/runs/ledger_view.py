@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mlcls_ray import schema
 from mlcls_ray.runs.records import read_success
 from mlcls_ray.storage import layout
+from mlcls_ray.storage.ledger import RowSet
 from mlcls_ray.storage.store import Store
 
 MEMORY_LIMIT = "1GB"
@@ -57,6 +59,23 @@ def create_label_views(database: duckdb.DuckDBPyConnection, files: Sequence[str]
         f"CREATE VIEW {LABELS} AS SELECT * FROM {ALL_ROWS} "
         f"QUALIFY row_number() OVER (PARTITION BY {schema.URI} ORDER BY {NEWEST_FIRST}) = 1"
     )
+
+
+def superseded_rows(store: Store, totals: Mapping[str, int]) -> dict[str, RowSet]:
+    """The committed rows whose uri has a newer row, by run; `totals`: how many rows each run has. Out of core but for a bit a row."""
+    found = {run_id: RowSet(total) for run_id, total in totals.items()}
+    with open_database() as (database, _):
+        store.register_with(database)
+        create_view(database, "labeled", committed_files(store), LEDGER)
+        query = (
+            f"SELECT {schema.RUN_ID}, {schema.ROW_ID} FROM labeled "
+            f"QUALIFY row_number() OVER (PARTITION BY {schema.URI} ORDER BY {NEWEST_FIRST}) > 1"
+        )
+        for batch in database.sql(query).to_arrow_reader(1_000_000):
+            for run_id in pc.unique(batch.column(0)).to_pylist():
+                rows = batch.filter(pc.equal(batch.column(0), run_id))
+                found[run_id].add(rows.column(1).to_numpy())
+    return found
 
 
 def create_ledger(database: duckdb.DuckDBPyConnection, store: Store) -> None:

@@ -31,6 +31,8 @@ class RunRecord(BaseModel):
     hardware: dict[str, Any]
     choice: Choice | None = None
     """What executes the network, and why; None in runs of before there was a choice."""
+    relabeled_from: tuple[str, ...] = ()
+    """The runs whose scores these labels were cut from; empty where a model was run."""
     created_at: datetime
 
 

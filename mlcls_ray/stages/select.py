@@ -69,9 +69,9 @@ class SelectLabels:
             schema.MTIME: pa.array(batch[schema.MTIME].astype("datetime64[us]")).cast(schema.TIMESTAMP),
             schema.ETAG: _null_if(batch[schema.ETAG], ""),
             schema.CONTENT_HASH: _null_if(batch[schema.CONTENT_HASH], ""),
-            schema.LABELS: _lists(chosen, labels, is_ok),
-            schema.CLASS_IDS: _lists(chosen, pa.array(chosen.class_ids), is_ok),
-            schema.SCORES: _lists(chosen, pa.array(chosen.scores), is_ok),
+            schema.LABELS: lists(chosen, labels, is_ok),
+            schema.CLASS_IDS: lists(chosen, pa.array(chosen.class_ids), is_ok),
+            schema.SCORES: lists(chosen, pa.array(chosen.scores), is_ok),
             schema.ALL_SCORES: self._kept_scores(batch[schema.ALL_SCORES], is_ok),
             **{name: pa.repeat(value, count) for name, value in self.provenance._asdict().items()},
             schema.LABELED_AT: pa.repeat(pa.scalar(now, schema.TIMESTAMP), count),
@@ -91,7 +91,7 @@ class SelectLabels:
         return pa.FixedSizeListArray.from_arrays(values, kind.list_size, mask=pa.array(~is_ok))
 
 
-def _lists(chosen: Selection, values: pa.Array, is_ok: np.ndarray) -> pa.Array:
+def lists(chosen: Selection, values: pa.Array, is_ok: np.ndarray) -> pa.Array:
     """One list an image; null where it is not `ok`."""
     return pa.ListArray.from_arrays(pa.array(chosen.offsets), values, mask=pa.array(~is_ok))
 
