@@ -5,11 +5,12 @@ What a command needs is imported inside it: `mlcls --help` must not wait for Ray
 
 from __future__ import annotations
 
+import os
 import sys
 
 from cyclopts import App, CycloptsError
 
-from mlcls_ray.cli.exploring import query, search
+from mlcls_ray.cli.exploring import diff, export_labels, query, report, search
 from mlcls_ray.cli.exporting import export, quantize
 from mlcls_ray.cli.labeling import demo, label, retry
 from mlcls_ray.cli.models import models, pull
@@ -44,6 +45,9 @@ for command in (
     probe,
     query,
     search,
+    report,
+    diff,
+    export_labels,
 ):
     app.command(command)
 models_app = App(name="models", help="The models that have a name: what they are, and what this machine has of them.")
@@ -61,6 +65,9 @@ def main() -> None:
     except MlclsError as error:
         _complain(str(error))
         _leave(error.exit_code)
+    except BrokenPipeError:  # `mlcls query … | head`: who reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave(0)
     except KeyboardInterrupt:
         _complain("interrupted")
         _leave(RunInterruptedError.exit_code)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from mlcls_ray.errors import UsageError
+
+if TYPE_CHECKING:
+    from mlcls_ray.label_table import LabelTable
 
 
 def query(
@@ -97,3 +100,114 @@ def search(
     if folder:
         gather([uri for uri, _ in found], folder, as_links=link is not None)
     print(f"{len(found):,} image(s)" + (f" in {folder}" if folder else ""), file=sys.stderr)
+
+
+def report(out: str, *, run_id: str | None = None, save: Path | None = None, thumbnails: int = 960) -> None:
+    """Write one HTML file about a label table that opens from disk: statuses, labels, scores, contact sheets, errors, throughput.
+
+    Parameters
+    ----------
+    out
+        An output folder of `mlcls label`.
+    run_id
+        This run only. Default: the newest row of each uri, over all runs.
+    save
+        The file. Default: report.html in the output folder.
+    thumbnails
+        How many small pictures the page holds, at most.
+    """
+    from mlcls_ray.exploring.report import make_report
+    from mlcls_ray.label_table import open_labels
+
+    table = open_labels(out, run_id=run_id)
+    page = make_report(table, thumbnails).encode()
+    if save is not None:
+        _write(save, page)
+    else:
+        table.store.write(REPORT, page)
+    print(f"{save or table.store.uri(REPORT)}: {len(page) / 1e6:.1f} MB")
+
+
+def diff(before: str, after: str, *, save: Path | None = None) -> None:
+    """Compare two label tables over the images that both have: labels gained and lost, shifted scores, and which images flipped.
+
+    Parameters
+    ----------
+    before
+        An output folder of `mlcls label` (the newest row of each uri), or a run in one: OUT/runs/RUN_ID.
+    after
+        The other one.
+    save
+        An HTML file with the same and the flipped images, to be opened from disk.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from mlcls_ray.exploring.differences import find_differences, make_page
+
+    tables = _open_side(before), _open_side(after)
+    found = find_differences(*tables)
+    print(
+        f"{found.images:,} images in both ({found.only_before:,} only before, {found.only_after:,} only after): "
+        f"{found.flipped:,} with other labels, {found.restatused:,} with another status"
+    )
+    changed = [one for one in found.classes if one.gained or one.lost]
+    shown = Table(box=None, pad_edge=False)
+    for column in ("label", "before", "after", "gained", "lost", "PSI"):
+        shown.add_column(column, justify="left" if column == "label" else "right")
+    for one in changed[:20]:
+        shift = "–" if one.psi is None else f"{one.psi:.3f}"
+        shown.add_row(one.name, f"{one.before:,}", f"{one.after:,}", f"{one.gained:,}", f"{one.lost:,}", shift)
+    if changed:
+        Console().print(shown)
+    if save is not None:
+        _write(save, make_page(*tables, found, (before, after)).encode())
+        print(save)
+
+
+def export_labels(
+    out: str,
+    *,
+    format: Literal["csv", "coco", "paddleclas", "labelstudio", "fiftyone"],
+    save: Path,
+    run_id: str | None = None,
+) -> None:
+    """Write the labels for other tools: one row an image that was labeled, the newest of each uri.
+
+    Parameters
+    ----------
+    out
+        An output folder of `mlcls label`.
+    format
+        csv, coco (JSON), paddleclas (a list file and its label.txt), labelstudio (tasks with predictions), fiftyone (a folder to import).
+    save
+        A new file; for paddleclas and fiftyone a new folder.
+    run_id
+        This run only. Default: the newest row of each uri, over all runs.
+    """
+    from mlcls_ray.exploring.exports import export
+    from mlcls_ray.label_table import open_labels
+
+    if save.exists():
+        raise UsageError(f"'{save}' exists already: remove it, or give another --save")
+    print(f"{save}: {export(open_labels(out, run_id=run_id), format, save):,} images")
+
+
+REPORT = "report.html"
+
+
+def _open_side(text: str) -> LabelTable:
+    """An output folder, or one run in it."""
+    from mlcls_ray.label_table import open_labels
+    from mlcls_ray.storage import layout
+
+    out, separator, run_id = text.rstrip("/").rpartition(f"/{layout.RUNS}/")
+    return open_labels(out, run_id=run_id) if separator and "/" not in run_id else open_labels(text)
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"'{path}' cannot be written: {error.strerror}") from None

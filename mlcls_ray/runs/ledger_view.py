@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlcls_ray import schema
-from mlcls_ray.runs.records import read_success
+from mlcls_ray.runs.records import Success, read_success
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.ledger import RowSet
 from mlcls_ray.storage.store import Store
@@ -35,11 +35,11 @@ def open_database() -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
         yield database, folder
 
 
-def committed_files(store: Store) -> list[str]:
-    """The fragments of all committed runs, as DuckDB takes them once the store is registered."""
+def committed_files(store: Store, successes: Mapping[str, Success] | None = None) -> list[str]:
+    """The fragments of committed runs (by default all), as DuckDB takes them once the store is registered."""
     files = []
-    for run_id in store.names(layout.RUNS):
-        if success := read_success(store, run_id):
+    for run_id in store.names(layout.RUNS) if successes is None else successes:
+        if success := successes[run_id] if successes else read_success(store, run_id):
             files += store.data_uris(layout.labels_folder(run_id), (one.name for one in success.fragments))
     return files
 
@@ -52,11 +52,11 @@ def create_view(database: duckdb.DuckDBPyConnection, name: str, files: Sequence[
         database.register(name, like.empty_table())
 
 
-def create_label_views(database: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
+def create_label_views(database: duckdb.DuckDBPyConnection, files: Sequence[str], suffix: str = "") -> None:
     """The views `all_rows` over committed fragments, and `labels`, the newest row of each uri among them."""
-    database.execute(f"CREATE VIEW {ALL_ROWS} AS SELECT * FROM {_parquet(files)}")
+    database.execute(f"CREATE VIEW {ALL_ROWS}{suffix} AS SELECT * FROM {_parquet(files)}")
     database.execute(
-        f"CREATE VIEW {LABELS} AS SELECT * FROM {ALL_ROWS} "
+        f"CREATE VIEW {LABELS}{suffix} AS SELECT * FROM {ALL_ROWS}{suffix} "
         f"QUALIFY row_number() OVER (PARTITION BY {schema.URI} ORDER BY {NEWEST_FIRST}) = 1"
     )
 

@@ -115,7 +115,9 @@ def test_top_k_and_what_is_refused(demo: Path, tiny_folder: Path, tmp_path: Path
             update={"inputs": (str(one),), "model": str(tiny_folder), "run_id": "tiny", "all_scores": "none"}
         )
     )
-    with pytest.raises(UsageError, match="are of 2 models: EfficientNet-Lite0_ML .run cut., .* .run tiny.; choose one run by --from"):
+    with pytest.raises(
+        UsageError, match="are of 2 models: EfficientNet-Lite0_ML .run cut., .* .run tiny.; choose one run by --from"
+    ):
         relabel(store, Thresholds(default=0.5))
     with pytest.raises(UsageError, match="scores were not kept"):
         relabel(store, Thresholds(default=0.5), source="tiny")

@@ -1,0 +1,1 @@
+"""Looking at label tables: the report, the comparison of two tables, and exports for other tools."""
