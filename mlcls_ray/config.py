@@ -19,6 +19,7 @@ Precision = Literal["fp32", "bf16", "fp16", "int8"]
 AskedEngine = Literal["auto"] | EngineName
 AskedPrecision = Literal["auto"] | Precision
 """auto: what is fastest on the machine among what gives Paddle's labels; see `engines.choice`."""
+TableFormat = Literal["parquet", "delta", "iceberg", "lance"]
 AskedBatch = Literal["auto"] | PositiveInt
 """auto: what is fastest with the engine, among sizes that take no more than seconds a batch."""
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -97,6 +98,9 @@ class LabelJob(BaseModel):
         default="all", description="Which scores the table keeps beside the labels'"
     )
     top_k: PositiveInt = Field(default=10, description="How many scores all_scores: top_k keeps")
+    format: TableFormat = Field(
+        default="parquet", description="Also a table in this format, beside the Parquet files, in out/FORMAT"
+    )
     annotate: Literal["none", "all"] | PositiveInt = Field(
         default="none", description="Annotated images: none, all, or a sample of N"
     )

@@ -14,7 +14,7 @@ from mlcls_ray.cli.exploring import diff, export_labels, query, report, search
 from mlcls_ray.cli.exporting import export, quantize
 from mlcls_ray.cli.labeling import demo, label, retry
 from mlcls_ray.cli.models import models, pull
-from mlcls_ray.cli.outputs import compact, gc, prune, relabel, status, verify
+from mlcls_ray.cli.outputs import compact, gc, prune, publish, relabel, status, verify
 from mlcls_ray.cli.predicting import config, predict
 from mlcls_ray.cli.probing import probe
 from mlcls_ray.cli.serving import serve
@@ -38,6 +38,7 @@ for command in (
     status,
     gc,
     prune,
+    publish,
     compact,
     export,
     quantize,

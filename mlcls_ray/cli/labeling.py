@@ -21,6 +21,7 @@ def label(
     batch_size: Literal["auto"] | int | None = None,
     threshold: Annotated[list[str] | None, Parameter(negative=())] = None,
     annotate: str | None = None,
+    format: Literal["parquet", "delta", "iceberg", "lance"] | None = None,
     run_id: str | None = None,
     limit: int | None = None,
     incremental: Annotated[bool | None, Parameter(negative=())] = None,
@@ -54,6 +55,8 @@ def label(
         A number, class=number pairs, or both: `--threshold 0.5,person=0.7`; or a YAML or JSON file. Default: the model's own.
     annotate
         Annotated images: none, all, or a number (a sample of so many).
+    format
+        Also a Delta, Iceberg or Lance table, in OUT/FORMAT: each run is one commit of it. Default: the Parquet files only.
     run_id
         Name of the run. The same name resumes it: rows that are there are not scored again. Default: what the same command
         left unfinished, else a new run.
@@ -85,6 +88,7 @@ def label(
         "precision": precision,
         "batch_size": batch_size,
         "threshold": parse_thresholds(threshold) if threshold else None,
+        "format": format,
         "annotate": int(annotate) if annotate and annotate.isdecimal() else annotate,
         "run_id": run_id,
         "limit": limit,

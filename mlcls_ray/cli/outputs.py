@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -111,6 +111,28 @@ def prune(out: str, *, keep: str = "30d", dry_run: Annotated[bool, Parameter(neg
     for run_id in found:
         print(run_id)
     print(f"{len(found)} run(s) {'could go' if dry_run else 'removed'}")
+
+
+def publish(out: str, *, format: Literal["delta", "iceberg", "lance"]) -> None:
+    """Add what has been committed to a Delta, Iceberg or Lance table in OUT/FORMAT: one commit a run, and none twice.
+
+    `mlcls label --format` does this after each run.
+
+    Parameters
+    ----------
+    out
+        An output folder of `mlcls label`.
+    format
+        The table's format.
+    """
+    from mlcls_ray.runs.publish import publish as add
+    from mlcls_ray.storage.store import Store
+
+    store = Store(out)
+    added = add(store, format)
+    for run_id in added:
+        print(run_id)
+    print(f"{store.uri(format)}: {len(added)} run(s) added")
 
 
 def relabel(

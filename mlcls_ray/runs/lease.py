@@ -55,7 +55,20 @@ def held_lease(store: Store, run_id: str, lifetime_s: float = LIFETIME_S) -> Ite
     Raises:
         LeaseError: another driver holds it, or claims it at the same moment.
     """
-    lease = Lease(store, run_id, lifetime_s)
+    with held(Lease(store, layout.lease_folder(run_id), f"run '{run_id}'", lifetime_s)) as lease:
+        yield lease
+
+
+@contextlib.contextmanager
+def held_incremental_lease(store: Store) -> Iterator[Lease]:
+    """Hold the output against other incremental jobs while the body runs. Raises as `held_lease`."""
+    with held(Lease(store, layout.INCREMENTAL_LEASE, f"'{store.root}' (incremental)", LIFETIME_S)) as lease:
+        yield lease
+
+
+@contextlib.contextmanager
+def held(lease: Lease) -> Iterator[Lease]:
+    """Hold a lease while the body runs."""
     try:
         lease.take()
         with lease.renewed():
@@ -65,14 +78,14 @@ def held_lease(store: Store, run_id: str, lifetime_s: float = LIFETIME_S) -> Ite
 
 
 class Lease:
-    """A driver's claim on a run."""
+    """A driver's claim, as a file in `folder`; `what` it is on, for messages."""
 
-    def __init__(self, store: Store, run_id: str, lifetime_s: float) -> None:
+    def __init__(self, store: Store, folder: str, what: str, lifetime_s: float) -> None:
         self.store = store
-        self.run_id = run_id
+        self.folder = folder
+        self.what = what
         self.lifetime_s = lifetime_s
         self.owner = secrets.token_hex(8)
-        self.folder = layout.lease_folder(run_id)
 
     def take(self) -> None:
         """Claim the run in two steps (see the module's text).
@@ -96,11 +109,11 @@ class Lease:
             if other.state == "holding":
                 raise self._taken_by(other)
         if not self._is_written():
-            raise LeaseError(f"run '{self.run_id}': the lease expired and another process has taken the run over")
+            raise LeaseError(f"{self.what}: the lease expired and another process has taken it over")
 
     def _taken_by(self, other: Claim) -> LeaseError:
         return LeaseError(
-            f"run '{self.run_id}' is being worked on by process {other.pid} on {other.host}; wait for it to end, "
+            f"{self.what} is being worked on by process {other.pid} on {other.host}; wait for it to end, "
             f"or for {max(other.expires_at - time.time(), 0):.0f} s if it is dead"
         )
 
@@ -146,17 +159,16 @@ class Lease:
 
     def _others(self) -> list[Claim]:
         """The living claims of other drivers; what is left of dead ones is removed."""
-        claims = read_claims(self.store, self.run_id)
+        claims = read_claims(self.store, self.folder)
         for claim in claims:
             if not is_alive(claim):
                 self.store.remove(f"{self.folder}/{claim.owner}.json")
         return [claim for claim in claims if is_alive(claim) and claim.owner != self.owner]
 
 
-def read_claims(store: Store, run_id: str) -> list[Claim]:
-    """The claims on a run, dead ones too; one of another version of this program, whose expiry cannot be read, is left out."""
+def read_claims(store: Store, folder: str) -> list[Claim]:
+    """The claims in a folder, dead ones too; one of another version of this program, whose expiry cannot be read, is left out."""
     claims = []
-    folder = layout.lease_folder(run_id)
     for name in store.names(folder):
         loaded = store.read_json(f"{folder}/{name}")
         with contextlib.suppress(ValidationError):
@@ -166,7 +178,7 @@ def read_claims(store: Store, run_id: str) -> list[Claim]:
 
 def living_claims(store: Store, run_id: str) -> list[Claim]:
     """The claims of drivers that may be working on a run."""
-    return [claim for claim in read_claims(store, run_id) if is_alive(claim)]
+    return [claim for claim in read_claims(store, layout.lease_folder(run_id)) if is_alive(claim)]
 
 
 def is_alive(claim: Claim) -> bool:

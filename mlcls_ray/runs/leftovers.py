@@ -41,7 +41,7 @@ def _of_run(store: Store, run_id: str, older_than_s: float) -> Iterator[Leftover
     for folder in (layout.run_folder(run_id), *layout.run_folders(run_id)):
         for name in store.leftovers(folder, older_than_s):
             yield Leftover(name, "half written")
-    for claim in read_claims(store, run_id):
+    for claim in read_claims(store, layout.lease_folder(run_id)):
         yield Leftover(f"{layout.lease_folder(run_id)}/{claim.owner}.json", "the claim of a dead driver")
     success = read_success(store, run_id)
     if success is None:

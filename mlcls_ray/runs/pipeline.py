@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -19,11 +20,12 @@ from mlcls_ray.runs.cluster import check_device_on_workers, connect, living_node
 from mlcls_ray.runs.commit import commit
 from mlcls_ray.runs.duplicates import copy_rows
 from mlcls_ray.runs.engine_choice import model_source
-from mlcls_ray.runs.lease import Lease, held_lease
+from mlcls_ray.runs.lease import Lease, held_incremental_lease, held_lease
 from mlcls_ray.runs.node_watch import NodeLostError, NodeWatch
 from mlcls_ray.runs.plan import Plan, Prepared, freeze, list_work, next_attempt, prepare, read_options
 from mlcls_ray.runs.pools import Measured, Pools, check_resources
 from mlcls_ray.runs.progress import shown_progress, stopped_by_interrupt
+from mlcls_ray.runs.publish import publish
 from mlcls_ray.runs.records import Success, read_success
 from mlcls_ray.runs.sink import LabelSink
 from mlcls_ray.runs.source import manifest_rows
@@ -44,13 +46,19 @@ def label(job: LabelJob, verbose: bool = False) -> Success | None:
         RunError: a run that could not be finished (a LeaseError: another driver works on it); the same command resumes it.
     """
     prepared = prepare(job)
-    if prepared.is_committed and (committed := read_success(prepared.store, prepared.run_id)):
+    store = prepared.store
+    if prepared.is_committed and (committed := read_success(store, prepared.run_id)):
+        publish(store, job.format)
         return committed
-    with held_lease(prepared.store, prepared.run_id) as lease:
+    with (
+        held_incremental_lease(store) if job.incremental else nullcontext(),
+        held_lease(store, prepared.run_id) as lease,
+    ):
         success = label_prepared(prepared, lease, verbose)
     if success is None:
-        prepared.store.remove_folder(layout.run_folder(prepared.run_id))
+        store.remove_folder(layout.run_folder(prepared.run_id))
         return None
+    publish(store, job.format)
     limit = job.failure_limit(success.rows)
     if limit is not None and failures(success.fragments) > limit:
         raise FailureLimitError(

@@ -28,6 +28,7 @@ from mlcls_ray.runs.duplicates import read_duplicates, write_duplicates
 from mlcls_ray.runs.engine_choice import choose_for_run
 from mlcls_ray.runs.incremental import open_changes, open_failed
 from mlcls_ray.runs.pools import Measured, Pools, size_pools
+from mlcls_ray.runs.publish import check_format
 from mlcls_ray.runs.records import RunRecord, read_record
 from mlcls_ray.stages.read import ReadOptions
 from mlcls_ray.storage import layout
@@ -92,6 +93,7 @@ def prepare(job: LabelJob) -> Prepared:
         raise UsageError("no output: give a folder or an s3:// uri (--out)")
     job = _with_absolute_paths(job)
     device = parse_device(job.device)
+    check_format(job.format)
     if not job.retry:
         check_inputs(job.inputs, job.s3)
     model = open_model(job.model, job.s3)

@@ -5,6 +5,8 @@ from __future__ import annotations
 RUNS = "runs"
 LATEST = "latest.json"
 VANISHED = "vanished.parquet"
+INCREMENTAL_LEASE = ".lease"
+"""Held while an incremental job works on the output: two of them would both find the same inputs new."""
 LABELS_GLOB = f"{RUNS}/*/labels/*.parquet"
 
 
@@ -61,6 +63,11 @@ def attempts_folder(run_id: str) -> str:
 
 def lease_folder(run_id: str) -> str:
     return f"{run_folder(run_id)}/lease"
+
+
+def progress(run_id: str) -> str:
+    """How a run stands, for any script to read; written every few seconds while it goes on."""
+    return f"{run_folder(run_id)}/progress.json"
 
 
 def vanished(run_id: str) -> str:

@@ -56,7 +56,7 @@ class LeaseContract:
             assert len(passed) == 6
 
     def test_an_expired_claim_is_nobodys(self, store: Store) -> None:
-        silent = Lease(store, "r", lifetime_s=-1)
+        silent = Lease(store, layout.lease_folder("r"), "run 'r'", lifetime_s=-1)
         silent._write("holding")
         with held_lease(store, "r"):
             pass
@@ -68,17 +68,17 @@ class LeaseContract:
                 pass
 
     def test_a_driver_that_overslept_does_not_commit(self, store: Store) -> None:
-        asleep = Lease(store, "r", lifetime_s=60)
+        asleep = Lease(store, layout.lease_folder("r"), "run 'r'", lifetime_s=60)
         asleep.take()
         store.remove(f"{asleep.folder}/{asleep.owner}.json")  # as one that finds it expired does
         with held_lease(store, "r"), pytest.raises(LeaseError, match="being worked on"):
             asleep.check()
-        with pytest.raises(LeaseError, match="has taken the run over"):
+        with pytest.raises(LeaseError, match="has taken it over"):
             asleep.check()
 
     def test_a_newcomer_does_not_disturb_the_holder(self, store: Store) -> None:
         with held_lease(store, "r") as lease:
-            newcomer = Lease(store, "r", lifetime_s=60)
+            newcomer = Lease(store, layout.lease_folder("r"), "run 'r'", lifetime_s=60)
             newcomer.owner = "0" * 16  # the smallest id there is
             with pytest.raises(LeaseError):
                 newcomer.take()
