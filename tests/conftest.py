@@ -139,7 +139,7 @@ Handler = Callable[[SimpleHTTPRequestHandler], None]
 
 @pytest.fixture
 def http_server() -> Iterator[Callable[[Handler], str]]:
-    """Start a real HTTP server around a function that answers GET; returns its base URL."""
+    """Start a real HTTP server around a function that answers GET and POST; returns its base URL."""
     servers = []
 
     def start(answer: Handler) -> str:
@@ -147,7 +147,7 @@ def http_server() -> Iterator[Callable[[Handler], str]]:
             def do_GET(self) -> None:
                 answer(self)
 
-            do_HEAD = do_GET
+            do_HEAD = do_POST = do_GET
 
             def log_message(self, *words: object) -> None:
                 pass

@@ -14,6 +14,7 @@ from mlcls_ray.cli.exploring import diff, export_labels, query, report, search
 from mlcls_ray.cli.exporting import export, quantize
 from mlcls_ray.cli.labeling import demo, label, retry
 from mlcls_ray.cli.models import models, pull
+from mlcls_ray.cli.operating import nightly, submit
 from mlcls_ray.cli.outputs import compact, gc, prune, publish, relabel, status, verify
 from mlcls_ray.cli.predicting import config, predict
 from mlcls_ray.cli.probing import probe
@@ -43,6 +44,8 @@ for command in (
     export,
     quantize,
     serve,
+    nightly,
+    submit,
     probe,
     query,
     search,

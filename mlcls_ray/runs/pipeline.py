@@ -130,14 +130,16 @@ def label_wave(plan: Plan) -> Wave:
         return Wave([])
     sink = LabelSink(plan.prepared.store, run_id, plan.attempt.number, plan.pools.rows_per_fragment)
     limit = job.failure_limit(plan.record.rows)
-    tally = Tally.remote(limit, failures(plan.attempt.accepted), pace(plan))  # type: ignore[attr-defined]
+    choice = plan.record.choice
+    labels = {"run_id": run_id, "engine": f"{choice.engine}-{choice.precision}" if choice else "paddle-fp32"}
+    tally = Tally.remote(limit, failures(plan.attempt.accepted), pace(plan), labels)  # type: ignore[attr-defined]
     go_on = f"What is written is kept; the same command (or --run-id {run_id}) goes on"
     source = manifest_rows(plan.prepared.store, run_id, plan.skipped, plan.pools.block_rows)
     watch = NodeWatch()
     cut_off = Wave([], plan.measured, is_to_be_cut_anew=True)  # what it wrote is read from the store
     try:
         with (
-            shown_progress(tally, plan.record.rows, plan.record.rows - rows),
+            shown_progress(tally, plan.prepared.store, run_id, plan.record.rows, plan.record.rows - rows),
             stopped_by_interrupt(tally),
             watch.ending_wave(tally),
         ):

@@ -9,17 +9,23 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import ray
+from pydantic import BaseModel, ConfigDict
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from mlcls_ray.runs.tally import errors
+from mlcls_ray.storage import layout
+from mlcls_ray.storage.store import Store
 
 BAR_INTERVAL_S = 0.5
 LINE_INTERVAL_S = 5.0
+FILE_INTERVAL_S = 5.0
 
 
 @contextlib.contextmanager
@@ -45,17 +51,65 @@ def stopped_by_interrupt(tally: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def shown_progress(tally: Any, rows: int, already_done: int) -> Iterator[None]:
-    """Show progress on stderr while the body runs: a live bar on a terminal, else a line every few seconds."""
+def shown_progress(tally: Any, store: Store, run_id: str, rows: int, already_done: int) -> Iterator[None]:
+    """Show progress while the body runs: on stderr as a live bar on a terminal, else a line every few seconds; and in the run's
+    `progress.json`, for any script.
+    """
     stop = threading.Event()
     show = _show_bar if sys.stderr.isatty() else _show_lines
-    thread = threading.Thread(target=show, args=(tally, rows, already_done, stop), daemon=True, name="progress")
-    thread.start()
+    threads = [
+        threading.Thread(target=show, args=(tally, rows, already_done, stop), daemon=True, name="progress"),
+        threading.Thread(
+            target=_write_file, args=(tally, store, run_id, rows, already_done, stop), daemon=True, name="progress file"
+        ),
+    ]
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
         stop.set()
-        thread.join(timeout=5)
+        for thread in threads:
+            thread.join(timeout=5)
+
+
+class Progress(BaseModel):
+    """`progress.json`. `done` counts earlier attempts too, `statuses` what this command has labeled; `state` is `ended` when nobody works
+    on the run any more, committed (`_SUCCESS`) or not.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    state: Literal["running", "ended"]
+    rows: int
+    done: int
+    statuses: dict[str, int]
+    images_per_s: float
+    seconds_left: float | None
+    updated_at: datetime
+
+
+def _write_file(tally: Any, store: Store, run_id: str, rows: int, already_done: int, stop: threading.Event) -> None:
+    seen = _Rate()
+    while True:
+        stopping = stop.wait(FILE_INTERVAL_S)
+        counts = _counts(tally)
+        done, rate = already_done + counts.total(), seen.of(counts.total())
+        progress = Progress(
+            run_id=run_id,
+            state="ended" if stopping else "running",
+            rows=rows,
+            done=done,
+            statuses=dict(counts),
+            images_per_s=round(rate, 1),
+            seconds_left=round((rows - done) / rate, 1) if rate else None,
+            updated_at=datetime.now(timezone.utc),
+        )
+        with contextlib.suppress(Exception):  # what is shown must never end what is done
+            store.write_json(layout.progress(run_id), progress.model_dump(mode="json"))
+        if stopping:
+            return
 
 
 def _counts(tally: Any) -> Counter[str]:
@@ -90,7 +144,7 @@ def _show_bar(tally: Any, rows: int, already_done: int, stop: threading.Event) -
         TextColumn("{task.fields[errors]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Bar(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=rows, completed=already_done, rate="starting workers", errors="")
         seen = _Rate()
         while True:

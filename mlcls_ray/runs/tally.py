@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import ray
 
 from mlcls_ray.errors import Status
+from mlcls_ray.runs.metrics import RunMetrics
 from mlcls_ray.runs.pools import rows_per_fragment
 
 WATCH_S = 15.0
@@ -39,7 +41,15 @@ class Tally:
     The counts are for display, the failure limit and the measured rate only: the ledger says what is true.
     """
 
-    def __init__(self, failure_limit: int | None, failed_before: int, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        failure_limit: int | None,
+        failed_before: int,
+        pace: Pace | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """`labels`: of the metrics, `run_id` and `engine`; None: no metrics."""
+        self.metrics = RunMetrics(labels) if labels else None
         self.statuses: Counter[str] = Counter()
         self.spent: dict[str, float] = {}
         self.failure_limit = failure_limit
@@ -49,8 +59,10 @@ class Tally:
         self.rate: float | None = None
         self.reason: Reason = ""
 
-    def add(self, statuses: dict[str, int]) -> None:
+    def add(self, statuses: dict[str, int], read_bytes: int = 0) -> None:
         self.statuses.update(statuses)
+        if self.metrics:
+            self.metrics.count(statuses, read_bytes)
         if self.failure_limit is not None and self.failed_before + errors(self.statuses) > self.failure_limit:
             self.reason = "failures"
         if self.pace is not None:
@@ -73,6 +85,8 @@ class Tally:
     def spend(self, seconds: dict[str, float]) -> None:
         for stage, more in seconds.items():
             self.spent[stage] = self.spent.get(stage, 0.0) + more
+            if self.metrics:
+                self.metrics.spend(stage, more)
 
     def stage_seconds(self) -> dict[str, float]:
         """Seconds of all workers by stage: fetch (waiting), decode (CPU), score."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 import ray.exceptions
 
@@ -23,6 +24,7 @@ from mlcls_ray.engines.selection import load_engine
 from mlcls_ray.labels.thresholds import threshold_id
 from mlcls_ray.runs.cards import own_card
 from mlcls_ray.runs.engine_choice import ModelSource
+from mlcls_ray.runs.row_log import RowLog
 from mlcls_ray.stages.annotate import AnnotateImages
 from mlcls_ray.stages.read import Batch, ReadImages, ReadOptions
 from mlcls_ray.stages.score import ScoreImages
@@ -136,6 +138,7 @@ class ScoreWorker:
         self.tally = spec.tally
         self.clock = Clock(spec.tally)
         self.score_s = 0.0
+        self.row_log = RowLog(spec.run_id)
 
     def __call__(self, batch: Batch) -> pa.Table:
         began = time.perf_counter()
@@ -145,7 +148,9 @@ class ScoreWorker:
         rows = self.select(scored)
         if self.annotate:
             rows = self.annotate(rows)
-        self.tally.add.remote(dict(Counter(rows.column(schema.STATUS).to_pylist())))
+        sizes = pc.sum(rows.column(schema.SIZE_BYTES)).as_py() or 0
+        self.tally.add.remote(dict(Counter(rows.column(schema.STATUS).to_pylist())), sizes)
+        self.row_log.log(rows)
         return rows
 
 
