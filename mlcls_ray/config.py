@@ -32,8 +32,8 @@ class Thresholds(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    default: Probability | None = None
-    classes: dict[str, Probability] = Field(default_factory=dict)
+    default: Probability | None = Field(default=None, description="Of every class; null: the model's own thresholds")
+    classes: dict[str, Probability] = Field(default_factory=dict, description="Exceptions, by name or id")
 
 
 class S3Options(BaseModel):
@@ -41,12 +41,13 @@ class S3Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    endpoint_url: str | None = None
-    region: str | None = None
-    profile: str | None = None
-    anonymous: bool = False
-    timeout_s: PositiveFloat = 60.0
-    """Seconds of silence after which a request is given up, and tried again."""
+    endpoint_url: str | None = Field(default=None, description="Of another server than AWS")
+    region: str | None = Field(default=None, description="Such as eu-central-1")
+    profile: str | None = Field(default=None, description="Of ~/.aws")
+    anonymous: bool = Field(default=False, description="Without credentials, for public buckets")
+    timeout_s: PositiveFloat = Field(
+        default=60.0, description="Seconds of silence after which a request is given up, and tried again"
+    )
 
 
 class LabelJob(BaseModel):
@@ -130,7 +131,7 @@ class LabelJob(BaseModel):
     fetch_attempts: PositiveInt = Field(
         default=4, description="How often a transient failure of reading is tried in all"
     )
-    s3: S3Options = S3Options()
+    s3: S3Options = Field(default=S3Options(), description="How to reach s3://")
 
     @field_validator("inputs", mode="before")
     @classmethod

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
 import subprocess
 import sys
+import threading
+import time
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,15 +31,17 @@ RAY = str(Path(sys.executable).parent / "ray")
 @pytest.fixture
 def cluster(s3_endpoint: str, tmp_path: Path) -> Iterator[dict[str, str]]:
     """A head node on loopback with token authentication; yields the client's environment."""
-    gcs, dashboard, client = free_port(), free_port(), free_port()
+    gcs, dashboard, client, metrics = free_port(), free_port(), free_port(), free_port()
     environment = {
         **os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "AWS_ENDPOINT_URL": s3_endpoint,
+        "RAY_metrics_report_interval_ms": "300", "METRICS": str(metrics),
         "RAY_TMPDIR": "/tmp/r" + secrets.token_hex(3),  # a socket's path has 107 bytes
     }  # fmt: skip
     os.makedirs(environment["RAY_TMPDIR"])
     head = subprocess.Popen(
         [RAY, "start", "--head", "--block", "--num-cpus=2", f"--port={gcs}", "--node-ip-address=127.0.0.1",
-         "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}",
+         "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--metrics-export-port={metrics}",
+         f"--ray-client-server-port={client}",
          "--include-dashboard=true", f"--temp-dir={environment['RAY_TMPDIR']}", "--disable-usage-stats"],
         env=environment, stdout=(tmp_path / "head.log").open("wb"), stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
@@ -100,3 +106,67 @@ def test_submit_with_a_token(cluster: dict[str, str], s3_endpoint: str, tiny_fol
         env={**cluster, "RAY_ADDRESS": cluster["CLUSTER"]},
     )  # fmt: skip
     assert "1 image: 1 ok" in by_address.stdout
+
+
+def test_mlcls_submit_and_the_metrics(
+    cluster: dict[str, str], s3_endpoint: str, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """The command by which an operator submits: the job's log and exit code come back, and Prometheus finds its numbers."""
+    client = filesystem(s3_endpoint)
+    base = f"{BUCKET}/{uuid.uuid4().hex}"
+    for number in range(30):
+        client.pipe_file(f"{base}/photos/{number}.jpg", encode(picture(seed=number)))
+    client.pipe_file(f"{base}/photos/bad.jpg", b"no image")
+    config = tmp_path / "job.yaml"
+    config.write_text(f"model: {tiny_folder}\nbatch_size: 1\n")
+    words = ("submit", config, f"s3://{base}/photos", "--out", f"s3://{base}/out", "--run-id", "night")
+    seen: set[str] = set()
+    stop = threading.Event()
+
+    def scrape() -> None:
+        while not stop.wait(0.3):
+            with contextlib.suppress(OSError):
+                page = (
+                    urllib.request.urlopen(f"http://127.0.0.1:{cluster['METRICS']}/metrics", timeout=5).read().decode()
+                )
+                seen.update(line for line in page.splitlines() if line.startswith("ray_mlcls_"))
+
+    wait_for(cluster)
+    scraping = threading.Thread(target=scrape)
+    scraping.start()
+    done = run_cli(*words, env=cluster)
+    stop.set()
+    scraping.join()
+    assert "31 images: 30 ok, 1 not_an_image" in done.stdout
+    assert "submitted as " in done.stderr
+    assert verify(Store(f"s3://{base}/out", S3Options(endpoint_url=s3_endpoint))) == []
+    metrics = "\n".join(sorted(seen))
+    for name in ("images_total", "read_bytes_total", "stage_seconds_total"):
+        assert f"ray_mlcls_{name}" in metrics, metrics
+    assert 'status="not_an_image"' in metrics
+    assert 'stage="score"' in metrics
+    assert 'run_id="night"' in metrics
+    wrong = run_cli("submit", config, f"s3://{base}/nothing", "--out", f"s3://{base}/out", env=cluster, check=2)
+    assert "no image found" in wrong.stdout
+    refused = run_cli(*words, env={**cluster, "RAY_AUTH_TOKEN": "wrong" * 8}, check=2)
+    assert "did not take the job" in refused.stderr
+    (job,) = run_cli(*words, "--no-follow", env=cluster).stdout.splitlines()
+    assert job.startswith("raysubmit_")
+
+
+def wait_for(cluster: dict[str, str]) -> None:
+    """Until the head's dashboard answers."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        done = subprocess.run([RAY, "job", "list"], env=cluster, capture_output=True, text=True, timeout=120)
+        if done.returncode == 0:
+            return
+        time.sleep(1)
+    raise AssertionError(done.stderr)
+
+
+def test_no_cluster() -> None:
+    words = ("submit", ROOT / "configs/label_folder.yaml")
+    assert "no cluster: give --address" in run_cli(*words, check=2).stderr
+    told = run_cli(*words, "--address", "http://127.0.0.1:9", check=2, timeout=60).stderr
+    assert "the cluster at 'http://127.0.0.1:9' did not take the job" in told
