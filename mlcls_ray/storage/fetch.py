@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import stat
 import time
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+import pyarrow as pa
 import tenacity
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import ImageError, Status, UsageError
+from mlcls_ray.storage.members import Member, MemberReader, parse_member
 from mlcls_ray.storage.uris import HTTP, LOCAL, open_filesystem, path_of_uri, scheme_of
 
 if TYPE_CHECKING:
@@ -53,6 +57,7 @@ class Fetcher:
             reraise=True,
         )
         self._client: httpx.Client | None = None
+        self._members = MemberReader()
 
     def fetch(self, uri: str) -> Fetched:
         """The bytes behind a uri; what is transient is tried again with growing, jittered waits.
@@ -71,7 +76,10 @@ class Fetcher:
             scheme = scheme_of(uri)
         except UsageError as error:
             raise ImageError(Status.UNSUPPORTED, str(error)) from None
-        if scheme == LOCAL:
+        member = None if scheme in HTTP else parse_member(uri)
+        if member and not (scheme == LOCAL and os.path.lexists(path_of_uri(uri))):  # a file may be called x.tar#y.jpg
+            fetched = self._member(member)
+        elif scheme == LOCAL:
             fetched = self._local(path_of_uri(uri))
         elif scheme in HTTP:
             fetched = self._http(uri)
@@ -157,17 +165,34 @@ class Fetcher:
 
     def _remote(self, uri: str) -> Fetched:
         filesystem, path = open_filesystem(uri, self.s3)
-        try:
+        with _errors_as_statuses():
             data = bytes(filesystem.cat_file(path, start=0, end=self.max_bytes + 1))
-        except FileNotFoundError:
-            raise ImageError(Status.MISSING, "no such object") from None
-        except PermissionError as error:
-            raise ImageError(Status.DENIED, str(error)) from None
-        except Exception as error:  # botocore, aiohttp and others, each with a family of their own
-            raise _remote_error(error) from None
         if len(data) > self.max_bytes:
             raise self._too_large(None)
         return Fetched(data)
+
+    def _member(self, member: Member) -> Fetched:
+        """One image inside a tar or Parquet file."""
+        filesystem, path = open_filesystem(member.container, self.s3)
+        with _errors_as_statuses():
+            return Fetched(self._members.read(filesystem, path, member, self.max_bytes))
+
+
+@contextlib.contextmanager
+def _errors_as_statuses() -> Iterator[None]:
+    """What a filesystem raises → ImageError."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError(Status.MISSING, "no such object") from None
+    except PermissionError as error:
+        raise ImageError(Status.DENIED, str(error)) from None
+    except (UsageError, pa.ArrowInvalid) as error:
+        raise ImageError(Status.CORRUPT, str(error)) from None
+    except Exception as error:  # botocore, aiohttp and others, each with a family of their own
+        raise _remote_error(error) from None
 
 
 def _is_transient(error: BaseException) -> bool:

@@ -11,10 +11,12 @@ from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import fsspec
+import pyarrow as pa
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.decode import SUFFIXES
+from mlcls_ray.storage.members import image_column, is_archive, list_parquet, list_tar
 from mlcls_ray.storage.s3_listing import s3_objects
 from mlcls_ray.storage.uri_lists import is_uri_list, read_uri_list
 from mlcls_ray.storage.uris import (
@@ -78,7 +80,9 @@ def list_inputs(inputs: Sequence[str], s3: S3Options, uri_column: str | None = N
     """
     for text in inputs:
         scheme = scheme_of(text)
-        if is_uri_list(text):
+        if scheme not in HTTP and (is_archive(text) or _holds_images(text, uri_column, s3)):
+            yield from _list_containers(text, uri_column, s3)
+        elif is_uri_list(text):
             yield from (_listed(uri) for uri in read_uri_list(text, uri_column, s3))
         elif scheme == LOCAL:
             yield from _list_local(text)
@@ -86,6 +90,42 @@ def list_inputs(inputs: Sequence[str], s3: S3Options, uri_column: str | None = N
             yield Found(text)
         else:
             yield from _list_remote(text, scheme, s3)
+
+
+def _holds_images(text: str, column: str | None, s3: S3Options) -> bool:
+    """Whether an input is Parquet with image bytes, and not a list of uris; of a glob the first match decides."""
+    if not text.lower().endswith(".parquet"):
+        return False
+    filesystem, path = open_filesystem(text, s3)
+    try:
+        first = path if not looks_like_glob(text) else next(iter(sorted(filesystem.glob(path))), None)
+        return first is not None and image_column(filesystem, first, column) is not None
+    except (OSError, pa.ArrowInvalid):
+        return False  # reading it as a list will tell why
+
+
+def _list_containers(text: str, column: str | None, s3: S3Options) -> Iterator[Found]:
+    """The images in tar or Parquet files: one file, or those that a glob matches."""
+    filesystem, path = open_filesystem(text, s3)
+    scheme = scheme_of(text)
+    try:
+        paths = sorted(filesystem.glob(path)) if looks_like_glob(text) else [path]
+        if not paths:
+            raise UsageError(f"input '{text}' matches no file")
+        for one in paths:
+            told = filesystem.info(one)
+            version = (
+                _etag(told) or f"{told['size']:x}-{int(told.get('mtime') or 0):x}"
+            )  # the members change with their container
+            name = uri_of_path(one) if scheme == LOCAL else f"{scheme}://{one}"
+            if is_archive(one):
+                members = list_tar(filesystem, one, SUFFIXES)
+            else:
+                members = list_parquet(filesystem, one, str(image_column(filesystem, one, column)))
+            for member in members:
+                yield Found(f"{name}#{member.fragment}", member.size_bytes, _mtime(told), version)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"input '{shown(text)}' cannot be listed: {type(error).__name__}: {error}") from None
 
 
 def is_image_name(name: str, suffixes: Collection[str] = SUFFIXES) -> bool:

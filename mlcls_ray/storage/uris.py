@@ -77,7 +77,7 @@ def public_uri(uri: str) -> str:
     Other query parameters stay: `?id=5` is another image than `?id=6`.
     """
     if not uri.lower().startswith(("http://", "https://")):
-        return uri
+        return MEMBER_PLACE.sub(r"\1", uri)
     try:
         parts = urlsplit(uri)
         given = parse_qsl(parts.query, keep_blank_values=True)
@@ -90,6 +90,8 @@ def public_uri(uri: str) -> str:
     return parts._replace(netloc=_without_user(parts.netloc), query=urlencode(kept)).geturl()
 
 
+MEMBER_PLACE = re.compile(r"(\.tar#[^#?]+)\?at=\d+&size=\d+$", re.IGNORECASE)
+"""Where a member lies in its archive (`members`): the table names it the same wherever that is."""
 SECRET_PREFIXES = ("x-amz-", "x-goog-", "x-oss-", "x-bce-", "x-cos-")
 SECRET_PARAMETERS = frozenset(
     [
