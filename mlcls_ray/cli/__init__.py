@@ -10,6 +10,7 @@ import sys
 
 from cyclopts import App, CycloptsError
 
+from mlcls_ray.cli.evaluating import calibrate, evaluate
 from mlcls_ray.cli.exploring import diff, export_labels, query, report, search
 from mlcls_ray.cli.exporting import export, quantize
 from mlcls_ray.cli.labeling import demo, label, retry
@@ -52,6 +53,8 @@ for command in (
     report,
     diff,
     export_labels,
+    evaluate,
+    calibrate,
 ):
     app.command(command)
 models_app = App(name="models", help="The models that have a name: what they are, and what this machine has of them.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 
@@ -41,3 +43,48 @@ def micro_f1(predicted: np.ndarray, targets: np.ndarray) -> float:
     hits = float(np.logical_and(predicted, targets).sum())
     total = float(predicted.sum() + targets.sum())
     return 2 * hits / total if total else 0.0
+
+
+class Agreement(NamedTuple):
+    """Precision, recall and F1 of labels against the truth, 0..1.
+
+    `class_…`: the mean over the classes that have a true image, and the F1 of these two means (CF1, as the field reports it).
+    `overall_…`: over all decisions together (OF1).
+    """
+
+    class_precision: float
+    class_recall: float
+    class_f1: float
+    overall_precision: float
+    overall_recall: float
+    overall_f1: float
+
+
+def agreement(predicted: np.ndarray, targets: np.ndarray) -> Agreement:
+    """Of bool [N, C] predictions and truth."""
+    hits = np.logical_and(predicted, targets).sum(axis=0).astype(np.float64)
+    given, true = predicted.sum(axis=0), targets.sum(axis=0)
+    used = true > 0
+    precision = np.divide(hits, given, out=np.zeros_like(hits), where=given > 0)[used]
+    recall = np.divide(hits, true, out=np.zeros_like(hits), where=used)[used]
+    mean = (float(precision.mean()), float(recall.mean())) if used.any() else (0.0, 0.0)
+    overall = (hits.sum() / max(given.sum(), 1), hits.sum() / max(true.sum(), 1))
+    return Agreement(*mean, _f1(*mean), float(overall[0]), float(overall[1]), _f1(float(overall[0]), float(overall[1])))
+
+
+def _f1(precision: float, recall: float) -> float:
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def calibration_error(scores: np.ndarray, targets: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error over all decisions: the mean distance between score and share of true ones, by equally wide bins.
+
+    Args:
+        scores: float [N, C] in 0..1.
+        targets: bool [N, C].
+    """
+    flat, true = scores.ravel().astype(np.float64), targets.ravel().astype(np.float64)
+    places = np.minimum((flat * bins).astype(int), bins - 1)
+    counts = np.bincount(places, minlength=bins)
+    differences = np.abs(np.bincount(places, flat, bins) - np.bincount(places, true, bins))
+    return float(differences.sum() / counts.sum())

@@ -13,6 +13,9 @@ import yaml
 from mlcls_ray.config import Thresholds
 from mlcls_ray.errors import UsageError, did_you_mean, one_line
 
+VERSION, FILE_VERSION = "version", 1
+"""Of a thresholds file."""
+
 
 def resolve(thresholds: Thresholds, vocabulary: Sequence[str], model_default: Sequence[float]) -> np.ndarray:
     """One threshold per class: float32 [C]. `model_default` are the model's own, [C].
@@ -101,6 +104,10 @@ def _load(path: str) -> Thresholds:
         loaded = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError) as error:
         raise UsageError(f"--threshold: {path} is not valid: {one_line(error)}") from None
+    if isinstance(loaded, Mapping) and VERSION in loaded:  # written by `mlcls calibrate`, which says more than numbers
+        if loaded[VERSION] != FILE_VERSION:
+            raise UsageError(f"--threshold: {path} is of version {loaded[VERSION]}; this program reads {FILE_VERSION}")
+        loaded = {**(loaded.get("classes") or {}), **({"default": loaded["default"]} if "default" in loaded else {})}
     if isinstance(loaded, Mapping):
         pairs = {str(name): _number(str(value), f"{name}: {value} in {path}") for name, value in loaded.items()}
         default = pairs.pop("default", None)

@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, f1_score
+from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
 
-from mlcls_ray.labels.metrics import average_precision, mean_average_precision, micro_f1, per_class_average_precision
+from mlcls_ray.labels.metrics import (
+    agreement,
+    average_precision,
+    calibration_error,
+    mean_average_precision,
+    micro_f1,
+    per_class_average_precision,
+)
 
 
 @settings(max_examples=100, deadline=None)
@@ -33,3 +40,27 @@ def test_micro_f1() -> None:
     predicted, targets = random.random((2, 30, 5)) < 0.3
     assert micro_f1(predicted, targets) == pytest.approx(f1_score(targets, predicted, average="micro"))
     assert micro_f1(np.zeros((2, 2), bool), np.zeros((2, 2), bool)) == 0.0
+
+
+def test_agreement_is_scikit_learns() -> None:
+    random = np.random.default_rng(1)
+    predicted, targets = random.random((2, 40, 6)) < 0.3
+    targets[:, 0] = False  # a class that nothing truly is
+    told = agreement(predicted, targets)
+    assert told.overall_f1 == pytest.approx(f1_score(targets, predicted, average="micro"))
+    assert told.overall_precision == pytest.approx(precision_score(targets, predicted, average="micro"))
+    used = (targets[:, 1:], predicted[:, 1:])
+    assert told.class_precision == pytest.approx(precision_score(*used, average="macro"))
+    assert told.class_recall == pytest.approx(recall_score(*used, average="macro"))
+    assert told.class_f1 == pytest.approx(
+        2 * told.class_precision * told.class_recall / (told.class_precision + told.class_recall)
+    )
+    nothing = agreement(np.zeros((2, 2), bool), np.zeros((2, 2), bool))
+    assert set(nothing) == {0.0}
+
+
+def test_calibration_error() -> None:
+    random = np.random.default_rng(2)
+    scores = random.random((20_000, 3))
+    assert calibration_error(scores, random.random(scores.shape) < scores) < 0.02
+    assert calibration_error(np.ones((10, 2)), np.zeros((10, 2), bool)) == pytest.approx(1.0)
