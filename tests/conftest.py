@@ -22,6 +22,8 @@ os.environ.pop("RAY_ADDRESS", None)
 from mlcls_ray.models.artifact import Model, load_model
 from mlcls_ray.models.networks.tiny import export_tiny
 
+pytest_plugins = ["tests.exploring.labeled"]
+"""A label table with everything in it, and a real browser."""
 ROOT = Path(__file__).parent.parent
 MLCLS = str(Path(sys.executable).parent / "mlcls")
 TINY_VOCABULARY = ("cat", "dog", "猫")

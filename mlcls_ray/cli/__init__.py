@@ -10,6 +10,7 @@ import sys
 
 from cyclopts import App, CycloptsError
 
+from mlcls_ray.cli.datasets import check, from_labelstudio, sample, split
 from mlcls_ray.cli.evaluating import calibrate, evaluate
 from mlcls_ray.cli.exploring import diff, export_labels, query, report, search
 from mlcls_ray.cli.exporting import export, quantize
@@ -55,12 +56,18 @@ for command in (
     export_labels,
     evaluate,
     calibrate,
+    sample,
 ):
     app.command(command)
 models_app = App(name="models", help="The models that have a name: what they are, and what this machine has of them.")
 models_app.default(models)
 models_app.command(pull)
 app.command(models_app)
+dataset_app = App(name="dataset", help="Labelled images: check them, split them, take them from annotators.")
+dataset_app.command(check)
+dataset_app.command(split)
+dataset_app.command(from_labelstudio)
+app.command(dataset_app)
 
 
 def main() -> None:

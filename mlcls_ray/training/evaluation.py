@@ -133,7 +133,7 @@ def _scores(table: LabelTable, truth: Truth, class_num: int) -> tuple[np.ndarray
     places = {uri: place for place, uri in enumerate(truth.uris)}
     scores = np.zeros((len(truth.uris), class_num), np.float32)
     is_there = np.zeros(len(truth.uris), bool)
-    query = f"SELECT {schema.URI}, {schema.ALL_SCORES} FROM {LABELS} WHERE {schema.STATUS} = 'ok'"  # noqa: S608
+    query = f"SELECT {schema.URI}, {schema.ALL_SCORES} FROM {LABELS} WHERE {schema.STATUS} = 'ok'"
     for batch in table.database.sql(query).to_arrow_reader(10_000):
         for uri, found in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
             if uri in places:

@@ -16,7 +16,7 @@ from mlcls_ray.exploring.facts import gather_facts
 from mlcls_ray.exploring.report import make_report
 from mlcls_ray.exploring.sheets import choose_sheets, list_failed
 from tests.conftest import run_cli
-from tests.exploring.conftest import HOSTILE
+from tests.exploring.labeled import HOSTILE
 
 
 def test_facts(labeled: Path) -> None:

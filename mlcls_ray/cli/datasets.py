@@ -1,0 +1,122 @@
+"""`mlcls dataset` and `mlcls sample`: what training starts from."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from mlcls_ray.errors import RunError
+
+
+def check(folder: Path, *, html: Path | None = None, json: Annotated[bool, Parameter(negative=())] = False) -> None:
+    """Find what is wrong with a data set: unreadable images, wrong vectors, images in two splits, empty classes. Exit code 1 on errors.
+
+    Parameters
+    ----------
+    folder
+        PaddleClas's format: label.txt, and train.txt, dev.txt (or val.txt, test.txt) with `path<TAB>0,1,0,…`.
+    html
+        Also a page with class counts and samples, to be opened from disk.
+    json
+        One JSON object a finding, instead of lines.
+    """
+    from json import dumps
+
+    from mlcls_ray.training import dataset_check
+
+    checked = dataset_check.check(folder)
+    for finding in checked.findings:
+        if json:
+            print(dumps(finding._asdict(), ensure_ascii=False))
+        else:
+            print(f"{finding.severity}: {finding.where}: {finding.kind}: {finding.message}")
+    if html is not None:
+        html.write_text(dataset_check.page(folder, checked), encoding="utf-8")
+    told = ", ".join(f"{split} {images:,}" for split, images in checked.images.items())
+    print(
+        f"{told} usable images; {checked.errors} errors, {len(checked.findings) - checked.errors} warnings",
+        file=sys.stderr,
+    )
+    if checked.errors:
+        sys.exit(RunError.exit_code)
+
+
+def split(data: Path, *, out: Path, dev: float = 0.2, test: float = 0.0, seed: int = 0) -> None:
+    """Split a list into train.txt, dev.txt (and test.txt), each with its share of every class.
+
+    Parameters
+    ----------
+    data
+        A PaddleClas list with label.txt beside it.
+    out
+        A new or empty folder; paths in it are absolute.
+    dev
+        Share of the images for dev.txt.
+    test
+        Share of the images for test.txt.
+    seed
+        The same seed makes the same split.
+    """
+    from mlcls_ray.training.dataset import split_dataset
+
+    for name, images in split_dataset(data, out, dev, test, seed).items():
+        print(f"{out / name}.txt: {images:,} images")
+
+
+def from_labelstudio(export: Path, *, labels: Path, out: Path) -> None:
+    """Make a data set of what people have annotated in Label Studio: train.txt and label.txt, for `mlcls dataset split`.
+
+    Parameters
+    ----------
+    export
+        The project's export, JSON or JSON-MIN.
+    labels
+        The class list, one a line (label.txt).
+    out
+        The new folder.
+    """
+    from mlcls_ray.labels.vocabulary import read_vocabulary
+    from mlcls_ray.training.annotations import read_corrections, write_dataset
+
+    classes = read_vocabulary(labels)
+    found = read_corrections(export, classes)
+    write_dataset(found, classes, out)
+    print(f"{out / 'train.txt'}: {len(found):,} annotated images")
+
+
+def sample(
+    table: str,
+    *,
+    out: Path,
+    strategy: Literal["uncertain", "diverse", "random"] = "uncertain",
+    n: Annotated[int, Parameter(name=["--n", "-n"])] = 500,
+    run_id: str | None = None,
+) -> None:
+    """Pick the images to annotate next, and write them as a list, a sheet to look at, Label Studio tasks and a FiftyOne folder.
+
+    Parameters
+    ----------
+    table
+        An output folder of `mlcls label`.
+    out
+        A new folder.
+    strategy
+        uncertain (scores near their thresholds), diverse (unlike each other), or random.
+    n
+        How many.
+    run_id
+        Of this run only. Default: the newest row of each uri.
+    """
+    from mlcls_ray.exploring.exports import vocabulary
+    from mlcls_ray.label_table import open_labels
+    from mlcls_ray.training import annotations, sampling
+
+    opened = open_labels(table, run_id=run_id)
+    rows = sampling.sample(opened, strategy, n)
+    annotations.write_sample(
+        rows, vocabulary(opened), out, opened.store.s3, f"{len(rows)} images to annotate ({strategy})"
+    )
+    print(f"{out}: {len(rows):,} images")
