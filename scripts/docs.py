@@ -15,6 +15,7 @@ from mlcls_ray import schema
 from mlcls_ray.config import LabelJob, S3Options, Thresholds
 from mlcls_ray.errors import FailureLimitError, LeaseError, RunError, RunInterruptedError, Status, UsageError
 from mlcls_ray.serving.config import ServeConfig
+from mlcls_ray.training.config import Augment, FinetuneJob, Loss
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MADE = "<!-- Made by scripts/docs from the code: change it there. -->\n"
@@ -45,6 +46,8 @@ def kind(annotation: Any) -> str:
 
 
 def default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
     value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel) or value in ("", ()):
         return ""
@@ -74,7 +77,13 @@ A number; or a mapping from class names (or class ids) to numbers, with `default
 ### `s3`
 {fields(S3Options)}
 ## A service (`mlcls serve`)
-{fields(ServeConfig)}"""
+{fields(ServeConfig)}
+## A fine-tuning (`mlcls finetune`)
+{fields(FinetuneJob)}
+### `loss`
+{fields(Loss)}
+### `augment`
+{fields(Augment)}"""
 
 
 def columns(table: pa.Schema) -> str:

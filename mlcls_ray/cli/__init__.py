@@ -14,6 +14,7 @@ from mlcls_ray.cli.datasets import check, from_labelstudio, sample, split
 from mlcls_ray.cli.evaluating import calibrate, evaluate
 from mlcls_ray.cli.exploring import diff, export_labels, query, report, search
 from mlcls_ray.cli.exporting import export, quantize
+from mlcls_ray.cli.finetuning import finetune
 from mlcls_ray.cli.labeling import demo, label, retry
 from mlcls_ray.cli.models import models, pull
 from mlcls_ray.cli.operating import nightly, submit
@@ -54,6 +55,7 @@ for command in (
     report,
     diff,
     export_labels,
+    finetune,
     evaluate,
     calibrate,
     sample,

@@ -1,0 +1,95 @@
+"""Training batches through Ray Data: CPU tasks decode and augment while the device trains. The same seed makes the same batches, from
+any step on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+
+from mlcls_ray.errors import ImageError
+from mlcls_ray.images.decode import decode
+from mlcls_ray.images.preprocess import Preprocess
+from mlcls_ray.training.augment import augment_image
+from mlcls_ray.training.config import Augment, FinetuneJob
+from mlcls_ray.training.dataset import Dataset
+
+PATH, TARGETS, KNOWN, PLACE, PIXELS = "path", "targets", "known", "place", "pixels"
+BLOCKS_AHEAD = 2
+
+
+class Prepare:
+    """Rows → pixels uint8 [N, H, W, 3], targets and known float32 [N, C].
+
+    An image that cannot be read is grey, and nothing of it is known.
+    """
+
+    def __init__(self, size: tuple[int, int], told: Augment, seed: tuple[int, int]) -> None:
+        """`seed`: the job's, and the epoch."""
+        self.size, self.told, self.seed = size, told, seed
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        with ThreadPoolExecutor(2) as threads:
+            pixels = list(threads.map(self._prepare, batch[PATH], batch[PLACE]))
+        known = np.stack(list(batch[KNOWN])).astype(np.float32)
+        for row, one in enumerate(pixels):
+            if one is None:
+                known[row] = 0.0
+        width, height = self.size
+        blank = np.full((height, width, 3), 128, np.uint8)
+        return {
+            PIXELS: np.stack([blank if one is None else one for one in pixels]),
+            TARGETS: np.stack(list(batch[TARGETS])).astype(np.float32),
+            KNOWN: known,
+        }
+
+    def _prepare(self, path: str, place: int) -> np.ndarray | None:
+        random = np.random.default_rng((*self.seed, int(place)))
+        try:
+            return augment_image(decode(Path(path).read_bytes()).image, self.size, self.told, random)
+        except (OSError, ImageError):
+            return None
+
+
+def epoch_order(targets: np.ndarray, job: FinetuneJob, epoch: int) -> np.ndarray:
+    """Row numbers of one epoch, int64 [N]: a permutation, or with `balance` a draw in which rare classes come more often."""
+    random = np.random.default_rng((job.seed, epoch))
+    count = len(targets)
+    if job.balance == 0:
+        return random.permutation(count)
+    positives = np.maximum((targets > 0.5).sum(axis=0), 1)
+    rarity = np.where(targets > 0.5, positives.max() / positives, 1.0).max(axis=1) ** job.balance
+    return random.choice(count, count, p=rarity / rarity.sum())
+
+
+def epoch_batches(
+    data: Dataset, job: FinetuneJob, preprocess: Preprocess, epoch: int, skip: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """The batches of one epoch without its first `skip`; what is left over at its end is dropped (not where it is all there is)."""
+    order = epoch_order(data.targets, job, epoch)
+    size = min(job.batch_size, len(order))
+    places = np.arange(skip * size, len(order) // size * size)
+    if not len(places):
+        return
+    rows = order[places]
+    known = ~np.isnan(data.targets[rows])
+    table = pa.table(
+        {
+            PATH: [str(data.paths[row]) for row in rows],
+            PLACE: places,
+            TARGETS: list(np.nan_to_num(data.targets[rows])),
+            KNOWN: list(known.astype(np.float32)),
+        }
+    )
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True
+    parts = [table.slice(start, size) for start in range(0, len(rows), size)]
+    prepare = Prepare(preprocess.input_size, job.augment, (job.seed, epoch))
+    prepared = ray.data.from_arrow(parts).map_batches(prepare, batch_size=None, num_cpus=1)
+    yield from prepared.iter_batches(batch_size=size, prefetch_batches=BLOCKS_AHEAD, drop_last=True)

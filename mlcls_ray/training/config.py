@@ -1,0 +1,105 @@
+"""What a fine-tuning is told. One frozen model for the command line, YAML and `jobs/finetune.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
+
+from mlcls_ray.config import describe, read_mapping
+from mlcls_ray.errors import UsageError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Loss(BaseModel):
+    """Asymmetric loss (Ridnik et al., arXiv 2009.14119); all zero is binary cross-entropy."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gamma_negative: NonNegativeFloat = Field(default=4.0, description="How much easy negatives are played down")
+    gamma_positive: NonNegativeFloat = Field(default=0.0, description="The same for positives")
+    clip: Share = Field(default=0.05, description="Negatives below this score count nothing")
+
+
+class Augment(BaseModel):
+    """What is done to a training image, besides mirroring it half of the time."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    operations: NonNegativeInt = Field(default=2, description="RandAugment: how many operations an image gets")
+    magnitude: Annotated[int, Field(ge=0, le=10)] = Field(default=7, description="RandAugment: how strong, 0 to 10")
+    cutout: Share = Field(default=0.3, description="Side of the square that is painted over, as a share of the image's")
+    crop: Share = Field(default=0.7, description="Least share of the area that a random crop keeps; 1: no crop")
+
+
+class FinetuneJob(BaseModel):
+    """One fine-tuning. Flags override the file; the file overrides these defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: Path = Field(description="Folder with label.txt, train.txt and dev.txt, in PaddleClas's multi-label format")
+    out: Path = Field(description="Folder for checkpoints, metrics and best_model/; the same folder resumes")
+    network: str = Field(default="starter", description="starter, or one of PaddleX's six names")
+    start: str | None = Field(
+        default=None,
+        description=".pdparams, .safetensors, or a model folder; None: the starter's own weights, or random ones",
+    )
+    input_size: PositiveInt | None = Field(default=None, description="Side of the input; None: the network's usual one")
+    device: str = Field(default="cpu", description="cpu, gpu:0, npu:0 …")
+
+    epochs: PositiveInt = 20
+    batch_size: PositiveInt = 16
+    accumulate: PositiveInt = Field(
+        default=1, description="Parts that a batch is computed in; their gradients are added"
+    )
+    frozen_epochs: NonNegativeInt = Field(default=1, description="First epochs in which only the head learns")
+    learning_rate: PositiveFloat = Field(default=1e-3, description="Of the head, at its peak")
+    backbone_rate: Share = Field(default=0.1, description="The backbone's last layers' rate, as a share of it")
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        default=0.85, description="How the rate falls from one eighth of the backbone to the one before it"
+    )
+    warmup: Share = Field(
+        default=0.05, description="Share of the steps in which the rate rises; then it falls as a cosine"
+    )
+    weight_decay: NonNegativeFloat = 1e-4
+    clip_norm: PositiveFloat = Field(default=1.0, description="Largest norm of a step's gradients")
+    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        default=0.998, description="Of the averaged weights, which are what is evaluated and exported"
+    )
+    loss: Loss = Loss()
+    augment: Augment = Augment()
+    balance: Share = Field(
+        default=0.0,
+        description="0: each image once an epoch; 1: images of rare classes as much more often as they are rarer",
+    )
+    precision: Literal["fp32", "amp"] = Field(default="fp32", description="amp: half precision where the device has it")
+    patience: PositiveInt | None = Field(
+        default=None, description="Epochs without a better dev mAP after which it ends"
+    )
+    seed: int = 0
+    keep_last: PositiveInt = Field(default=2, description="Checkpoints that are kept besides the best")
+
+
+def load_finetune(path: Path | None, overrides: Mapping[str, Any]) -> FinetuneJob:
+    """A job from a YAML file (or none) and what the command line said.
+
+    Raises:
+        UsageError: the file cannot be read, or a field is unknown or wrong; names field, value and way out.
+    """
+    values = {**(read_mapping(path, "config") if path else {}), **overrides}
+    try:
+        return FinetuneJob.model_validate(values)
+    except ValidationError as error:
+        raise UsageError((f"config '{path}': " if path else "") + describe(error, FinetuneJob)) from None

@@ -1,0 +1,315 @@
+"""Fine-tuning: from labelled images to an inference folder, in one process; it goes on where it stopped, to the step."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import numpy as np
+import paddle
+from paddle import nn
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mlcls_ray.engines.device import check_device, parse_device
+from mlcls_ray.errors import ImageError, RunError, RunInterruptedError, UsageError
+from mlcls_ray.images.decode import decode
+from mlcls_ray.images.preprocess import Preprocess, to_tensor
+from mlcls_ray.labels.calibration import Target, best_threshold
+from mlcls_ray.labels.metrics import mean_average_precision
+from mlcls_ray.labels.vocabulary import read_vocabulary
+from mlcls_ray.runs.cluster import connect
+from mlcls_ray.stages.score import is_out_of_memory
+from mlcls_ray.training import checkpoints, networks
+from mlcls_ray.training.batches import KNOWN, PIXELS, TARGETS, epoch_batches
+from mlcls_ray.training.card import write_card
+from mlcls_ray.training.config import FinetuneJob
+from mlcls_ray.training.curves import draw_curves
+from mlcls_ray.training.dataset import Dataset, read_dataset
+from mlcls_ray.training.losses import asymmetric_loss
+from mlcls_ray.training.optimizer import AveragedWeights, is_head, make_optimizer, rate_at
+
+METRICS, CURVES, CHECKPOINTS = "metrics.jsonl", "curves.png", "checkpoints"
+INFERENCE = Path("best_model/inference")
+SAVE_INTERVAL_S = 120.0
+"""A training that is killed loses so much at most."""
+DEV_BATCH = 32
+
+
+class Trained(NamedTuple):
+    """What came out: the inference folder, the best dev mAP (0..1), its epoch, and the steps that were done in all."""
+
+    model: Path
+    mean_average_precision: float
+    epoch: int
+    steps: int
+
+
+class Training(NamedTuple):
+    """What a training consists of while it runs."""
+
+    job: FinetuneJob
+    classes: tuple[str, ...]
+    train: Dataset
+    dev: Dataset
+    preprocess: Preprocess
+    network: nn.Layer
+    optimizer: Any
+    averaged: AveragedWeights
+
+
+def finetune(job: FinetuneJob, save_interval_s: float = SAVE_INTERVAL_S) -> Trained:
+    """Train, evaluate after each epoch, keep the best, export it.
+
+    Raises:
+        UsageError: data, start weights or device are wrong; before anything is trained.
+        RunError: the loss is no number any more, or a checkpoint cannot be written; what was saved is kept.
+        RunInterruptedError: by Ctrl-C, after a checkpoint was written.
+    """
+    training = prepare(job)
+    folder = job.out / CHECKPOINTS
+    state = checkpoints.State(classes=training.classes)
+    found = checkpoints.newest(folder)
+    if found:
+        if checkpoints.read_state(found).classes != training.classes:
+            raise UsageError(f"'{job.out}' was trained for other classes: give another --out")
+        state = checkpoints.restore(found, training.network, training.averaged, training.optimizer)
+        print(f"goes on at step {state.step} (epoch {state.epoch + 1})", file=sys.stderr)
+    connect(None)
+    steps_an_epoch = max(1, len(training.train.paths) // job.batch_size)
+    stop = threading.Event()
+    with _asked_to_stop(stop), _bar(job.epochs * steps_an_epoch, state.step) as advance:
+        while state.epoch < job.epochs:
+            state = _train_epoch(training, state, steps_an_epoch, folder, stop, save_interval_s, advance)
+            state = _end_epoch(training, state, folder)
+            if job.patience and state.epoch - 1 - state.best_epoch >= job.patience:
+                break
+    return _export(training, state, folder)
+
+
+def prepare(job: FinetuneJob) -> Training:
+    """Read and check everything that training needs.
+
+    Raises:
+        UsageError: names what is wrong.
+    """
+    device = parse_device(job.device)
+    check_device(device)
+    paddle.set_device(f"{device.kind}:{device.card}" if device.kind != "cpu" else "cpu")
+    classes = read_vocabulary(job.data / "label.txt")
+    train, dev = (_read_split(job.data / f"{name}.txt", len(classes)) for name in ("train", "dev"))
+    network = networks.build(job.network, len(classes), job.seed)
+    networks.load_start(network, job, classes)
+    return Training(
+        job=job,
+        classes=classes,
+        train=train,
+        dev=dev,
+        preprocess=networks.preprocess_of(job),
+        network=network,
+        optimizer=make_optimizer(network, job),
+        averaged=AveragedWeights(network, job.ema),
+    )
+
+
+def _read_split(path: Path, class_num: int) -> Dataset:
+    try:
+        data = read_dataset(path, class_num)
+    except OSError as error:
+        raise UsageError(f"'{path}' cannot be read: {error.strerror}") from None
+    missing = [one for one in data.paths if not one.is_file()]
+    if missing:
+        raise UsageError(
+            f"{len(missing)} images of '{path}' are missing, the first is {missing[0]}; `mlcls dataset check` lists all"
+        )
+    if not data.paths:
+        raise UsageError(f"'{path}' names no image")
+    return data
+
+
+def _train_epoch(
+    training: Training,
+    state: checkpoints.State,
+    steps_an_epoch: int,
+    folder: Path,
+    stop: threading.Event,
+    interval_s: float,
+    advance: Any,
+) -> checkpoints.State:
+    """The rest of an epoch, from the step that `state` is at."""
+    job = training.job
+    steps = job.epochs * steps_an_epoch
+    is_frozen = state.epoch < job.frozen_epochs
+    _freeze(training.network, is_frozen)
+    saved, chunks, losses = time.monotonic(), job.accumulate, []
+    for batch in epoch_batches(training.train, job, training.preprocess, state.epoch, state.done):
+        rate = rate_at(state.step, steps, job)
+        training.optimizer.set_lr(rate)
+        paddle.seed(job.seed * 1_000_003 + state.step)  # dropout, the same after a resume
+        loss, chunks = _step(training, batch, chunks)
+        if not math.isfinite(loss):
+            raise RunError(
+                f"the loss is {loss} at step {state.step + 1}; the checkpoint before it is kept. A lower learning_rate "
+                f"(now {job.learning_rate:g}) usually helps"
+            )
+        training.averaged.update(training.network, state.step)
+        losses.append(loss)
+        state = state.model_copy(update={"step": state.step + 1, "done": state.done + 1})
+        advance(loss)
+        if stop.is_set() or time.monotonic() - saved > interval_s:
+            _save(training, state, folder)
+            saved = time.monotonic()
+            if stop.is_set():
+                raise RunInterruptedError(f"interrupted at step {state.step}, which is saved; the same command goes on")
+    told = {"step": state.step, "epoch": state.epoch + 1, "rate": rate_at(state.step, steps, job)}
+    _note(job, {**told, "loss": float(np.mean(losses)) if losses else None})
+    return state
+
+
+def _freeze(network: nn.Layer, is_frozen: bool) -> None:
+    """In the frozen stage only the head learns, and the backbone's norms keep their statistics."""
+    network.train()
+    for name, layer in network.named_sublayers():
+        if is_frozen and not is_head(f"{name}."):
+            layer.training = False
+    for name, one in network.named_parameters():
+        if not is_head(name):
+            one.stop_gradient = is_frozen
+
+
+def _step(training: Training, batch: dict[str, np.ndarray], chunks: int) -> tuple[float, int]:
+    """One step over a batch in so many parts; in twice as many, where they do not fit into memory. Returns the loss and the parts."""
+    while True:
+        try:
+            total = 0.0
+            parts = np.array_split(np.arange(len(batch[PIXELS])), min(chunks, len(batch[PIXELS])))
+            for part in parts:
+                x = paddle.to_tensor(to_tensor(batch[PIXELS][part], training.preprocess))
+                with paddle.amp.auto_cast(enable=training.job.precision == "amp"):
+                    logits = training.network(x)
+                loss = asymmetric_loss(
+                    logits.astype("float32"),
+                    paddle.to_tensor(batch[TARGETS][part]),
+                    paddle.to_tensor(batch[KNOWN][part]),
+                    training.job.loss,
+                ) * (len(part) / len(batch[PIXELS]))
+                loss.backward()
+                total += float(loss)
+            if math.isfinite(total):
+                training.optimizer.step()
+            training.optimizer.clear_grad()
+            return total, chunks
+        except Exception as error:
+            training.optimizer.clear_grad()
+            if not is_out_of_memory(error) or chunks >= len(batch[PIXELS]):
+                raise
+            chunks *= 2
+            print(f"out of memory: batches are computed in {chunks} parts from now on", file=sys.stderr)
+
+
+def _end_epoch(training: Training, state: checkpoints.State, folder: Path) -> checkpoints.State:
+    """Evaluate, note, keep the best, save."""
+    value = mean_average_precision(score_dev(training), training.dev.targets)
+    is_best = value > state.best
+    state = state.model_copy(
+        update={
+            "epoch": state.epoch + 1,
+            "done": 0,
+            **({"best": value, "best_epoch": state.epoch} if is_best else {}),
+        }
+    )
+    _note(training.job, {"step": state.step, "epoch": state.epoch, "dev_map": value})
+    if is_best:
+        checkpoints.save(folder, checkpoints.BEST, training.network, training.averaged, training.optimizer, state)
+    _save(training, state, folder)
+    draw_curves(training.job.out / METRICS, training.job.out / CURVES)
+    return state
+
+
+def score_dev(training: Training) -> np.ndarray:
+    """float32 [N, C]: scores of the dev images by the averaged weights."""
+    network = networks.build(training.job.network, len(training.classes), seed=0)
+    network.set_state_dict({name: paddle.to_tensor(value) for name, value in training.averaged.values.items()})
+    network.eval()
+    scores = []
+    for start in range(0, len(training.dev.paths), DEV_BATCH):
+        pixels = np.stack(
+            [_pixels(path, training.preprocess) for path in training.dev.paths[start : start + DEV_BATCH]]
+        )
+        with paddle.no_grad():
+            logits = network(paddle.to_tensor(to_tensor(pixels, training.preprocess)))
+            scores.append(nn.functional.sigmoid(logits).numpy())
+    return np.concatenate(scores)
+
+
+def _pixels(path: Path, preprocess: Preprocess) -> np.ndarray:
+    try:
+        return preprocess.to_pixels(decode(path.read_bytes()).image)
+    except ImageError as error:
+        raise UsageError(
+            f"dev image '{path}' cannot be read: {error}; `mlcls dataset check` finds all of them"
+        ) from None
+
+
+def _save(training: Training, state: checkpoints.State, folder: Path) -> None:
+    name = f"{checkpoints.PREFIX}{state.step}"
+    checkpoints.save(folder, name, training.network, training.averaged, training.optimizer, state)
+    checkpoints.forget(folder, training.job.keep_last)
+
+
+def _export(training: Training, state: checkpoints.State, folder: Path) -> Trained:
+    checkpoints.restore(folder / checkpoints.BEST, training.network, training.averaged, training.optimizer)
+    scores = score_dev(training)
+    threshold = best_threshold(scores.ravel(), training.dev.targets.ravel() > 0.5, Target("f1"))
+    target = training.job.out / INFERENCE
+    networks.export(training.averaged.values, training.job, training.classes, threshold, target)
+    write_card(target.parent, training.job, training.classes, training.train, training.dev, scores, threshold, state)
+    return Trained(target, state.best, state.best_epoch + 1, state.step)
+
+
+def _note(job: FinetuneJob, told: dict[str, Any]) -> None:
+    with (job.out / METRICS).open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps({"time": round(time.time(), 1), **told}) + "\n")
+
+
+@contextlib.contextmanager
+def _asked_to_stop(stop: threading.Event) -> Iterator[None]:
+    """The first Ctrl-C asks for a checkpoint after the step that is under way; the second one leaves at once."""
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("stopping: this step is finished and saved; Ctrl-C again leaves at once", file=sys.stderr, flush=True)
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _bar(steps: int, done: int) -> Iterator[Any]:
+    """A live bar on a terminal, else nothing: the metrics file has it all."""
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("", total=steps, completed=done, loss="–")
+        yield lambda loss: progress.update(task, advance=1, loss=f"{loss:.3f}")
