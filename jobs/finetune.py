@@ -1,4 +1,4 @@
-"""Fine-tuning on a cluster: `ray job submit --working-dir . -- python jobs/finetune.py --config configs/finetune.yaml --data DIR --out DIR`.
+"""Fine-tuning: `ray job submit --working-dir . -- python jobs/finetune.py --config configs/finetune.yaml --data DIR --out DIR`.
 
 Takes the flags of `mlcls finetune`. Decoding and augmenting run on the cluster's CPUs, the network where the job's driver is.
 """

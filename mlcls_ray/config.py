@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
@@ -22,6 +22,7 @@ AskedPrecision = Literal["auto"] | Precision
 TableFormat = Literal["parquet", "delta", "iceberg", "lance"]
 AskedBatch = Literal["auto"] | PositiveInt
 """auto: what is fastest with the engine, among sizes that take no more than seconds a batch."""
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 FailureLimit = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^(\d{1,2}(\.\d+)?|100)%$")]
 RunId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -162,16 +163,18 @@ class LabelJob(BaseModel):
 
 
 def load_job(path: Path | None, overrides: Mapping[str, Any]) -> LabelJob:
-    """A job from a YAML file (or none) and what the command line said.
+    """A labeling job. Raises as `load_config`."""
+    return load_config(LabelJob, path, overrides)
+
+
+def load_config(model: type[ConfigT], path: Path | None, overrides: Mapping[str, Any]) -> ConfigT:
+    """What a YAML file (or none) and the command line say.
 
     Raises:
         UsageError: the file cannot be read, or a field is unknown or wrong; names field, value and way out.
     """
-    values: dict[str, Any] = {}
-    if path is not None:
-        values.update(read_mapping(path, "config"))
-    values.update(overrides)
-    return make_job(values, f"config '{path}': " if path else "")
+    values = {**(read_mapping(path, "config") if path else {}), **overrides}
+    return make_config(model, values, f"config '{path}': " if path else "")
 
 
 def read_mapping(path: Path, what: str) -> Mapping[str, Any]:
@@ -192,18 +195,23 @@ def read_mapping(path: Path, what: str) -> Mapping[str, Any]:
 
 
 def make_job(values: Mapping[str, Any], where: str = "") -> LabelJob:
-    """A job from its fields.
+    """A labeling job from its fields. Raises as `make_config`."""
+    return make_config(LabelJob, values, where)
+
+
+def make_config(model: type[ConfigT], values: Mapping[str, Any], where: str = "") -> ConfigT:
+    """A configuration from its fields.
 
     Raises:
         UsageError: a field is unknown or wrong; `where` stands before the message.
     """
     try:
-        return LabelJob.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        raise UsageError(where + describe(error)) from None
+        raise UsageError(where + describe(error, model)) from None
 
 
-def describe(error: ValidationError, model: type[BaseModel] = LabelJob) -> str:
+def describe(error: ValidationError, model: type[BaseModel]) -> str:
     """The first thing that is wrong, in one line; `model`: what was filled in."""
     first = error.errors()[0]
     alternatives = [

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from mlcls_ray.config import describe, read_mapping
+from mlcls_ray.config import make_config, read_mapping
 from mlcls_ray.errors import UsageError, did_you_mean
 
 PIPELINES = ("multi_label_image_classification", "image_multilabel_classification")
@@ -77,10 +77,7 @@ def parse_pipeline(loaded: Mapping[str, Any], where: str = "config") -> Pipeline
         given = {name: section.get(name) for name in ("model", "batch_size", "device", "threshold", "use_hpip")}
     else:
         raise UsageError(f"{where} has neither Pipeline (3.0 beta) nor SubModules (3.x)")
-    try:
-        return PipelineConfig.model_validate(given)
-    except ValidationError as error:
-        raise UsageError(f"{where}: {describe(error)}") from None
+    return make_config(PipelineConfig, given, f"{where}: ")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

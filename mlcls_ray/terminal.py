@@ -1,12 +1,37 @@
-"""The terminal: keeping libraries' notes off it."""
+"""The terminal: keeping libraries' notes off it, and hearing Ctrl-C."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import os
+import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+
+@contextlib.contextmanager
+def asked_by_interrupt(ask: Callable[[], None], said: str) -> Iterator[None]:
+    """While the body runs, the first Ctrl-C says `said` and calls `ask`; the second one interrupts.
+
+    Ctrl-C is left alone outside the main thread, where Python allows no other.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print(f"stopping: {said}; Ctrl-C again leaves at once", file=sys.stderr, flush=True)
+        ask()
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

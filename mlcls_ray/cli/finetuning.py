@@ -56,7 +56,8 @@ def finetune(
     """
     import yaml
 
-    from mlcls_ray.training.config import load_finetune
+    from mlcls_ray.config import load_config
+    from mlcls_ray.training.config import FinetuneJob
 
     given: dict[str, Any] = {
         "data": data,
@@ -70,7 +71,7 @@ def finetune(
         "device": device,
         "seed": seed,
     }
-    job = load_finetune(config, {name: value for name, value in given.items() if value is not None})
+    job = load_config(FinetuneJob, config, {name: value for name, value in given.items() if value is not None})
     if print_config:
         print(yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False), end="")
         return

@@ -63,8 +63,9 @@ def serve(
     """
     import yaml
 
+    from mlcls_ray.config import load_config
     from mlcls_ray.labels.thresholds import parse_thresholds
-    from mlcls_ray.serving.config import load_config
+    from mlcls_ray.serving.config import ServeConfig
     from mlcls_ray.serving.server import run_service
 
     given: dict[str, Any] = {
@@ -80,7 +81,7 @@ def serve(
         "visualize": visualize,
         "allow_private_urls": allow_private_urls,
     }
-    chosen = load_config(config, {name: value for name, value in given.items() if value is not None})
+    chosen = load_config(ServeConfig, config, {name: value for name, value in given.items() if value is not None})
     if print_config:
         print(yaml.safe_dump(chosen.model_dump(mode="json"), sort_keys=False), end="")
         return

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from types import FrameType
 from typing import Any, Literal
 
 import ray
@@ -22,32 +20,16 @@ from rich.progress import Progress as Bar
 from mlcls_ray.runs.tally import errors
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.store import Store
+from mlcls_ray.terminal import asked_by_interrupt
 
 BAR_INTERVAL_S = 0.5
 LINE_INTERVAL_S = 5.0
 FILE_INTERVAL_S = 5.0
 
 
-@contextlib.contextmanager
-def stopped_by_interrupt(tally: Any) -> Iterator[None]:
-    """While the body runs, the first Ctrl-C asks the workers to stop after what they have in hand; the second one interrupts.
-
-    Ctrl-C is left alone outside the main thread, where Python allows no other.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        print("stopping: what is in hand is written; Ctrl-C again leaves at once", file=sys.stderr, flush=True)
-        tally.stop.remote("interrupt")
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+def stopped_by_interrupt(tally: Any) -> contextlib.AbstractContextManager[None]:
+    """While the body runs, the first Ctrl-C asks the workers to stop after what they have in hand; the second one interrupts."""
+    return asked_by_interrupt(lambda: tally.stop.remote("interrupt"), "what is in hand is written")
 
 
 @contextlib.contextmanager

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
-from mlcls_ray.config import MAX_PIXELS, AskedEngine, AskedPrecision, Thresholds, describe, read_mapping
-from mlcls_ray.errors import UsageError
+from mlcls_ray.config import MAX_PIXELS, AskedEngine, AskedPrecision, Thresholds
 
 TOKEN_VARIABLE = "MLCLS_SERVE_TOKEN"  # noqa: S105
 """The bearer token comes from the environment only, so that no process list and no file of ours shows it."""
@@ -53,19 +50,6 @@ class ServeConfig(BaseModel):
         default=False, description="Fetch images from private, loopback and link-local addresses too"
     )
     drain_s: PositiveFloat = Field(default=20.0, description="Seconds that requests under way have at the end")
-
-
-def load_config(path: Path | None, overrides: Mapping[str, Any]) -> ServeConfig:
-    """A configuration from a YAML file (or none) and what the command line said.
-
-    Raises:
-        UsageError: the file cannot be read, or a field is unknown or wrong; names field, value and way out.
-    """
-    values = {**(read_mapping(path, "config") if path else {}), **overrides}
-    try:
-        return ServeConfig.model_validate(values)
-    except ValidationError as error:
-        raise UsageError((f"config '{path}': " if path else "") + describe(error, ServeConfig)) from None
 
 
 def token() -> str | None:

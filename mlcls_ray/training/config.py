@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -14,11 +13,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
 )
-
-from mlcls_ray.config import describe, read_mapping
-from mlcls_ray.errors import UsageError
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -90,16 +85,3 @@ class FinetuneJob(BaseModel):
     )
     seed: int = 0
     keep_last: PositiveInt = Field(default=2, description="Checkpoints that are kept besides the best")
-
-
-def load_finetune(path: Path | None, overrides: Mapping[str, Any]) -> FinetuneJob:
-    """A job from a YAML file (or none) and what the command line said.
-
-    Raises:
-        UsageError: the file cannot be read, or a field is unknown or wrong; names field, value and way out.
-    """
-    values = {**(read_mapping(path, "config") if path else {}), **overrides}
-    try:
-        return FinetuneJob.model_validate(values)
-    except ValidationError as error:
-        raise UsageError((f"config '{path}': " if path else "") + describe(error, FinetuneJob)) from None

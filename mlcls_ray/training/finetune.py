@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +27,7 @@ from mlcls_ray.labels.metrics import mean_average_precision
 from mlcls_ray.labels.vocabulary import read_vocabulary
 from mlcls_ray.runs.cluster import connect
 from mlcls_ray.stages.score import is_out_of_memory
+from mlcls_ray.terminal import asked_by_interrupt
 from mlcls_ray.training import checkpoints, networks
 from mlcls_ray.training.batches import KNOWN, PIXELS, TARGETS, epoch_batches
 from mlcls_ray.training.card import write_card
@@ -87,7 +86,10 @@ def finetune(job: FinetuneJob, save_interval_s: float = SAVE_INTERVAL_S) -> Trai
     connect(None)
     steps_an_epoch = max(1, len(training.train.paths) // job.batch_size)
     stop = threading.Event()
-    with _asked_to_stop(stop), _bar(job.epochs * steps_an_epoch, state.step) as advance:
+    with (
+        asked_by_interrupt(stop.set, "this step is finished and saved"),
+        _bar(job.epochs * steps_an_epoch, state.step) as advance,
+    ):
         while state.epoch < job.epochs:
             state = _train_epoch(training, state, steps_an_epoch, folder, stop, save_interval_s, advance)
             state = _end_epoch(training, state, folder)
@@ -279,25 +281,6 @@ def _export(training: Training, state: checkpoints.State, folder: Path) -> Train
 def _note(job: FinetuneJob, told: dict[str, Any]) -> None:
     with (job.out / METRICS).open("a", encoding="utf-8") as stream:
         stream.write(json.dumps({"time": round(time.time(), 1), **told}) + "\n")
-
-
-@contextlib.contextmanager
-def _asked_to_stop(stop: threading.Event) -> Iterator[None]:
-    """The first Ctrl-C asks for a checkpoint after the step that is under way; the second one leaves at once."""
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        print("stopping: this step is finished and saved; Ctrl-C again leaves at once", file=sys.stderr, flush=True)
-        stop.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

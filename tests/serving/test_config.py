@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from mlcls_ray.config import load_config
 from mlcls_ray.errors import UsageError
-from mlcls_ray.serving.config import ServeConfig, load_config
+from mlcls_ray.serving.config import ServeConfig
 from tests.conftest import ROOT, run_cli
 
 
 def test_the_example_shows_defaults() -> None:
-    assert load_config(ROOT / "configs" / "serve.yaml", {}) == ServeConfig()
+    assert load_config(ServeConfig, ROOT / "configs" / "serve.yaml", {}) == ServeConfig()
 
 
 def test_flags_win_and_are_shown(tmp_path: Path) -> None:
@@ -33,4 +34,4 @@ def test_flags_win_and_are_shown(tmp_path: Path) -> None:
 def test_wrong_values_are_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "serve.yaml").write_text(text)
     with pytest.raises(UsageError, match=message):
-        load_config(tmp_path / "serve.yaml", {})
+        load_config(ServeConfig, tmp_path / "serve.yaml", {})
