@@ -8,17 +8,24 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from mlcls_ray.config import LabelJob, dump_job, load_job
+from mlcls_ray.config import LabelJob, dump_job, load_config, load_job
 from mlcls_ray.errors import UsageError
+from mlcls_ray.training.config import FinetuneJob
 from tests.conftest import ROOT
 
-CONFIGS = [path for path in sorted((ROOT / "configs").glob("*.yaml")) if path.name != "serve.yaml"]
+CONFIGS = sorted((ROOT / "configs").glob("label_*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_each_config_is_valid(path: Path) -> None:
     job = load_job(path, {})
     assert load_job(None, yaml.safe_load(dump_job(job))) == job
+
+
+def test_the_finetune_config_shows_the_defaults(tmp_path: Path) -> None:
+    needed = {"data": tmp_path, "out": tmp_path}
+    shown = load_config(FinetuneJob, ROOT / "configs" / "finetune.yaml", needed)
+    assert shown.model_copy(update={"patience": None}) == FinetuneJob.model_validate(needed)
 
 
 def test_the_folder_config_is_complete_and_shows_the_defaults() -> None:
