@@ -100,7 +100,7 @@ def corpora(work: Path, photos: Path, base: Path) -> tuple[dict[str, Any], str]:
     return found, table(head, [[name, *(one[key] for key in keys)] for name, one in found.items()])
 
 
-def growth(base: Path, rows: tuple[int, ...]) -> tuple[dict[str, Any], str]:
+def growth(base: Path, rows: tuple[int, ...], starter_rows: tuple[int, ...]) -> tuple[dict[str, Any], str]:
     """A cheap network over 1,000, 10,000 and 100,000 names of one small image; and the starter over the most, for its memory."""
     from mlcls_ray.models.networks.tiny import export_tiny
 
@@ -111,9 +111,11 @@ def growth(base: Path, rows: tuple[int, ...]) -> tuple[dict[str, Any], str]:
         images = make_links(base / f"links-{count}", count)
         found[f"cheap network, {count:,}"] = run_job(str(base / "tiny"), images, base / f"grown-{count}")
         note("growth", count, found[f"cheap network, {count:,}"])
-    for count in rows[1:]:
-        name = f"starter, {count:,}"
-        found[name] = run_job("starter", base / f"links-{count}", base / f"starter-{count}")
+    for count in starter_rows:
+        name, images = f"starter, {count:,}", base / f"links-{count}"
+        found[name] = run_job(
+            "starter", images if images.exists() else make_links(images, count), base / f"starter-{count}"
+        )
         note("growth", name, found[name])
     told = {name: one._asdict() for name, one in found.items()}
     head = ["growth", "images/s", "wall s", "peak MB of the process tree"]
@@ -129,6 +131,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=3000)
     parser.add_argument("--images-of-large", type=int, default=300, help="for the peers' larger models")
     parser.add_argument("--rows", type=int, nargs="+", default=[1000, 10_000, 100_000], help="of the growth section")
+    parser.add_argument(
+        "--starter-rows", type=int, nargs="+", default=[10_000, 100_000], help="the same, of the starter"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     told = parser.parse_args()
     chosen = set(told.only or SECTIONS[:-1]) | ({"peers"} if told.peers else set())
@@ -143,7 +148,7 @@ def main() -> None:
             "ceilings": lambda: ceilings(work, photos, told.models),
             "job": lambda: job(work, photos, base, told.models, told.repeats),
             "corpora": lambda: corpora(work, photos, base),
-            "growth": lambda: growth(base, tuple(told.rows)),
+            "growth": lambda: growth(base, tuple(told.rows), tuple(told.starter_rows)),
             "accuracy": lambda: accuracy(base),
             "peers": lambda: peers(work, photos, base, told.models, told.images_of_large, told.repeats),
         }
