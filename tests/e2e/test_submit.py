@@ -75,6 +75,7 @@ def submit(cluster: dict[str, str], *words: str) -> subprocess.CompletedProcess[
     return done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("s3_endpoint", ["juicefs"], indirect=True)
 def test_submit_with_a_token(cluster: dict[str, str], s3_endpoint: str, tiny_folder: Path) -> None:
     client = filesystem(s3_endpoint)
@@ -108,6 +109,7 @@ def test_submit_with_a_token(cluster: dict[str, str], s3_endpoint: str, tiny_fol
     assert "1 image: 1 ok" in by_address.stdout
 
 
+@pytest.mark.parametrize("s3_endpoint", ["moto"], indirect=True)
 def test_mlcls_submit_and_the_metrics(
     cluster: dict[str, str], s3_endpoint: str, tiny_folder: Path, tmp_path: Path
 ) -> None:

@@ -88,6 +88,7 @@ def done_so_far(out: Path) -> int:
     return sum(json.loads(path.read_text())["done"] for path in out.glob("runs/*/progress.json"))
 
 
+@pytest.mark.slow
 def test_two_at_once_and_sigterm(config: Path) -> None:
     """The second is refused with exit code 4; SIGTERM writes what is in hand, and the next night goes on with it."""
     photos = config.parent / "photos"

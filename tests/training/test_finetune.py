@@ -101,6 +101,7 @@ def test_what_comes_out_labels_and_is_evaluated(learned: Path, data: Path, tmp_p
     assert result.overall_f1 > 0.8
 
 
+@pytest.mark.slow
 def test_the_same_seed_trains_the_same_model(data: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         finetune(job_of(data, tmp_path / name, epochs=1, augment=Augment()))
@@ -137,6 +138,7 @@ def test_a_killed_training_goes_on_to_the_step(
     assert all(np.allclose(first[key], second[key], atol=1e-6) for key in first)
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves(data: Path, tmp_path: Path) -> None:
     config = tmp_path / "job.yaml"
     config.write_text("network: tiny\nepochs: 500\nfrozen_epochs: 0\n")
