@@ -12,6 +12,7 @@ import numpy as np
 import paddle
 from paddle import nn
 from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from mlcls_ray.errors import RunError
@@ -56,10 +57,10 @@ def save(folder: Path, name: str, network: nn.Layer, averaged: AveragedWeights, 
         if target.exists():
             shutil.rmtree(target)
         os.replace(temporary, target)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise RunError(
-            f"checkpoint '{folder / name}' cannot be written: {error.strerror or error}; what was saved before is kept"
+            f"checkpoint '{folder / name}' cannot be written: {getattr(error, 'strerror', None) or error}; those before it are kept"
         ) from None
     return target
 
@@ -99,7 +100,7 @@ def restore(path: Path, network: nn.Layer, averaged: AveragedWeights, optimizer:
         weights = load_file(path / WEIGHTS)
         averaged.values = load_file(path / AVERAGED)
         moments = load_file(path / OPTIMIZER)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise RunError(f"checkpoint '{path}' cannot be read: {error}; remove it to start from the one before") from None
     if weights.keys() != network.state_dict().keys():
         raise RunError(f"checkpoint '{path}' is of another network; give another --out")

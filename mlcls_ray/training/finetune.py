@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import sys
 import threading
@@ -32,12 +31,12 @@ from mlcls_ray.training import checkpoints, networks
 from mlcls_ray.training.batches import KNOWN, PIXELS, TARGETS, epoch_batches
 from mlcls_ray.training.card import write_card
 from mlcls_ray.training.config import FinetuneJob
-from mlcls_ray.training.curves import draw_curves
 from mlcls_ray.training.dataset import Dataset, read_dataset
 from mlcls_ray.training.losses import asymmetric_loss
+from mlcls_ray.training.metrics_log import draw_curves, note
 from mlcls_ray.training.optimizer import AveragedWeights, is_head, make_optimizer, rate_at
 
-METRICS, CURVES, CHECKPOINTS = "metrics.jsonl", "curves.png", "checkpoints"
+CHECKPOINTS = "checkpoints"
 INFERENCE = Path("best_model/inference")
 SAVE_INTERVAL_S = 120.0
 """A training that is killed loses so much at most."""
@@ -173,7 +172,7 @@ def _train_epoch(
             if stop.is_set():
                 raise RunInterruptedError(f"interrupted at step {state.step}, which is saved; the same command goes on")
     told = {"step": state.step, "epoch": state.epoch + 1, "rate": rate_at(state.step, steps, job)}
-    _note(job, {**told, "loss": float(np.mean(losses)) if losses else None})
+    note(job.out, {**told, "loss": float(np.mean(losses)) if losses else None})
     return state
 
 
@@ -229,11 +228,11 @@ def _end_epoch(training: Training, state: checkpoints.State, folder: Path) -> ch
             **({"best": value, "best_epoch": state.epoch} if is_best else {}),
         }
     )
-    _note(training.job, {"step": state.step, "epoch": state.epoch, "dev_map": value})
+    note(training.job.out, {"step": state.step, "epoch": state.epoch, "dev_map": value})
     if is_best:
         checkpoints.save(folder, checkpoints.BEST, training.network, training.averaged, training.optimizer, state)
     _save(training, state, folder)
-    draw_curves(training.job.out / METRICS, training.job.out / CURVES)
+    draw_curves(training.job.out)
     return state
 
 
@@ -276,11 +275,6 @@ def _export(training: Training, state: checkpoints.State, folder: Path) -> Train
     networks.export(training.averaged.values, training.job, training.classes, threshold, target)
     write_card(target.parent, training.job, training.classes, training.train, training.dev, scores, threshold, state)
     return Trained(target, state.best, state.best_epoch + 1, state.step)
-
-
-def _note(job: FinetuneJob, told: dict[str, Any]) -> None:
-    with (job.out / METRICS).open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({"time": round(time.time(), 1), **told}) + "\n")
 
 
 @contextlib.contextmanager

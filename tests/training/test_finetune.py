@@ -84,6 +84,7 @@ def test_it_learns_and_says_so(learned: Path) -> None:
     assert losses[-1] < losses[0] / 2
     assert (learned / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in (learned / "checkpoints").iterdir()) == ["best", "step-110", "step-120"]
+    assert list((learned / "tensorboard").glob("events.out.tfevents.*"))
     card = (learned / "best_model/MODEL_CARD.md").read_text()
     assert "| red |" in card
     assert "mAP |" in card
@@ -212,3 +213,16 @@ def test_out_of_memory_halves_the_parts(
     finetune(job_of(data, tmp_path / "out", epochs=1))
     assert sizes[:3] == [16, 8, 8]
     assert "batches are computed in 2 parts" in capsys.readouterr().err
+
+
+def test_a_full_disk_keeps_what_was_saved(data: Path, small_disk: Path) -> None:
+    job = job_of(data, small_disk / "out", epochs=2, keep_last=20)
+    ballast = small_disk / "ballast"
+    free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_bsize
+    ballast.write_bytes(b"\0" * (free - 150_000))
+    with pytest.raises(RunError, match="cannot be written: .*; those before it are kept"):
+        finetune(job, save_interval_s=0.0)
+    saved = module.checkpoints.newest(small_disk / "out/checkpoints")
+    assert saved is not None
+    ballast.unlink()
+    assert finetune(job).steps == 20
