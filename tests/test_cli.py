@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mlcls_ray.cli import app
 from tests.conftest import ROOT, run_cli
 
 COMMANDS = [
-    (), ("label",), ("demo",), ("retry",), ("verify",), ("status",), ("gc",), ("compact",), ("models",), ("models", "pull"),
+    (), *((name,) for name in app if not name.startswith("-")), ("models", "pull"),
+    ("dataset", "check"), ("dataset", "split"), ("dataset", "from-labelstudio"),
 ]  # fmt: skip
 
 

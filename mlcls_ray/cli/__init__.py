@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Mapping
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Group
 
 from mlcls_ray.cli.datasets import check, from_labelstudio, sample, split
 from mlcls_ray.cli.evaluating import calibrate, evaluate
@@ -31,45 +32,34 @@ app = App(
     help="Label images by the million: PaddlePaddle multi-label classification on Ray, Parquet out.",
     help_format="markdown",
 )
-for command in (
-    label,
-    demo,
-    predict,
-    config,
-    retry,
-    relabel,
-    verify,
-    status,
-    gc,
-    prune,
-    publish,
-    compact,
-    export,
-    quantize,
-    serve,
-    nightly,
-    submit,
-    probe,
-    query,
-    search,
-    report,
-    diff,
-    export_labels,
-    finetune,
-    evaluate,
-    calibrate,
-    sample,
-):
-    app.command(command)
-models_app = App(name="models", help="The models that have a name: what they are, and what this machine has of them.")
+COMMANDS: Mapping[str, tuple[Callable[..., None], ...]] = {
+    "Label": (label, demo, probe, retry, relabel, nightly, submit),
+    "Look at what was labeled": (report, query, search, diff, export_labels, status),
+    "Look after it": (verify, compact, prune, gc, publish),
+    "As PaddleX does": (predict, config, serve),
+    "Models": (export, quantize, finetune, evaluate, calibrate, sample),
+}
+"""By the heading that the help shows them under."""
+GROUPS = {title: Group(title, sort_key=place) for place, title in enumerate(COMMANDS)}
+for title, commands in COMMANDS.items():
+    for command in commands:
+        app.command(command, group=GROUPS[title])
+models_app = App(
+    name="models",
+    help="The models that have a name: what they are, and what this machine has of them.",
+    group=GROUPS["Models"],
+)
 models_app.default(models)
 models_app.command(pull)
 app.command(models_app)
-dataset_app = App(name="dataset", help="Labelled images: check them, split them, take them from annotators.")
+dataset_app = App(
+    name="dataset", help="Labelled images: check them, split them, take them from annotators.", group=GROUPS["Models"]
+)
 dataset_app.command(check)
 dataset_app.command(split)
 dataset_app.command(from_labelstudio)
 app.command(dataset_app)
+app["--help"].group = app["--version"].group = Group("Other", sort_key=len(COMMANDS))
 
 
 def main() -> None:
