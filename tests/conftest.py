@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -18,10 +21,13 @@ from PIL import Image
 # Before Ray is imported anywhere: loopback only, and quiet.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 os.environ.pop("RAY_ADDRESS", None)
+# Verdicts about engines and converted models of this session only: what was found here before must not decide a test.
+os.environ["MLCLS_HOME"] = tempfile.mkdtemp(prefix="mlcls-tests-")
 
 from mlcls_ray.models.artifact import Model, load_model
 from mlcls_ray.models.networks.tiny import export_tiny
 
+atexit.register(shutil.rmtree, os.environ["MLCLS_HOME"], ignore_errors=True)
 pytest_plugins = ["tests.exploring.labeled"]
 """A label table with everything in it, and a real browser."""
 ROOT = Path(__file__).parent.parent

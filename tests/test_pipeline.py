@@ -54,7 +54,8 @@ def test_the_tutorials_flow_with_the_starter(demo: Path, tmp_path: Path, capsys:
 
 @pytest.mark.usefixtures("loopback_ray")
 def test_the_same_labels_as_the_job(tiny_folder: Path, folder_of_images: Path, tmp_path: Path) -> None:
-    label(LabelJob(inputs=(str(folder_of_images),), out=str(tmp_path), model=str(tiny_folder), run_id="r"))
+    exact = {"engine": "paddle", "precision": "fp32"}  # as the pipeline's own
+    label(LabelJob(inputs=(str(folder_of_images),), out=str(tmp_path), model=str(tiny_folder), run_id="r", **exact))
     rows = pq.read_table(tmp_path / layout.labels_folder("r")).sort_by("row_id").to_pylist()
     pipeline = create_pipeline(model=tiny_folder, batch_size=4)
     results = list(pipeline.predict(str(folder_of_images), on_error="return"))

@@ -7,6 +7,7 @@ tested here. What the package needs (Ray, Paddle …) is on the cluster's machin
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import tempfile
@@ -14,11 +15,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import tenacity
+
 from mlcls_ray.config import LabelJob, dump_job
 from mlcls_ray.errors import RunError, UsageError
 
 JOB = "job.yaml"
 PACKAGE = Path(__file__).parent.parent
+WHILE_STARTING = tenacity.Retrying(
+    retry=tenacity.retry_if_exception(lambda error: "No available agent" in str(error)),
+    stop=tenacity.stop_after_delay(60),
+    wait=tenacity.wait_fixed(1),
+    reraise=True,
+)
+"""A head that has just started takes jobs some seconds after it answers."""
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
 
@@ -29,14 +39,16 @@ def submit(job: LabelJob, address: str | None, pip: Sequence[str], follow: bool)
         UsageError: the cluster cannot be reached, or refuses the token.
         RunError: the job ended without an exit code (its driver was killed, or could not be started).
     """
+    from ray.exceptions import RayError
     from ray.job_submission import JobSubmissionClient
 
     target = address or next((os.environ[name] for name in ADDRESSES if os.environ.get(name)), None)
     if not target:
         raise UsageError("no cluster: give --address http://HEAD:8265, or set RAY_API_SERVER_ADDRESS")
+    logging.getLogger("ray").setLevel(logging.ERROR)  # it tells of each upload
     try:
         client = JobSubmissionClient(target)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise _unreachable(target, error) from None
     with tempfile.TemporaryDirectory(prefix="mlcls-submit-") as folder:
         Path(folder, JOB).write_text(dump_job(job), encoding="utf-8")
@@ -44,10 +56,10 @@ def submit(job: LabelJob, address: str | None, pip: Sequence[str], follow: bool)
         if pip:
             runtime["pip"] = list(pip)
         try:
-            submission = client.submit_job(
-                entrypoint=f"python -m mlcls_ray.cli label --config {JOB}", runtime_env=runtime
+            submission = WHILE_STARTING.copy()(
+                client.submit_job, entrypoint=f"python -m mlcls_ray.cli label --config {JOB}", runtime_env=runtime
             )
-        except (ConnectionError, RuntimeError) as error:
+        except (ConnectionError, RuntimeError, RayError) as error:
             raise _unreachable(target, error) from None
     print(f"submitted as {submission}; `ray job stop {submission}` ends it", file=sys.stderr, flush=True)
     if not follow:

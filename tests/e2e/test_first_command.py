@@ -59,7 +59,16 @@ def test_the_layout_is_the_designs(demo_run: tuple[Path, str]) -> None:
     latest = json.loads((out / "latest.json").read_text())
     run = out / "runs" / latest["run_id"]
     assert sorted(os.listdir(out)) == ["latest.json", "runs"]
-    assert sorted(os.listdir(run)) == ["_SUCCESS", "annotated", "attempts", "labels", "lease", "manifest", "run.json"]
+    assert sorted(os.listdir(run)) == [
+        "_SUCCESS",
+        "annotated",
+        "attempts",
+        "labels",
+        "lease",
+        "manifest",
+        "progress.json",
+        "run.json",
+    ]
     assert len(os.listdir(run / "annotated")) == 12
     assert all(name.endswith(".parquet") for name in os.listdir(run / "labels"))
     assert run_cli("verify", out).stdout.startswith("ok: 1 run(s)")

@@ -34,6 +34,7 @@ def cluster(s3_endpoint: str, tmp_path: Path) -> Iterator[dict[str, str]]:
     gcs, dashboard, client, metrics = free_port(), free_port(), free_port(), free_port()
     environment = {
         **os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "AWS_ENDPOINT_URL": s3_endpoint,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # its `python` has what the job needs
         "RAY_metrics_report_interval_ms": "300", "METRICS": str(metrics),
         "RAY_TMPDIR": "/tmp/r" + secrets.token_hex(3),  # a socket's path has 107 bytes
     }  # fmt: skip
@@ -41,6 +42,7 @@ def cluster(s3_endpoint: str, tmp_path: Path) -> Iterator[dict[str, str]]:
     head = subprocess.Popen(
         [RAY, "start", "--head", "--block", "--num-cpus=2", f"--port={gcs}", "--node-ip-address=127.0.0.1",
          "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--metrics-export-port={metrics}",
+         f"--dashboard-agent-listen-port={free_port()}", f"--dashboard-agent-grpc-port={free_port()}",
          f"--ray-client-server-port={client}",
          "--include-dashboard=true", f"--temp-dir={environment['RAY_TMPDIR']}", "--disable-usage-stats"],
         env=environment, stdout=(tmp_path / "head.log").open("wb"), stderr=subprocess.STDOUT, start_new_session=True,
@@ -134,11 +136,13 @@ def test_mlcls_submit_and_the_metrics(
                 seen.update(line for line in page.splitlines() if line.startswith("ray_mlcls_"))
 
     wait_for(cluster)
-    scraping = threading.Thread(target=scrape)
+    scraping = threading.Thread(target=scrape, daemon=True)
     scraping.start()
-    done = run_cli(*words, env=cluster)
-    stop.set()
-    scraping.join()
+    try:
+        done = run_cli(*words, env=cluster)
+    finally:
+        stop.set()
+        scraping.join()
     assert "31 images: 30 ok, 1 not_an_image" in done.stdout
     assert "submitted as " in done.stderr
     assert verify(Store(f"s3://{base}/out", S3Options(endpoint_url=s3_endpoint))) == []

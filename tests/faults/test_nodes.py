@@ -108,6 +108,7 @@ def test_a_node_is_killed(tiny_folder: Path, tmp_path: Path) -> None:
     assert len(shipped(tmp_path / "homes", 2)) == 1
 
 
+@pytest.mark.slow
 def test_the_accelerator_is_on_another_node(tiny_folder: Path, folder_of_images: Path, tmp_path: Path) -> None:
     said = run_script(
         ACCELERATOR_ELSEWHERE, make_job(tiny_folder, folder_of_images, tmp_path / "out"), tmp_path / "homes"

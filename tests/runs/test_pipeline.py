@@ -171,6 +171,7 @@ def test_a_committed_run_with_too_many_failures_says_so(
     assert verify(Store(str(tmp_path))) == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_writes_what_is_in_hand(tiny_folder: Path, tmp_path: Path) -> None:
     images = hard_links(tmp_path / "images", 20_000)
     words = ["label", str(images), "--out", str(tmp_path / "out"), "--model", str(tiny_folder), "--engine", "paddle"]

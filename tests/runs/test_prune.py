@@ -44,7 +44,7 @@ def test_the_newest_row_of_a_uri_never_goes(tiny_folder: Path, tmp_path: Path) -
         made.write_text(json.dumps(told))
     store = Store(str(out))
     before = open_labels(str(out)).sql("SELECT uri, run_id FROM labels ORDER BY 1").fetchall()
-    assert find_superseded(store, timedelta(days=39)) == ["night-0"]
+    assert find_superseded(store, timedelta(days=39, hours=12)) == ["night-0"]
     assert find_superseded(store, timedelta(days=60)) == []
     assert "3 run(s) could go" in run_cli("prune", out, "--keep", "30d", "--dry-run").stdout
     assert run_cli("prune", out, "--keep", "30d").stdout.splitlines() == [

@@ -140,8 +140,9 @@ def test_two_models_in_one_table(tiny_folder: Path, demo: Path, tmp_path: Path) 
         assert sorted(len(one) for one in read(out)["all_scores"].to_pylist()) == [3, 80]
 
 
+@pytest.mark.slow
 def test_in_a_bucket(s3_endpoint: str, tiny_folder: Path, demo: Path) -> None:
-    out, s3 = f"s3://{BUCKET}/{uuid.uuid4().hex}", S3Options(endpoint_url=s3_endpoint, region="us-east-1")
+    out, s3 = f"s3://{BUCKET}/{uuid.uuid4().hex}", S3Options(endpoint_url=s3_endpoint, region="eu-west-1")
     words = ("label", demo / "cat.jpg", "--out", out, "--model", tiny_folder, "--run-id", "one")
     run_cli(*words, env={"AWS_ENDPOINT_URL": s3_endpoint})
     store = Store(out, s3)
