@@ -11,6 +11,7 @@ from typing import IO, Literal, NamedTuple, get_args
 from mlcls_ray import schema
 from mlcls_ray.errors import UsageError
 from mlcls_ray.label_table import LabelTable
+from mlcls_ray.labels.vocabulary import write_vocabulary
 from mlcls_ray.runs.ledger_view import LABELS
 from mlcls_ray.storage.uris import is_local, path_of_uri
 
@@ -120,7 +121,7 @@ def write_paddleclas(rows: Iterator[Labeled], classes: list[str], target: Path) 
     Uris are absolute; PaddleClas joins them to its image root, which then is `/`.
     """
     target.mkdir()
-    (target / "label.txt").write_text("".join(f"{number} {name}\n" for number, name in enumerate(classes)), "utf-8")
+    write_vocabulary(target / "label.txt", classes)
     count = 0
     with (target / "labels.txt").open("w", encoding="utf-8") as stream:
         for row in rows:

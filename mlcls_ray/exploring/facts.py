@@ -73,6 +73,7 @@ def gather_facts(table: LabelTable) -> Facts:
     statuses = dict(_rows(table, f"SELECT {schema.STATUS}, count(*) FROM {LABELS} GROUP BY 1 ORDER BY 2 DESC, 1"))
     rows = sum(statuses.values())
     labels = _labels(table, rows)
+    runs = _runs(table)
     per_image = _rows(
         table, f"SELECT len({schema.LABELS}), count(*) FROM {LABELS} WHERE {schema.STATUS} = 'ok' GROUP BY 1 ORDER BY 1"
     )
@@ -82,8 +83,8 @@ def gather_facts(table: LabelTable) -> Facts:
         labels=labels,
         pairs=_pairs(table, {one.name: one.images for one in labels}, statuses.get(Status.OK.value, 0)),
         labels_per_image=dict(per_image),
-        runs=_runs(table),
-        throughput=_throughput(table),
+        runs=runs,
+        throughput=_throughput(table, runs),
         hosts=_hosts(table),
         sampled=min(rows, SAMPLE_ROWS),
     )
@@ -162,8 +163,8 @@ def _runs(table: LabelTable) -> list[Run]:
     return sorted(found, key=lambda run: run.committed_at, reverse=True)
 
 
-def _throughput(table: LabelTable) -> list[tuple[float, float]]:
-    scored = [run for run in _runs(table) if not run.is_relabeled and run.rows]
+def _throughput(table: LabelTable, runs: list[Run]) -> list[tuple[float, float]]:
+    scored = [run for run in runs if not run.is_relabeled and run.rows]
     if not scored:
         return []
     (span,) = _rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from mlcls_ray.errors import UsageError
@@ -25,3 +26,8 @@ def read_vocabulary(path: Path) -> tuple[str, ...]:
             raise UsageError(f"label list '{path}': its numbers are not 0 to {len(lines) - 1} in order")
         return tuple(parts[1] for parts in numbered)
     return tuple(lines)
+
+
+def write_vocabulary(path: Path, names: Iterable[str]) -> None:
+    """`label.txt` as PaddleClas has it: a number, a space and a name a line."""
+    path.write_text("".join(f"{number} {name}\n" for number, name in enumerate(names)), encoding="utf-8")

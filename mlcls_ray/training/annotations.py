@@ -12,6 +12,7 @@ from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError, did_you_mean
 from mlcls_ray.exploring.exports import Labeled, write_csv, write_fiftyone, write_label_studio
 from mlcls_ray.exploring.page import render
+from mlcls_ray.labels.vocabulary import write_vocabulary
 from mlcls_ray.training.truth import LABEL_LIST
 
 LIST, SHEET, TASKS, FIFTYONE, PROJECT = "images.csv", "sheet.html", "labelstudio.json", "fiftyone", "labelstudio.xml"
@@ -100,7 +101,7 @@ def write_dataset(labels: dict[str, list[str]], classes: Sequence[str], folder: 
     if target.exists():
         raise UsageError(f"'{target}' exists already: give another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / LABEL_LIST).write_text("".join(f"{number} {name}\n" for number, name in enumerate(classes)), "utf-8")
+    write_vocabulary(folder / LABEL_LIST, classes)
     with target.open("w", encoding="utf-8") as stream:
         for uri, chosen in labels.items():
             stream.write(f"{uri}\t{','.join('1' if name in chosen else '0' for name in classes)}\n")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlcls_ray.errors import UsageError
-from mlcls_ray.labels.vocabulary import read_vocabulary
+from mlcls_ray.labels.vocabulary import read_vocabulary, write_vocabulary
 from mlcls_ray.training.stratify import split_rows
 
 
@@ -57,7 +57,7 @@ def split_dataset(list_file: Path, out: Path, dev: float, test: float, seed: int
     classes = read_vocabulary(list_file.parent / "label.txt")
     data = read_dataset(list_file, len(classes))
     out.mkdir(parents=True, exist_ok=True)
-    (out / "label.txt").write_text("".join(f"{number} {name}\n" for number, name in enumerate(classes)), "utf-8")
+    write_vocabulary(out / "label.txt", classes)
     parts = split_rows(data.targets > 0.5, list(shares.values()), seed)
     for name, rows in zip(shares, parts, strict=True):
         lines = [

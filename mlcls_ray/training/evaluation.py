@@ -196,7 +196,7 @@ def worst(compared: Compared, count: int = WORST) -> list[tuple[str, list[str], 
         wrong = np.flatnonzero(compared.predicted[row] & ~compared.targets[row])
         names = [[compared.classes[one] for one in ones] for ones in (missed, wrong)]
         found.append((compared.uris[row], *names))
-    return [(uri, missed, wrong) for uri, missed, wrong in found]
+    return found
 
 
 def evaluation_page(table: LabelTable, compared: Compared, result: Evaluation) -> str:
