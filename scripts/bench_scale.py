@@ -41,19 +41,20 @@ RUN = """
 import resource, sys, time
 from mlcls_ray.config import LabelJob
 from mlcls_ray.runs import pipeline
+from mlcls_ray.runs.job import label
 from null_worker import NullWorker
 pipeline.LabelWorker = NullWorker
 fixed = {"model": sys.argv[3], "batch_size": 256, "engine": "paddle", "precision": "fp32"}
 job = LabelJob(inputs=(sys.argv[1],), out=sys.argv[2], limit=int(sys.argv[4]) or None, **fixed)
 started = time.monotonic()
-success = pipeline.label(job)
+success = label(job)
 print(success.rows, success.seconds, time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 NO_OP = """
 import resource, sys, time
 from mlcls_ray.config import LabelJob
-from mlcls_ray.runs.pipeline import label
+from mlcls_ray.runs.job import label
 started = time.monotonic()
 success = label(LabelJob(inputs=(sys.argv[1],), out=sys.argv[2], model=sys.argv[3], engine="paddle", precision="fp32", incremental=True))
 assert success is None

@@ -17,7 +17,7 @@ from mlcls_ray.config import LabelJob
 from mlcls_ray.engines.selection import load_engine
 from mlcls_ray.errors import UsageError
 from mlcls_ray.pipeline import Pipeline, PredictError
-from mlcls_ray.runs.pipeline import label
+from mlcls_ray.runs.job import label
 from mlcls_ray.storage import layout
 from tests.conftest import encode, picture, run_cli
 

@@ -151,7 +151,7 @@ def retry(
 def _run(job: Any, verbose: bool) -> None:
     from rich.console import Console
 
-    from mlcls_ray.runs.pipeline import label as run
+    from mlcls_ray.runs.job import label as run
     from mlcls_ray.runs.report import print_summary
     from mlcls_ray.storage.store import Store
 

@@ -14,12 +14,10 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray.data
 
 from mlcls_ray import schema
 from mlcls_ray.runs.ledger_view import create_view, open_database
 from mlcls_ray.runs.pools import Pools
-from mlcls_ray.runs.source import manifest_rows
 from mlcls_ray.stages.hash import HashImages
 from mlcls_ray.stages.read import ReadOptions
 from mlcls_ray.storage import layout
@@ -31,6 +29,10 @@ from mlcls_ray.storage.uris import public_uri
 
 def write_duplicates(store: Store, run_id: str, rows: int, options: ReadOptions, pools: Pools) -> int:
     """Find the copies among a manifest's rows and write them beside it; returns how many there are."""
+    import ray.data  # not at the top: `job` loads Ray Data while Ray's processes start
+
+    from mlcls_ray.runs.source import manifest_rows
+
     folder = layout.duplicates_folder(run_id)
     for name in store.names(folder):  # of a driver that died here
         store.remove(f"{folder}/{name}")

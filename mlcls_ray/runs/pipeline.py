@@ -1,11 +1,9 @@
-"""The job, read from top to bottom: manifest → read → score and select → annotate → sink → commit."""
+"""The labeling, read from top to bottom: manifest → read → score and select → annotate → sink. `job` is what comes before and after."""
 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -13,78 +11,20 @@ import ray
 import ray.data
 import ray.exceptions
 
-from mlcls_ray.config import LabelJob
 from mlcls_ray.engines.choice import fixed_choice
-from mlcls_ray.errors import FailureLimitError, RunError, RunInterruptedError, Status
-from mlcls_ray.runs.cluster import check_device_on_workers, connect, living_nodes
-from mlcls_ray.runs.commit import commit
+from mlcls_ray.errors import FailureLimitError, RunError, RunInterruptedError
+from mlcls_ray.runs.cluster import living_nodes
 from mlcls_ray.runs.duplicates import copy_rows
 from mlcls_ray.runs.engine_choice import model_source
-from mlcls_ray.runs.lease import Lease, held_incremental_lease, held_lease
 from mlcls_ray.runs.node_watch import NodeLostError, NodeWatch
-from mlcls_ray.runs.plan import Plan, Prepared, freeze, list_work, next_attempt, prepare, read_options
-from mlcls_ray.runs.pools import Measured, Pools, check_resources
+from mlcls_ray.runs.plan import Plan, next_attempt, read_options
+from mlcls_ray.runs.pools import Measured, Pools
 from mlcls_ray.runs.progress import shown_progress, stopped_by_interrupt
-from mlcls_ray.runs.publish import publish
-from mlcls_ray.runs.records import Success, read_success
 from mlcls_ray.runs.sink import LabelSink
 from mlcls_ray.runs.source import manifest_rows
 from mlcls_ray.runs.tally import Pace, Tally
 from mlcls_ray.runs.workers import LabelWorker, ReadWorker, ScoreWorker, WorkerSpec
-from mlcls_ray.storage import layout
-from mlcls_ray.storage.ledger import Fragment, RowSet
-
-
-def label(job: LabelJob, verbose: bool = False) -> Success | None:
-    """Run a job to its commit; a run that is committed already is left as it is.
-
-    Returns:
-        What was committed; None where an incremental job found nothing new, and wrote nothing.
-
-    Raises:
-        UsageError: before anything starts.
-        RunError: a run that could not be finished (a LeaseError: another driver works on it); the same command resumes it.
-    """
-    prepared = prepare(job)
-    store = prepared.store
-    if prepared.is_committed and (committed := read_success(store, prepared.run_id)):
-        publish(store, job.format)
-        return committed
-    with (
-        held_incremental_lease(store) if job.incremental else nullcontext(),
-        held_lease(store, prepared.run_id) as lease,
-    ):
-        success = label_prepared(prepared, lease, verbose)
-    if success is None:
-        store.remove_folder(layout.run_folder(prepared.run_id))
-        return None
-    publish(store, job.format)
-    limit = job.failure_limit(success.rows)
-    if limit is not None and failures(success.fragments) > limit:
-        raise FailureLimitError(
-            f"run '{success.run_id}' is committed, but {failures(success.fragments):,} of {success.rows:,} inputs failed; "
-            f"max_failures is {job.max_failures}"
-        )
-    return success
-
-
-def label_prepared(prepared: Prepared, lease: Lease, verbose: bool) -> Success | None:
-    """List, label and commit; None where an incremental job or a retry found nothing to do."""
-    listed = None
-    if (prepared.job.incremental or prepared.job.retry) and prepared.record is None:
-        listed = list_work(prepared)  # before Ray: most nights there is nothing to start it for
-        if listed is None:
-            return None
-    connect(prepared.job.ray_address, verbose, prepared.device)
-    nodes = living_nodes()
-    check_resources(prepared.device, nodes)
-    if prepared.device.kind != "cpu":
-        check_device_on_workers(prepared.device)
-    plan = freeze(prepared, nodes, listed)
-    started = time.monotonic()
-    plan, fragments, stage_seconds = label_waves(plan)
-    lease.check()
-    return commit(plan, fragments, time.monotonic() - started, stage_seconds)
+from mlcls_ray.storage.ledger import Fragment, RowSet, failures
 
 
 def label_waves(plan: Plan) -> tuple[Plan, list[Fragment], dict[str, float]]:
@@ -185,11 +125,6 @@ def pace(plan: Plan) -> Pace | None:
 def measured_by(rate: float, seconds: Mapping[str, float], rows: int) -> Measured:
     """A wave's rate, and its stages' seconds an image."""
     return Measured(rate, *(seconds.get(stage, 0.0) / max(rows, 1) for stage in ("decode", "score")))
-
-
-def failures(fragments: list[Fragment]) -> int:
-    """How many rows of these fragments are not `ok`."""
-    return sum(fragment.rows - fragment.statuses.get(Status.OK.value, 0) for fragment in fragments)
 
 
 def label_rows(rows: ray.data.Dataset, pools: Pools, spec: WorkerSpec) -> ray.data.Dataset:

@@ -16,14 +16,13 @@ from mlcls_ray.engines.choice import fixed_batch
 from mlcls_ray.engines.device import KINDS, Device
 from mlcls_ray.errors import UsageError
 from mlcls_ray.runs.cluster import Node
+from mlcls_ray.runs.fragment_rows import rows_per_fragment
 
 MAX_BLOCK_ROWS = 512
 MAX_BLOCK_BYTES = 64 << 20
 """Of pixels: what one block of the split placement puts into the object store."""
 BLOCKS_PER_WORKER = 8
 """At least so many blocks a worker, so that the slowest one does not hold up the end of a small job."""
-FIRST_FRAGMENT_ROWS, MAX_FRAGMENT_ROWS = 500, 100_000
-"""Of a fragment while the rate is not known yet, and ever."""
 
 
 READ_AHEAD = 1.25
@@ -121,11 +120,6 @@ def cards_of(node: Node, device: Device) -> int:
     """How many of a node's cards the job uses: those it names, else all."""
     there = int(node.resources.get(device.resource, 0))
     return min(there, len(device.cards)) if device.cards else there
-
-
-def rows_per_fragment(rate: float | None, seconds: float) -> int:
-    """So many rows that a fragment is `seconds` of the work of a worker that does `rate` a second."""
-    return FIRST_FRAGMENT_ROWS if rate is None else min(max(round(rate * seconds), 1), MAX_FRAGMENT_ROWS)
 
 
 def check_resources(device: Device, nodes: Sequence[Node]) -> None:

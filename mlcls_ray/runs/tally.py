@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 import ray
 
 from mlcls_ray.errors import Status
+from mlcls_ray.runs.fragment_rows import rows_per_fragment
 from mlcls_ray.runs.metrics import RunMetrics
-from mlcls_ray.runs.pools import rows_per_fragment
 
 WATCH_S = 15.0
 WORTH_A_RESTART_S = 180.0

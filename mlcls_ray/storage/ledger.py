@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from mlcls_ray import schema
+from mlcls_ray.errors import Status
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.store import Store, read_columns
 
@@ -34,6 +35,11 @@ def count_statuses(fragments: Iterable[Fragment]) -> dict[str, int]:
     for fragment in fragments:
         counts.update(fragment.statuses)
     return dict(counts)
+
+
+def failures(fragments: Iterable[Fragment]) -> int:
+    """How many rows of these fragments are not `ok`."""
+    return sum(fragment.rows - fragment.statuses.get(Status.OK.value, 0) for fragment in fragments)
 
 
 class RowSet:

@@ -20,8 +20,8 @@ from mlcls_ray.label_table import LabelTable, open_labels
 from mlcls_ray.labels.calibration import Target, choose_thresholds
 from mlcls_ray.labels.metrics import agreement, calibration_error, per_class_average_precision
 from mlcls_ray.labels.thresholds import FILE_VERSION, VERSION
+from mlcls_ray.runs.job import label
 from mlcls_ray.runs.ledger_view import LABELS
-from mlcls_ray.runs.pipeline import label
 from mlcls_ray.runs.records import RunRecord
 from mlcls_ray.storage.uris import shown
 from mlcls_ray.training.truth import Truth, read_truth

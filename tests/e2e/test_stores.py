@@ -12,7 +12,7 @@ import pytest
 from mlcls_ray.config import LabelJob, S3Options
 from mlcls_ray.label_table import open_labels
 from mlcls_ray.runs.compact import compact
-from mlcls_ray.runs.pipeline import label
+from mlcls_ray.runs.job import label
 from mlcls_ray.runs.verify import verify
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.store import Store

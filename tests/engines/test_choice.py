@@ -32,7 +32,7 @@ from mlcls_ray.errors import RunError
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.runs import engine_choice
-from mlcls_ray.runs.pipeline import label
+from mlcls_ray.runs.job import label
 from mlcls_ray.storage import layout
 
 CPU = Device("cpu")

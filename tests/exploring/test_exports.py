@@ -12,7 +12,7 @@ from mlcls_ray import open_labels
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import UsageError
 from mlcls_ray.exploring.exports import export
-from mlcls_ray.runs.pipeline import label
+from mlcls_ray.runs.job import label
 from mlcls_ray.training.dataset import read_dataset
 from tests.conftest import run_cli
 

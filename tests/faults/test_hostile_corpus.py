@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlcls_ray.config import LabelJob
-from mlcls_ray.runs.pipeline import label
+from mlcls_ray.runs.job import label
 from mlcls_ray.runs.verify import verify
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.store import Store

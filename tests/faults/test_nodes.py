@@ -21,7 +21,8 @@ import ray
 from ray.cluster_utils import Cluster
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import UsageError
-from mlcls_ray.runs import pipeline
+from mlcls_ray.runs import job as jobs
+from mlcls_ray.runs.pipeline import label_waves
 
 # how soon a silent node counts as dead
 QUICK = {{"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 5}}
@@ -47,7 +48,7 @@ def kill():
 
 thread = threading.Thread(target=kill, daemon=True)
 thread.start()
-success = pipeline.label(job)
+success = jobs.label(job)
 thread.join()
 print(success.rows, flush=True)
 ray.shutdown()
@@ -57,7 +58,7 @@ ACCELERATOR_ELSEWHERE = """
 add_node(1, num_cpus=2, resources={"NPU": 1.0})
 cluster.wait_for_nodes()
 try:
-    pipeline.label(job.model_copy(update={"device": "npu"}))
+    jobs.label(job.model_copy(update={"device": "npu"}))
 except UsageError as error:
     print(error, flush=True)
 
@@ -65,12 +66,12 @@ except UsageError as error:
 from mlcls_ray.engines.device import parse_device
 from mlcls_ray.runs.plan import freeze, prepare
 from mlcls_ray.runs.pools import size_pools
-nodes = pipeline.living_nodes()
+nodes = jobs.living_nodes()
 plan = freeze(prepare(job), nodes)
 plan = plan._replace(pools=size_pools(job, parse_device("npu"), nodes, plan.record.rows, 1000))
 print(plan.pools.placement, plan.pools.score_workers, plan.pools.score_resources, flush=True)
-plan, fragments, _ = pipeline.label_waves(plan)
-print(pipeline.commit(plan, fragments, 1.0).rows, flush=True)
+plan, fragments, _ = label_waves(plan)
+print(jobs.commit(plan, fragments, 1.0).rows, flush=True)
 ray.shutdown()
 """
 

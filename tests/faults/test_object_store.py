@@ -11,7 +11,7 @@ import ray
 
 from mlcls_ray.config import LabelJob, S3Options
 from mlcls_ray.errors import RunError, UsageError
-from mlcls_ray.runs.pipeline import label
+from mlcls_ray.runs.job import label
 from mlcls_ray.runs.verify import verify
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.store import Store

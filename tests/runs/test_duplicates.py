@@ -11,7 +11,7 @@ import pytest
 from mlcls_ray import schema
 from mlcls_ray.config import LabelJob
 from mlcls_ray.runs.cluster import living_nodes
-from mlcls_ray.runs.pipeline import label
+from mlcls_ray.runs.job import label
 from mlcls_ray.runs.plan import freeze, prepare
 from mlcls_ray.runs.verify import verify
 from mlcls_ray.stages.read import hash_content

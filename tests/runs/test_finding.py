@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from mlcls_ray.config import LabelJob
-from mlcls_ray.runs.pipeline import label
+from mlcls_ray.runs.job import label
 from tests.conftest import run_cli
 
 

@@ -15,7 +15,7 @@ import pytest
 from mlcls_ray.config import LabelJob, S3Options
 from mlcls_ray.errors import UsageError
 from mlcls_ray.models.networks.tiny import export_tiny
-from mlcls_ray.runs.pipeline import label
+from mlcls_ray.runs.job import label
 from mlcls_ray.runs.records import Success, run_ids
 from mlcls_ray.runs.verify import verify
 from mlcls_ray.storage import layout

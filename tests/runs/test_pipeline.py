@@ -19,7 +19,7 @@ import pytest
 
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import FailureLimitError, UsageError
-from mlcls_ray.runs.pipeline import label
+from mlcls_ray.runs.job import label
 from mlcls_ray.runs.verify import verify
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.store import Store
@@ -122,7 +122,7 @@ def test_rows_in_fragments_are_not_scored_again(tiny_folder: Path, tmp_path: Pat
     job = make_job(tiny_folder, tmp_path / "out", images, rows_per_fragment=200, block_rows=100)
     code = f"""
 from mlcls_ray.config import LabelJob
-from mlcls_ray.runs.pipeline import label
+from mlcls_ray.runs.job import label
 label(LabelJob.model_validate_json({job.model_dump_json()!r}))
 """
     driver = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stderr=subprocess.DEVNULL)
@@ -227,7 +227,7 @@ def test_other_sizes_of_cluster(
     code = f"""
 import ray
 from mlcls_ray.config import LabelJob
-from mlcls_ray.runs.pipeline import label
+from mlcls_ray.runs.job import label
 {STARTS[start]}
 assert label(LabelJob.model_validate_json({job.model_dump_json()!r})).rows == 30
 ray.shutdown()  # before the cluster's own clean-up takes the raylet from under this process

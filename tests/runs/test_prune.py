@@ -11,7 +11,7 @@ import pytest
 from mlcls_ray import open_labels
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import UsageError
-from mlcls_ray.runs.pipeline import label
+from mlcls_ray.runs.job import label
 from mlcls_ray.runs.prune import find_superseded, parse_age
 from mlcls_ray.runs.verify import verify
 from mlcls_ray.storage.store import Store

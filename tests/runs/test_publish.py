@@ -13,7 +13,7 @@ import pytest
 from mlcls_ray.config import LabelJob, S3Options, TableFormat
 from mlcls_ray.errors import UsageError
 from mlcls_ray.runs import publish as module
-from mlcls_ray.runs.pipeline import label
+from mlcls_ray.runs.job import label
 from mlcls_ray.runs.publish import check_format, open_table, publish
 from mlcls_ray.runs.verify import verify
 from mlcls_ray.storage import layout

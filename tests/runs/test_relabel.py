@@ -11,7 +11,7 @@ import pytest
 from mlcls_ray import open_labels
 from mlcls_ray.config import LabelJob, Thresholds
 from mlcls_ray.errors import UsageError
-from mlcls_ray.runs.pipeline import label
+from mlcls_ray.runs.job import label
 from mlcls_ray.runs.records import read_record
 from mlcls_ray.runs.relabel import relabel
 from mlcls_ray.runs.verify import verify

@@ -11,7 +11,7 @@ import pytest
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import UsageError
 from mlcls_ray.label_table import open_labels
-from mlcls_ray.runs.pipeline import label
+from mlcls_ray.runs.job import label
 from mlcls_ray.runs.records import run_ids
 from mlcls_ray.runs.retry import retry_job
 from mlcls_ray.runs.verify import verify

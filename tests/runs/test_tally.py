@@ -10,7 +10,7 @@ import ray
 
 from mlcls_ray.config import LabelJob
 from mlcls_ray.runs import pipeline
-from mlcls_ray.runs.pipeline import label
+from mlcls_ray.runs.job import label
 from mlcls_ray.runs.plan import Plan
 from mlcls_ray.runs.tally import Pace, Tally
 from mlcls_ray.runs.verify import verify
@@ -64,7 +64,7 @@ def test_a_long_run_is_cut_anew(tiny_folder: Path, tmp_path: Path, monkeypatch: 
         return pace and pace._replace(watch_s=0.5, worth_s=0.5)
 
     monkeypatch.setattr(pipeline, "pace", quick)
-    monkeypatch.setattr("mlcls_ray.runs.pools.FIRST_FRAGMENT_ROWS", 20)
+    monkeypatch.setattr("mlcls_ray.runs.fragment_rows.FIRST_FRAGMENT_ROWS", 20)
     job = LabelJob(
         inputs=(str(images),), out=str(tmp_path / "out"), model=str(tiny_folder), run_id="r", fragment_seconds=2.0
     )

@@ -13,7 +13,7 @@ import pytest
 
 from mlcls_ray.config import LabelJob, S3Options
 from mlcls_ray.errors import ImageError, Status, UsageError
-from mlcls_ray.runs.pipeline import label
+from mlcls_ray.runs.job import label
 from mlcls_ray.runs.verify import verify
 from mlcls_ray.storage.fetch import Fetcher
 from mlcls_ray.storage.listing import list_inputs

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.models.artifact import load_model
-from mlcls_ray.runs.pipeline import label
+from mlcls_ray.runs.job import label
 from mlcls_ray.training import finetune as module
 from mlcls_ray.training.config import Augment, FinetuneJob, Loss
 from mlcls_ray.training.evaluation import compare, evaluate
