@@ -77,6 +77,10 @@ class LabelJob(BaseModel):
     uri_column: str | None = Field(default=None, description="Column of a CSV or Parquet list; None: uri, url, path, …")
 
     model: str = Field(default="starter", description="A name (`mlcls models`), a local model folder, or its uri")
+    models: tuple[str, ...] = Field(
+        default=(),
+        description="Several models in one pass over the images, instead of model; each has its own output, out/NAME",
+    )
     device: str = Field(default="cpu", description="cpu, gpu, gpu:0,1, npu, xpu …: what the scoring workers run on")
     workers_per_card: PositiveInt = Field(default=1, description="Scoring workers that share one card")
     engine: AskedEngine = Field(

@@ -15,7 +15,7 @@ class UnreadImages(ReadImages):
     def read(self, uri: str, keep_bytes: bool) -> ImageRead:
         width, height = self.options.preprocess.input_size
         pixels = np.zeros((height, width, 3), np.uint8)
-        return ImageRead(Status.OK, "", pixels, width=640, height=480, format="jpeg", content_hash="0" * 32)
+        return ImageRead(Status.OK, "", (pixels,), width=640, height=480, format="jpeg", content_hash="0" * 32)
 
 
 class NullEngine:

@@ -15,6 +15,7 @@ def label(
     out: str | None = None,
     config: Path | None = None,
     model: str | None = None,
+    models: str | None = None,
     device: str | None = None,
     engine: Literal["auto", "paddle", "openvino", "onnxruntime", "tensorrt"] | None = None,
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] | None = None,
@@ -43,6 +44,8 @@ def label(
         A YAML file with the same fields and more (see --print-config). Flags override it.
     model
         A name (see `mlcls models`), a Paddle inference folder, or its uri. Default: the starter model that ships with the package.
+    models
+        Several, as in a,b: one pass over the images, each of which is read and decoded once. Each model has its output in OUT/NAME.
     device
         cpu, gpu, gpu:0,1, npu …: what the scoring workers run on.
     engine
@@ -83,6 +86,7 @@ def label(
         "inputs": inputs or None,
         "out": out,
         "model": model,
+        "models": models and tuple(models.split(",")),
         "device": device,
         "engine": engine,
         "precision": precision,
@@ -152,6 +156,8 @@ def _run(job: Any, verbose: bool) -> None:
     from rich.console import Console
 
     from mlcls_ray.runs.job import label as run
+    from mlcls_ray.runs.job import outputs
+    from mlcls_ray.runs.records import read_success
     from mlcls_ray.runs.report import print_summary
     from mlcls_ray.storage.store import Store
 
@@ -159,4 +165,11 @@ def _run(job: Any, verbose: bool) -> None:
     if success is None:
         print("nothing to retry" if job.retry else "nothing new: each input that was found is labeled already")
         return
-    print_summary(Store(job.out, job.s3), success, Console(), annotated=job.annotate != "none")
+    console = Console()
+    for number, out in enumerate(outputs(job)):
+        store = Store(out, job.s3)
+        committed = read_success(store, success.run_id) if number else success
+        if committed:
+            if job.models:
+                console.rule(out.rpartition("/")[2], align="left")
+            print_summary(store, committed, console, annotated=job.annotate != "none")

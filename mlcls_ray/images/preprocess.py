@@ -69,6 +69,11 @@ class Preprocess(BaseModel):
         return chosen
 
     @property
+    def geometry(self) -> tuple[object, ...]:
+        """What decides the pixels; the rest decides what the network makes of them."""
+        return self.size, self.resize_short, self.crop, self.backend, self.interpolation
+
+    @property
     def enough(self) -> tuple[int, int] | None:
         """(width, height) from which on more of an image changes nothing that matters: twice what it is resized to, since Pillow's
         filters average when they shrink. None where the resize depends on the image's own sides, or does not average.

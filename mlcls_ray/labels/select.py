@@ -25,12 +25,16 @@ def select(scores: np.ndarray, thresholds: np.ndarray) -> Selection:
         scores: float32 [N, C], after the sigmoid.
         thresholds: float32 [C]. PaddleX pairs such a list with the images of a batch instead of the classes.
     """
-    images, class_ids = np.nonzero(scores > thresholds)
-    chosen = scores[images, class_ids]
-    order = np.lexsort((class_ids, -chosen, images))
+    class_num = scores.shape[1]
+    places = np.flatnonzero(scores > thresholds)
+    chosen = scores.ravel()[places]
+    images = places // class_num
+    # One 64-bit key, image first: what is above a threshold is positive, and the bits of positive floats sort as they do.
+    descending = ~chosen.astype(np.float32).view(np.uint32)
+    order = np.argsort(images.astype(np.uint64) << np.uint64(32) | descending, kind="stable")
     offsets = np.zeros(len(scores) + 1, np.int32)
     np.cumsum(np.bincount(images, minlength=len(scores)), out=offsets[1:])
-    return Selection(offsets, class_ids[order].astype(np.int16), chosen[order])
+    return Selection(offsets, (places % class_num).astype(np.int16)[order], chosen[order])
 
 
 def keep_top(scores: np.ndarray, count: int) -> np.ndarray:

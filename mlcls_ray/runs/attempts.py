@@ -3,6 +3,7 @@ older fragments it accepts before it starts, so that late workers of a dead driv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -21,7 +22,27 @@ class Attempt(NamedTuple):
 
 
 def start_attempt(store: Store, run_id: str, rows: int) -> Attempt:
-    """Read the ledger and write down what is accepted: what the last attempt accepted, and its own fragments.
+    """Read the ledger and write down what is accepted. See `start_attempts`."""
+    (attempt,) = start_attempts([store], run_id, rows)
+    return attempt
+
+
+def start_attempts(stores: Sequence[Store], run_id: str, rows: int) -> list[Attempt]:
+    """An attempt at the same run in each store: several models' in one pass over the images, mostly one model's.
+
+    Accepted is what is there in all of them: a driver that died between two models' fragments of a task has its rows run again in both.
+    """
+    found = [_acceptable(store, run_id) for store in stores]
+    number = 1 + max(last for last, _ in found)
+    everywhere = set.intersection(*({fragment.name for fragment in fragments} for _, fragments in found))
+    return [
+        _begin(store, run_id, rows, number, [one for one in fragments if one.name in everywhere])
+        for store, (_, fragments) in zip(stores, found, strict=True)
+    ]
+
+
+def _acceptable(store: Store, run_id: str) -> tuple[int, list[Fragment]]:
+    """The last attempt's number, and what it accepted with its own fragments.
 
     A fragment of an older attempt that the last one did not accept came late, and its rows may have been labeled again since.
     Only the last attempt's fragments are read whole; what was accepted before is described in its file.
@@ -39,11 +60,14 @@ def start_attempt(store: Store, run_id: str, rows: int) -> Attempt:
                 accepted.append(describe_fragment(store, run_id, name))
             except (FileNotFoundError, pa.ArrowInvalid):
                 continue  # not a whole fragment: the commit removes it, its rows run again
+    return last, accepted
+
+
+def _begin(store: Store, run_id: str, rows: int, number: int, accepted: list[Fragment]) -> Attempt:
     done = read_rows(store, run_id, [fragment.name for fragment in accepted], rows)
-    store.write_json(
-        _file(run_id, last + 1), {"attempt": last + 1, "accepted": [fragment.model_dump() for fragment in accepted]}
-    )
-    return Attempt(last + 1, accepted, done)
+    told = [fragment.model_dump() for fragment in accepted]
+    store.write_json(_file(run_id, number), {"attempt": number, "accepted": told})
+    return Attempt(number, accepted, done)
 
 
 def _file(run_id: str, number: int) -> str:

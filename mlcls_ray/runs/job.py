@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import nullcontext
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib import import_module
 
 from mlcls_ray.config import LabelJob
-from mlcls_ray.errors import FailureLimitError
+from mlcls_ray.errors import FailureLimitError, UsageError
+from mlcls_ray.models.cache import open_model
 from mlcls_ray.runs.cluster import check_device_on_workers, connect, living_nodes
 from mlcls_ray.runs.commit import commit
 from mlcls_ray.runs.lease import Lease, held_incremental_lease, held_lease
-from mlcls_ray.runs.plan import Prepared, freeze, list_work, prepare
+from mlcls_ray.runs.plan import NO_OUTPUT, Prepared, freeze, list_work, prepare
 from mlcls_ray.runs.pools import check_resources
 from mlcls_ray.runs.publish import publish
 from mlcls_ray.runs.records import Success, read_success
@@ -24,28 +27,27 @@ def label(job: LabelJob, verbose: bool = False) -> Success | None:
     """Run a job to its commit; a run that is committed already is left as it is.
 
     Returns:
-        What was committed; None where an incremental job found nothing new, and wrote nothing.
+        What was committed (of several models: by the first one); None where an incremental job found nothing new, and wrote nothing.
 
     Raises:
         UsageError: before anything starts.
         RunError: a run that could not be finished (a LeaseError: another driver works on it); the same command resumes it.
     """
-    prepared = prepare(job)
-    store = prepared.store
-    if prepared.is_committed and (committed := read_success(store, prepared.run_id)):
-        publish(store, job.format)
-        return committed
-    with (
-        held_incremental_lease(store) if job.incremental else nullcontext(),
-        held_lease(store, prepared.run_id) as lease,
-    ):
-        success = label_prepared(prepared, lease, verbose)
-    if success is None:
-        store.remove_folder(layout.run_folder(prepared.run_id))
-        return None
-    publish(store, job.format)
-    limit = job.failure_limit(success.rows)
-    if limit is not None and failures(success.fragments) > limit:
+    models = prepare_models(job)
+    left = [one for one in models if not one.is_committed]
+    with ExitStack() as held:
+        if job.incremental and left:
+            held.enter_context(held_incremental_lease(left[0].store))
+        leases = [held.enter_context(held_lease(one.store, one.run_id)) for one in left]
+        if left and not label_prepared(left, leases, verbose):
+            left[0].store.remove_folder(layout.run_folder(left[0].run_id))
+            return None
+    committed = [read_success(one.store, one.run_id) for one in models]
+    for one in models:
+        publish(one.store, job.format)
+    success = committed[0]
+    limit = job.failure_limit(success.rows) if success and left else None
+    if success and limit is not None and failures(success.fragments) > limit:
         raise FailureLimitError(
             f"run '{success.run_id}' is committed, but {failures(success.fragments):,} of {success.rows:,} inputs failed; "
             f"max_failures is {job.max_failures}"
@@ -53,13 +55,50 @@ def label(job: LabelJob, verbose: bool = False) -> Success | None:
     return success
 
 
-def label_prepared(prepared: Prepared, lease: Lease, verbose: bool) -> Success | None:
-    """List, label and commit; None where an incremental job or a retry found nothing to do."""
+def outputs(job: LabelJob) -> list[str]:
+    """The output folder of each of the job's models, in the order of `models`.
+
+    Raises:
+        UsageError: `models` does not go together with what else the job says.
+    """
+    if not job.models:
+        return [job.out]
+    for name, is_asked in {"incremental": job.incremental, "retry": job.retry, "dedupe": job.dedupe}.items():
+        if is_asked:
+            raise UsageError(f"models: {name} looks into one model's table; run the job once for each model")
+    names = [open_model(model, job.s3).name for model in job.models]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise UsageError(f"models: '{twice[0]}' is there more than once, and each model's output is named after it")
+    return [f"{job.out.rstrip('/')}/{name}" for name in names]
+
+
+def prepare_models(job: LabelJob) -> list[Prepared]:
+    """Check a job for each of its models; one run id for all of them.
+
+    Raises:
+        UsageError: names the field, the value and the way out.
+    """
+    if not job.models:
+        return [prepare(job)]
+    if not job.out:
+        raise UsageError(NO_OUTPUT)
+    changes = [{"model": model, "out": out} for model, out in zip(job.models, outputs(job), strict=True)]
+    jobs = [job.model_copy(update={**one, "models": ()}) for one in changes]
+    models = [prepare(one) for one in jobs]
+    # What one model committed already another one may have left unfinished.
+    begun = next((one for one in models if one.record and not one.is_committed), models[0])
+    return [prepare(one.model_copy(update={"run_id": begun.run_id})) for one in jobs]
+
+
+def label_prepared(models: Sequence[Prepared], leases: Sequence[Lease], verbose: bool) -> bool:
+    """List, label and commit, for each model; False where an incremental job or a retry found nothing to do."""
+    prepared, *others = models
     listed = None
     if (prepared.job.incremental or prepared.job.retry) and prepared.record is None:
         listed = list_work(prepared)  # before Ray: most nights there is nothing to start it for
         if listed is None:
-            return None
+            return False
     # Ray's processes take some seconds to start, in which this one would only wait.
     importing = threading.Thread(target=import_module, args=("mlcls_ray.runs.pipeline",), daemon=True)
     importing.start()
@@ -71,8 +110,11 @@ def label_prepared(prepared: Prepared, lease: Lease, verbose: bool) -> Success |
     check_resources(prepared.device, nodes)
     if prepared.device.kind != "cpu":
         check_device_on_workers(prepared.device)
-    plan = freeze(prepared, nodes, listed)
+    plan = freeze(prepared, nodes, listed, others)
     started = time.monotonic()
-    plan, fragments, stage_seconds = label_waves(plan)
-    lease.check()
-    return commit(plan, fragments, time.monotonic() - started, stage_seconds)
+    plan, written, stage_seconds = label_waves(plan)
+    for lease in leases:
+        lease.check()
+    for one, fragments in zip(plan.models, written, strict=True):
+        commit(one, fragments, time.monotonic() - started, stage_seconds)
+    return True

@@ -11,13 +11,14 @@ import ray
 import ray.data
 import ray.exceptions
 
+from mlcls_ray import schema
 from mlcls_ray.engines.choice import fixed_choice
 from mlcls_ray.errors import FailureLimitError, RunError, RunInterruptedError
 from mlcls_ray.runs.cluster import living_nodes
 from mlcls_ray.runs.duplicates import copy_rows
 from mlcls_ray.runs.engine_choice import model_source
 from mlcls_ray.runs.node_watch import NodeLostError, NodeWatch
-from mlcls_ray.runs.plan import Plan, next_attempt, read_options
+from mlcls_ray.runs.plan import Plan, next_attempt, preprocesses, read_options
 from mlcls_ray.runs.pools import Measured, Pools
 from mlcls_ray.runs.progress import shown_progress, stopped_by_interrupt
 from mlcls_ray.runs.sink import LabelSink
@@ -27,9 +28,9 @@ from mlcls_ray.runs.workers import LabelWorker, ReadWorker, ScoreWorker, WorkerS
 from mlcls_ray.storage.ledger import Fragment, RowSet, failures
 
 
-def label_waves(plan: Plan) -> tuple[Plan, list[Fragment], dict[str, float]]:
-    """Label what is left, mostly in one wave; returns the plan of the last one, the fragments that it wrote, and the
-    seconds of all by stage.
+def label_waves(plan: Plan) -> tuple[Plan, list[list[Fragment]], dict[str, float]]:
+    """Label what is left, mostly in one wave; returns the plan of the last one, the fragments that it wrote (of each model), and
+    the seconds of all by stage.
 
     A long run's first wave ends early when its measured rate asks for other fragments, and any wave that loses a node. Copies whose
     original could not be read, or changed meanwhile, are a wave of their own.
@@ -41,17 +42,20 @@ def label_waves(plan: Plan) -> tuple[Plan, list[Fragment], dict[str, float]]:
         fragments, attempt = wave.fragments, plan.attempt
         if not wave.is_to_be_cut_anew and len(plan.copies):
             store, run_id, size = plan.prepared.store, plan.prepared.run_id, plan.pools.rows_per_fragment
-            fragments += copy_rows(store, run_id, [*attempt.accepted, *fragments], attempt.done, attempt.number, size)
-        if sum(one.rows for one in [*attempt.accepted, *fragments]) == plan.record.rows:
+            known = [*attempt.accepted, *fragments[0]]
+            fragments[0] += copy_rows(store, run_id, known, attempt.done, attempt.number, size)
+        if sum(one.rows for one in [*attempt.accepted, *fragments[0]]) == plan.record.rows:
             return plan, fragments, seconds
         copies = plan.copies if wave.is_to_be_cut_anew else RowSet(plan.record.rows)
-        plan = next_attempt(plan.prepared, plan.record, living_nodes(), copies, wave.measured)
+        models = [(one.prepared, one.record) for one in plan.models]
+        plan = next_attempt(models, living_nodes(), copies, wave.measured)
 
 
 class Wave(NamedTuple):
     """What one wave wrote, and what it measured where it was long enough."""
 
-    fragments: list[Fragment]
+    fragments: list[list[Fragment]]
+    """Of each model."""
     measured: Measured | None = None
     is_to_be_cut_anew: bool = False
     """It ended early: the measured rate asks for fragments of another size, or a node was lost."""
@@ -66,9 +70,11 @@ def label_wave(plan: Plan) -> Wave:
         RunError: the run stopped before its end; what is written is kept.
     """
     job, run_id, rows = plan.prepared.job, plan.prepared.run_id, plan.rows_left
+    nothing: list[list[Fragment]] = [[] for _ in plan.models]
     if rows == 0:
-        return Wave([])
-    sink = LabelSink(plan.prepared.store, run_id, plan.attempt.number, plan.pools.rows_per_fragment)
+        return Wave(nothing)
+    stores = [one.prepared.store for one in plan.models]
+    sink = LabelSink(stores, run_id, plan.attempt.number, plan.pools.rows_per_fragment)
     limit = job.failure_limit(plan.record.rows)
     choice = plan.record.choice
     labels = {"run_id": run_id, "engine": f"{choice.engine}-{choice.precision}" if choice else "paddle-fp32"}
@@ -76,7 +82,7 @@ def label_wave(plan: Plan) -> Wave:
     go_on = f"What is written is kept; the same command (or --run-id {run_id}) goes on"
     source = manifest_rows(plan.prepared.store, run_id, plan.skipped, plan.pools.block_rows)
     watch = NodeWatch()
-    cut_off = Wave([], plan.measured, is_to_be_cut_anew=True)  # what it wrote is read from the store
+    cut_off = Wave(nothing, plan.measured, is_to_be_cut_anew=True)  # what it wrote is read from the store
     try:
         with (
             shown_progress(tally, plan.prepared.store, run_id, plan.record.rows, plan.record.rows - rows),
@@ -94,14 +100,14 @@ def label_wave(plan: Plan) -> Wave:
         if watch.lost():
             return cut_off
         raise RunError(f"run '{run_id}' stopped: {cause(error)}. {go_on}") from error
-    done = sum(fragment.rows for fragment in sink.fragments)
+    done = sum(fragment.rows for fragment in sink.fragments[0])
     # The tally starts with no reason where its own node was the one that was lost.
     is_unfinished = done < rows and (reason == "resize" or (reason in ("nodes", "") and watch.lost() > 0))
     measured = plan.measured if rate is None else measured_by(rate, seconds, done)
     wave = Wave(sink.fragments, measured, is_unfinished, seconds)
     if done == rows or wave.is_to_be_cut_anew:
         return wave
-    fragments = [*plan.attempt.accepted, *wave.fragments]
+    fragments = [*plan.attempt.accepted, *wave.fragments[0]]
     failed = failures(fragments)
     if reason == "failures" and limit is not None and failed > limit:
         raise FailureLimitError(
@@ -164,19 +170,29 @@ def label_rows(rows: ray.data.Dataset, pools: Pools, spec: WorkerSpec) -> ray.da
 
 def worker_spec(plan: Plan, tally: Any) -> WorkerSpec:
     """What each worker is told."""
-    job, model = plan.prepared.job, plan.prepared.model
-    return WorkerSpec(
-        job=job,
-        read=read_options(plan.prepared, plan.record.rows),
-        device=plan.prepared.device,
-        model_name=model.name,
-        model=model_source(job, model, len(plan.nodes)),
-        choice=plan.record.choice or fixed_choice(job.engine, job.precision, "a run of before there was a choice"),
-        thresholds=plan.prepared.thresholds,
-        run_id=plan.prepared.run_id,
-        engine_threads=plan.pools.engine_threads,
-        tally=tally,
-    )
+    others = [one.prepared for one in plan.others]
+    geometries = [one.geometry for one in preprocesses(plan.prepared, others)]
+    read = read_options(plan.prepared, plan.record.rows, others)
+    specs = [
+        WorkerSpec(
+            job=one.prepared.job,
+            read=read,
+            device=one.prepared.device,
+            model_name=one.prepared.model.name,
+            model=model_source(one.prepared.job, one.prepared.model, len(one.nodes)),
+            choice=one.record.choice or fixed_choice(one.prepared.job.engine, one.prepared.job.precision, UNCHOSEN),
+            thresholds=one.prepared.thresholds,
+            run_id=one.prepared.run_id,
+            engine_threads=one.pools.engine_threads,
+            tally=tally,
+            pixels=schema.of_model(schema.PIXELS, geometries.index(one.prepared.model.preprocess.geometry)),
+        )
+        for one in plan.models
+    ]
+    return specs[0]._replace(others=tuple(specs[1:]))
+
+
+UNCHOSEN = "a run of before there was a choice"
 
 
 def cause(error: BaseException) -> str:

@@ -18,11 +18,12 @@ from mlcls_ray.config import LabelJob
 from mlcls_ray.engines.choice import Choice
 from mlcls_ray.engines.device import Device, parse_device
 from mlcls_ray.errors import UsageError
+from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.labels.thresholds import resolve, threshold_id
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.zoo import OFFICIAL, STARTER
-from mlcls_ray.runs.attempts import Attempt, start_attempt
+from mlcls_ray.runs.attempts import Attempt, start_attempts
 from mlcls_ray.runs.cluster import Node
 from mlcls_ray.runs.duplicates import read_duplicates, write_duplicates
 from mlcls_ray.runs.engine_choice import choose_for_run
@@ -34,7 +35,7 @@ from mlcls_ray.stages.read import ReadOptions
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.ledger import RowSet, count_bits
 from mlcls_ray.storage.listing import Found, check_inputs, list_inputs
-from mlcls_ray.storage.manifest import to_parquet, write_manifest
+from mlcls_ray.storage.manifest import copy_manifest, to_parquet, write_manifest
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import is_local, path_of_uri, shown, uri_of_path
 from mlcls_ray.version import __version__
@@ -42,6 +43,7 @@ from mlcls_ray.version import __version__
 UNNAMED_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
 """What `new_run_id` makes: sorted by time."""
 RUNS_LOOKED_AT = 20
+NO_OUTPUT = "no output: give a folder or an s3:// uri (--out)"
 PACKAGES = ("ray", "paddlepaddle", "pyarrow", "numpy", "pillow")
 
 
@@ -71,6 +73,13 @@ class Plan(NamedTuple):
     measured: Measured | None
     """By an earlier wave."""
     pools: Pools
+    others: Sequence[Plan] = ()
+    """Of further models that score the same images in the same pass: the same rows, each with an output of its own."""
+
+    @property
+    def models(self) -> Sequence[Plan]:
+        """The plan of each model, this one's first."""
+        return (self, *self.others)
 
     @property
     def rows_left(self) -> int:
@@ -90,7 +99,7 @@ def prepare(job: LabelJob) -> Prepared:
         UsageError: names the field, the value and the way out.
     """
     if not job.out:
-        raise UsageError("no output: give a folder or an s3:// uri (--out)")
+        raise UsageError(NO_OUTPUT)
     job = _with_absolute_paths(job)
     device = parse_device(job.device)
     check_format(job.format)
@@ -161,8 +170,12 @@ def _listed(job: LabelJob) -> Iterator[Found]:
     return islice(list_inputs(job.inputs, job.s3, job.uri_column), job.limit)
 
 
-def freeze(prepared: Prepared, nodes: Sequence[Node], listed: int | None = None) -> Plan:
+def freeze(
+    prepared: Prepared, nodes: Sequence[Node], listed: int | None = None, others: Sequence[Prepared] = ()
+) -> Plan:
     """List the inputs into the manifest (unless that was done: `listed` rows), read the ledger and size the pools.
+
+    `others`: of further models in the same pass; each gets a copy of the manifest.
 
     Raises:
         UsageError: no image was found, or the cluster cannot run the job.
@@ -176,18 +189,44 @@ def freeze(prepared: Prepared, nodes: Sequence[Node], listed: int | None = None)
             write_duplicates(store, run_id, rows, read_options(prepared, rows), pools)
         choice = choose_for_run(job, prepared.model, prepared.device, len(nodes), pools.engine_threads, rows)
         record = _new_record(prepared, nodes, rows, choice)
-    return next_attempt(prepared, record, nodes, read_duplicates(store, run_id, record.rows), None)
+    models = [(prepared, record), *((one, _copied(one, prepared, record, nodes)) for one in others)]
+    return next_attempt(models, nodes, read_duplicates(store, run_id, record.rows), None)
+
+
+def _copied(prepared: Prepared, first: Prepared, like: RunRecord, nodes: Sequence[Node]) -> RunRecord:
+    """The record of a further model over the same manifest.
+
+    Raises:
+        UsageError: its run of this name is over other inputs.
+    """
+    record, job = prepared.record, prepared.job
+    if record is None:
+        rows = copy_manifest(first.store, prepared.store, prepared.run_id)
+        threads = _pools(prepared, nodes, rows).engine_threads
+        choice = choose_for_run(job, prepared.model, prepared.device, len(nodes), threads, rows)
+        record = _new_record(prepared, nodes, rows, choice)
+    if record.rows != like.rows:
+        raise UsageError(
+            f"run '{record.run_id}' has {record.rows:,} rows in '{shown(prepared.store.root)}' and {like.rows:,} in "
+            f"'{shown(first.store.root)}': give another --run-id"
+        )
+    return record
 
 
 def next_attempt(
-    prepared: Prepared, record: RunRecord, nodes: Sequence[Node], copies: RowSet, measured: Measured | None
+    models: Sequence[tuple[Prepared, RunRecord]], nodes: Sequence[Node], copies: RowSet, measured: Measured | None
 ) -> Plan:
-    """A new attempt at what is left of a run, cut for what an earlier wave measured, if one did."""
-    attempt = start_attempt(prepared.store, prepared.run_id, record.rows)
-    remaining = record.rows - len(attempt.done)
-    batch_size = record.choice.batch_size if record.choice else None
+    """A new attempt at what is left of a run (of each model), cut for what an earlier wave measured, if one did."""
+    (prepared, record), stores = models[0], [one.store for one, _ in models]
+    attempts = start_attempts(stores, prepared.run_id, record.rows)
+    remaining = record.rows - len(attempts[0].done)
+    batch_size = max((one.choice.batch_size for _, one in models if one.choice), default=None)
     pools = _pools(prepared, nodes, remaining, measured, batch_size)
-    return Plan(prepared, record, nodes, attempt, copies, measured, pools)
+    plans = [
+        Plan(one, told, nodes, attempt, copies, measured, pools)
+        for (one, told), attempt in zip(models, attempts, strict=True)
+    ]
+    return plans[0]._replace(others=plans[1:])
 
 
 def _pools(
@@ -201,8 +240,8 @@ def _pools(
     return size_pools(prepared.job, prepared.device, nodes, max(rows, 1), width * height * 3, measured, batch_size)
 
 
-def read_options(prepared: Prepared, rows: int) -> ReadOptions:
-    """What the reading stages of a run of so many rows are told."""
+def read_options(prepared: Prepared, rows: int, others: Sequence[Prepared] = ()) -> ReadOptions:
+    """What the reading stages of a run of so many rows are told; `others`: of further models in the same pass."""
     job = prepared.job
     annotated = {"none": 0, "all": rows}.get(str(job.annotate), job.annotate)
     return ReadOptions(
@@ -216,7 +255,16 @@ def read_options(prepared: Prepared, rows: int) -> ReadOptions:
         rows=rows,
         annotate=int(annotated),
         decode=job.decode,
+        others=preprocesses(prepared, others)[1:],
     )
+
+
+def preprocesses(prepared: Prepared, others: Sequence[Prepared]) -> tuple[Preprocess, ...]:
+    """The preprocessings that give different pixels, the first model's first."""
+    distinct: dict[object, Preprocess] = {}
+    for one in (prepared, *others):
+        distinct.setdefault(one.model.preprocess.geometry, one.model.preprocess)
+    return tuple(distinct.values())
 
 
 def new_run_id() -> str:

@@ -22,7 +22,7 @@ from mlcls_ray.engines.choice import Choice, check_golden
 from mlcls_ray.engines.device import Device
 from mlcls_ray.engines.selection import load_engine
 from mlcls_ray.labels.thresholds import threshold_id
-from mlcls_ray.runs.cards import own_card
+from mlcls_ray.runs.cards import Card, own_card
 from mlcls_ray.runs.engine_choice import ModelSource
 from mlcls_ray.runs.row_log import RowLog
 from mlcls_ray.stages.annotate import AnnotateImages
@@ -52,6 +52,10 @@ class WorkerSpec(NamedTuple):
     engine_threads: int
     tally: Any
     """Handle of the `tally.Tally` actor."""
+    pixels: str = schema.PIXELS
+    """The column with the pixels of this model's preprocessing."""
+    others: tuple[WorkerSpec, ...] = ()
+    """Of further models, each with its own output, that score the same images."""
 
 
 class StopSignal:
@@ -104,11 +108,12 @@ class ReadWorker:
 
 
 class ScoreWorker:
-    """Split placement, second half: pixels → rows of the label table."""
+    """Split placement, second half: pixels → rows of the label table; of several models, side by side as `schema.join_models`."""
 
-    def __init__(self, spec: WorkerSpec) -> None:
+    def __init__(self, spec: WorkerSpec, card: Card | None = None) -> None:
+        """`card`: the one that this process has already."""
         model = spec.model.open(spec.job)
-        self.card = own_card(spec.device, spec.job.workers_per_card)
+        self.card = card or own_card(spec.device, spec.job.workers_per_card)
         engine = load_engine(spec.choice.engine, model, self.card.device, spec.engine_threads, spec.choice.precision)
         self.score = ScoreImages(engine, len(model.vocabulary), spec.choice.batch_size)
         check_golden(engine, model, spec.choice, spec.choice.batch_size)
@@ -139,19 +144,24 @@ class ScoreWorker:
         self.clock = Clock(spec.tally)
         self.score_s = 0.0
         self.row_log = RowLog(spec.run_id)
+        self.pixels = spec.pixels
+        self.others = [ScoreWorker(one, self.card) for one in spec.others]
 
     def __call__(self, batch: Batch) -> pa.Table:
-        began = time.perf_counter()
-        scored = self.score(batch)
-        self.score_s += time.perf_counter() - began
-        self.clock.tell({"score": self.score_s})
-        rows = self.select(scored)
-        if self.annotate:
-            rows = self.annotate(rows)
+        rows = self.label(batch)
         sizes = pc.sum(rows.column(schema.SIZE_BYTES)).as_py() or 0
         self.tally.add.remote(dict(Counter(rows.column(schema.STATUS).to_pylist())), sizes)
         self.row_log.log(rows)
-        return rows
+        return schema.join_models([rows, *(other.label(batch) for other in self.others)]) if self.others else rows
+
+    def label(self, batch: Batch) -> pa.Table:
+        """One model's rows."""
+        began = time.perf_counter()
+        scored = self.score({**batch, schema.PIXELS: batch[self.pixels]})
+        self.score_s += time.perf_counter() - began
+        self.clock.tell({"score": self.score_s})
+        rows = self.select(scored)
+        return self.annotate(rows) if self.annotate else rows
 
 
 class LabelWorker:
@@ -162,7 +172,7 @@ class LabelWorker:
         self.finish = ScoreWorker(spec)
         self.stop = StopSignal(spec.tally)
         self.clock = Clock(spec.tally)
-        self.batch_size = spec.choice.batch_size
+        self.batch_size = max(one.choice.batch_size for one in (spec, *spec.others))
         self.ahead = ThreadPoolExecutor(BATCHES_AHEAD, thread_name_prefix="ahead")
 
     def __call__(self, manifest: pa.Table) -> Iterator[pa.Table]:

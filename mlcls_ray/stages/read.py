@@ -13,11 +13,13 @@ import pyarrow as pa
 from mlcls_ray import schema
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import MESSAGE_LIMIT, ImageError, Status
-from mlcls_ray.images.decode import decode
+from mlcls_ray.images.decode import Decoded, decode
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.storage.fetch import Fetcher
 
 Batch = dict[str, np.ndarray]
+WHOLE = (1 << 30, 1 << 30)
+"""More than any image has: a preprocessing for which no fraction of one is enough."""
 
 
 class ReadOptions(NamedTuple):
@@ -36,6 +38,8 @@ class ReadOptions(NamedTuple):
     rows: int
     annotate: int
     decode: Literal["auto", "exact"] = "auto"
+    others: tuple[Preprocess, ...] = ()
+    """Of further models that score the same images, each other than `preprocess`."""
 
 
 class ImageRead(NamedTuple):
@@ -43,7 +47,8 @@ class ImageRead(NamedTuple):
 
     status: Status
     error_message: str
-    pixels: np.ndarray | None = None
+    pixels: tuple[np.ndarray, ...] = ()
+    """For each preprocessing; none where the image could not be read."""
     image_bytes: bytes = b""
     width: int = -1
     height: int = -1
@@ -64,7 +69,10 @@ class ReadImages:
     def __init__(self, options: ReadOptions) -> None:
         self.options = options
         self.fetcher = make_fetcher(options)
-        self.enough = options.preprocess.enough if options.decode == "auto" else None
+        self.preprocesses = (options.preprocess, *options.others)
+        enough = [one.enough if options.decode == "auto" else None for one in self.preprocesses]
+        self.by_enough = sorted(enumerate(enough), key=lambda one: one[1] or WHOLE)
+        """Which preprocessing needs how large an image, smallest first: what comes whole for it need not be decoded again."""
         self.seconds = {"fetch": 0.0, "decode": 0.0}
         """Spent so far; `fetch` divided by the threads that wait side by side."""
         self.threads = ThreadPoolExecutor(options.threads, thread_name_prefix="read")
@@ -76,11 +84,6 @@ class ReadImages:
         self.seconds["fetch"] += sum(image.fetch_s for image in images) / self.options.threads
         self.seconds["decode"] += sum(image.decode_s for image in images)
         known = _known(manifest)
-        width, height = self.options.preprocess.input_size
-        pixels = np.zeros((len(images), height, width, 3), dtype=np.uint8)
-        for position, image in enumerate(images):
-            if image.pixels is not None:
-                pixels[position] = image.pixels
         return {
             schema.ROW_ID: row_ids,
             schema.URI: _objects(uris),
@@ -95,7 +98,10 @@ class ReadImages:
             schema.ETAG: _objects([image.etag or told for image, told in zip(images, known[schema.ETAG], strict=True)]),
             schema.CONTENT_HASH: _objects([image.content_hash for image in images]),
             schema.IMAGE_BYTES: _objects([image.image_bytes for image in images]),
-            schema.PIXELS: pixels,
+            **{
+                schema.of_model(schema.PIXELS, number): _pixels(images, number, one.input_size)
+                for number, one in enumerate(self.preprocesses)
+            },
         }
 
     def read(self, uri: str, keep_bytes: bool) -> ImageRead:
@@ -111,10 +117,7 @@ class ReadImages:
             if fetched.mtime is not None:
                 described["mtime"] = np.datetime64(fetched.mtime.replace(tzinfo=None), "us")
             cpu = time.thread_time()
-            decoded = decode(fetched.image_bytes, self.options.max_pixels, self.enough)
-            described["height"], described["width"] = decoded.height, decoded.width
-            described["format"] = decoded.format
-            pixels = self.options.preprocess.to_pixels(decoded.image)
+            pixels = self._pixels(fetched.image_bytes, described)
             described["decode_s"] = time.thread_time() - cpu
         except ImageError as error:
             return ImageRead(error.status, str(error), **described)
@@ -122,6 +125,19 @@ class ReadImages:
             return ImageRead(Status.CORRUPT, f"{type(error).__name__}: {error}"[:MESSAGE_LIMIT], **described)
         kept = fetched.image_bytes if keep_bytes else b""
         return ImageRead(Status.OK, "", pixels, kept, **described)
+
+    def _pixels(self, image_bytes: bytes, described: dict[str, Any]) -> tuple[np.ndarray, ...]:
+        """For each preprocessing; decoded once, unless one can do with a fraction of the size and another cannot."""
+        found: dict[int, np.ndarray] = {}
+        decoded: Decoded | None = None
+        before = None
+        for number, enough in self.by_enough:
+            if decoded is None or not _serves(decoded, before, enough):
+                decoded, before = decode(image_bytes, self.options.max_pixels, enough), enough
+                described["height"], described["width"] = decoded.height, decoded.width
+                described["format"] = decoded.format
+            found[number] = self.preprocesses[number].to_pixels(decoded.image)
+        return tuple(found[number] for number in range(len(self.preprocesses)))
 
     def _is_annotated(self, row_ids: np.ndarray) -> np.ndarray:
         """bool [n]: `annotate` of `rows` row ids, evenly spread, the same ones on each attempt."""
@@ -134,6 +150,23 @@ class ReadImages:
 
 def make_fetcher(options: ReadOptions) -> Fetcher:
     return Fetcher(options.s3, options.max_bytes, options.timeout_s, options.attempts)
+
+
+def _serves(decoded: Decoded, asked: tuple[int, int] | None, enough: tuple[int, int] | None) -> bool:
+    """Whether decoding anew for `enough` would give the image that was decoded for `asked`."""
+    is_whole = decoded.image.shape[:2] == (decoded.height, decoded.width)
+    (width, height), (other_width, other_height) = asked or WHOLE, enough or WHOLE
+    return asked == enough or (is_whole and other_width >= width and other_height >= height)
+
+
+def _pixels(images: list[ImageRead], number: int, input_size: tuple[int, int]) -> np.ndarray:
+    """uint8 [N, H, W, 3] of one preprocessing, zeros where an image could not be read."""
+    width, height = input_size
+    pixels = np.zeros((len(images), height, width, 3), dtype=np.uint8)
+    for position, image in enumerate(images):
+        if image.pixels:
+            pixels[position] = image.pixels[number]
+    return pixels
 
 
 def hash_content(image_bytes: bytes) -> str:

@@ -17,6 +17,15 @@ from mlcls_ray.errors import Status
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.store import Store, read_columns
 
+REPEATING = [
+    *(
+        schema.STATUS, schema.ERROR_MESSAGE, schema.FORMAT, schema.MODEL, schema.MODEL_FINGERPRINT, schema.PREPROCESS_FINGERPRINT,
+        schema.ENGINE, schema.PRECISION, schema.THRESHOLD_ID, schema.RUN_ID, schema.WIDTH, schema.HEIGHT, schema.LABELED_AT,
+    ),
+    *(f"{name}.list.element" for name in (schema.LABELS, schema.CLASS_IDS)),
+]  # fmt: skip
+"""Columns that Parquet keeps as a dictionary. On `all_scores` one would save 4 % of its bytes, and read six times as slowly."""
+
 
 class Fragment(BaseModel):
     """One committed file of the label table, as `_SUCCESS` lists it. `statuses` counts its rows by status."""
@@ -100,7 +109,7 @@ def write_fragment(store: Store, run_id: str, name: str, table: pa.Table) -> Fra
 def write_fragment_file(store: Store, folder: str, name: str, table: pa.Table) -> Fragment:
     """Write one fragment into a folder, whole or not at all."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=100_000)
+    pq.write_table(table, sink, compression="zstd", row_group_size=100_000, use_dictionary=REPEATING)
     data = sink.getvalue()
     store.write(f"{folder}/{name}", data)
     return _describe(name, data, table.column(schema.STATUS))
@@ -120,7 +129,7 @@ def describe_fragment(store: Store, run_id: str, name: str) -> Fragment:
 
 
 def _describe(name: str, data: bytes, statuses: pa.ChunkedArray) -> Fragment:
-    counts = Counter(statuses.to_pylist())
+    counts = {one["values"]: one["counts"] for one in statuses.value_counts().to_pylist()}
     return Fragment(
         name=name, rows=len(statuses), sha256=hashlib.sha256(data).hexdigest(), statuses=dict(sorted(counts.items()))
     )

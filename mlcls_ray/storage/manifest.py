@@ -33,6 +33,16 @@ def write_manifest(store: Store, run_id: str, found: Iterable[Found], limit: int
     return rows
 
 
+def copy_manifest(source: Store, store: Store, run_id: str) -> int:
+    """The manifest of a run of the same name elsewhere; returns the number of rows."""
+    folder = layout.manifest_folder(run_id)
+    for name in store.names(folder):
+        store.remove(f"{folder}/{name}")
+    for name in source.names(folder):
+        store.write(f"{folder}/{name}", source.read(f"{folder}/{name}") or b"")
+    return manifest_rows(store, run_id)
+
+
 def to_parquet(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")

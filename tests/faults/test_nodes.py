@@ -70,7 +70,7 @@ nodes = jobs.living_nodes()
 plan = freeze(prepare(job), nodes)
 plan = plan._replace(pools=size_pools(job, parse_device("npu"), nodes, plan.record.rows, 1000))
 print(plan.pools.placement, plan.pools.score_workers, plan.pools.score_resources, flush=True)
-plan, fragments, _ = label_waves(plan)
+plan, (fragments,), _ = label_waves(plan)
 print(jobs.commit(plan, fragments, 1.0).rows, flush=True)
 ray.shutdown()
 """

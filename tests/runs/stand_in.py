@@ -66,7 +66,7 @@ def main() -> None:
         prepared = prepare(job)._replace(device=asked)
         plan = freeze(prepared._replace(device=Device("cpu")), nodes)
         plan = plan._replace(prepared=prepared, pools=size_pools(job, asked, nodes, plan.record.rows, 1000))
-        plan, fragments, _ = pipeline.label_waves(plan)
+        plan, (fragments,), _ = pipeline.label_waves(plan)
         print(name, commit(plan, fragments, 1.0).rows, flush=True)
 
 

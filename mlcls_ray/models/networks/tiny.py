@@ -25,10 +25,12 @@ class TinyBackbone(nn.Layer):
         return nn.functional.relu(self.convolution(x))
 
 
-def export_tiny(folder: Path, vocabulary: tuple[str, ...], input_size: int = 32, seed: int = 0) -> None:
+def export_tiny(
+    folder: Path, vocabulary: tuple[str, ...], input_size: int = 32, seed: int = 0, name: str = "tiny"
+) -> None:
     """An inference folder with seeded random weights."""
     paddle.seed(seed)
     network = MultiLabelClassifier(TinyBackbone(), PooledLinearHead(CHANNELS, len(vocabulary)))
     export_network(network, input_size, folder)
     preprocess = Preprocess(size=(input_size, input_size), backend="pil", interpolation="BILINEAR")
-    write_config(folder, "tiny", preprocess, vocabulary, 0.5)
+    write_config(folder, name, preprocess, vocabulary, 0.5)
