@@ -104,6 +104,10 @@ class LabelJob(BaseModel):
         default="all", description="Which scores the table keeps beside the labels'"
     )
     top_k: PositiveInt = Field(default=10, description="How many scores all_scores: top_k keeps")
+    embeddings: bool = Field(
+        default=False,
+        description="Also a column with the network's pooled features, for search by likeness; engines openvino and onnxruntime",
+    )
     format: TableFormat = Field(
         default="parquet", description="Also a table in this format, beside the Parquet files, in out/FORMAT"
     )

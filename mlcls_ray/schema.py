@@ -30,6 +30,8 @@ LABELS = "labels"
 CLASS_IDS = "class_ids"
 SCORES = "scores"
 ALL_SCORES = "all_scores"
+EMBEDDING = "embedding"
+"""Only where it was asked for: the network's pooled features, of length 1."""
 MODEL = "model"
 MODEL_FINGERPRINT = "model_fingerprint"
 PREPROCESS_FINGERPRINT = "preprocess_fingerprint"
@@ -96,8 +98,8 @@ DUPLICATES = pa.schema(
 """Rows of a manifest whose bytes are those of an earlier row."""
 
 
-def label_table(class_num: int) -> pa.Schema:
-    """The label table's schema for a vocabulary of `class_num` classes. Empty lists keep their type."""
+def label_table(class_num: int, embedding_size: int = 0) -> pa.Schema:
+    """The label table's schema for a vocabulary of `class_num` classes. Empty lists keep their type. With embeddings: their size."""
     return pa.schema(
         [
             pa.field(ROW_ID, pa.int64(), nullable=False),
@@ -116,6 +118,7 @@ def label_table(class_num: int) -> pa.Schema:
             pa.field(CLASS_IDS, pa.list_(pa.int16())),
             pa.field(SCORES, pa.list_(pa.float32())),
             pa.field(ALL_SCORES, pa.list_(pa.float16(), class_num)),
+            *([pa.field(EMBEDDING, pa.list_(pa.float16(), embedding_size))] if embedding_size else []),
             pa.field(MODEL, pa.string(), nullable=False),
             pa.field(MODEL_FINGERPRINT, pa.string(), nullable=False),
             pa.field(PREPROCESS_FINGERPRINT, pa.string(), nullable=False),

@@ -62,14 +62,15 @@ def query(
 def search(
     out: str,
     *,
-    label: Annotated[list[str], Parameter(negative=())],
+    label: Annotated[list[str] | None, Parameter(negative=())] = None,
+    like: str | None = None,
     without: Annotated[list[str] | None, Parameter(name=["--without", "--not"], negative=())] = None,
     min_score: float = 0.0,
     limit: int | None = None,
     copy: Path | None = None,
     link: Path | None = None,
 ) -> None:
-    """List the images that have certain labels, surest first; or gather them in a folder.
+    """List the images that have certain labels, surest first, or that look like one of them; or gather them in a folder.
 
     Parameters
     ----------
@@ -77,6 +78,9 @@ def search(
         An output folder of `mlcls label`.
     label
         A label that the image has; several: all of them.
+    like
+        The uri of an image of the table, as it is there: the nearest ones first, by the cosine of their embeddings. Needs a run
+        that was made with --embeddings.
     without
         A label that it does not have.
     min_score
@@ -89,11 +93,17 @@ def search(
         Link to them from this folder; local images only.
     """
     from mlcls_ray.label_table import open_labels
-    from mlcls_ray.runs.finding import find_images, gather
+    from mlcls_ray.runs.finding import find_alike, find_images, gather
 
     if copy and link:
         raise UsageError("give --copy or --link, not both")
-    found = find_images(open_labels(out).database, label, without or [], min_score, limit)
+    if not label and not like:
+        raise UsageError("give --label, --like, or both")
+    database = open_labels(out).database
+    if like:
+        found = find_alike(database, like, label or [], without or [], min_score, limit)
+    else:
+        found = find_images(database, label or [], without or [], min_score, limit)
     for uri, score in found:
         print(f"{score:.3f}\t{uri}")
     folder = copy or link

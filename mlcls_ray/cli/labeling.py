@@ -22,6 +22,7 @@ def label(
     batch_size: Literal["auto"] | int | None = None,
     threshold: Annotated[list[str] | None, Parameter(negative=())] = None,
     annotate: str | None = None,
+    embeddings: Annotated[bool | None, Parameter(negative=())] = None,
     format: Literal["parquet", "delta", "iceberg", "lance"] | None = None,
     run_id: str | None = None,
     limit: int | None = None,
@@ -58,6 +59,8 @@ def label(
         A number, class=number pairs, or both: `--threshold 0.5,person=0.7`; or a YAML or JSON file. Default: the model's own.
     annotate
         Annotated images: none, all, or a number (a sample of so many).
+    embeddings
+        Also a column with the network's pooled features, for `mlcls search --like`.
     format
         Also a Delta, Iceberg or Lance table, in OUT/FORMAT: each run is one commit of it. Default: the Parquet files only.
     run_id
@@ -92,6 +95,7 @@ def label(
         "precision": precision,
         "batch_size": batch_size,
         "threshold": parse_thresholds(threshold) if threshold else None,
+        "embeddings": embeddings,
         "format": format,
         "annotate": int(annotate) if annotate and annotate.isdecimal() else annotate,
         "run_id": run_id,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mlcls_ray.engines.base import check_scores
+from mlcls_ray.engines.base import check_scores, unit_length
 from mlcls_ray.engines.device import Device
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import to_tensor
@@ -30,7 +30,7 @@ class OnnxRuntimeEngine:
     def __init__(
         self, model: Model, device: Device, threads: int, precision: str = "fp32", graph: Path | None = None
     ) -> None:
-        """Load `graph` (ONNX; by default the model, converted unless the cache has it).
+        """Load `graph` (ONNX; by default the model, converted unless the cache has it; `embed` needs one with features).
 
         Raises:
             UsageError: ONNX Runtime is not installed, cannot use the device, or has no such precision.
@@ -54,6 +54,8 @@ class OnnxRuntimeEngine:
         self._session = onnxruntime.InferenceSession(
             str(graph or converted(model)), options, providers=_providers(provider, model, device)
         )
+        outputs = self._session.get_outputs()
+        self.embedding_size = int(outputs[1].shape[1]) if len(outputs) > 1 else 0
         self._preprocess = model.preprocess
         self._class_num = len(model.vocabulary)
 
@@ -62,9 +64,18 @@ class OnnxRuntimeEngine:
         self.score(np.zeros((batch_size, height, width, 3), dtype=np.uint8))
 
     def score(self, pixels: np.ndarray) -> np.ndarray:
+        return self._run(pixels)[0]
+
+    def embed(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        scores, features = self._run(pixels)
+        return scores, unit_length(features)
+
+    def _run(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """The outputs of the graph."""
         tensor = to_tensor(pixels, self._preprocess)
-        scores = self._session.run(None, {self._session.get_inputs()[0].name: tensor})[0]
-        return check_scores(scores, len(pixels), self._class_num)
+        outputs: list[np.ndarray] = self._session.run(None, {self._session.get_inputs()[0].name: tensor})
+        check_scores(outputs[0], len(pixels), self._class_num)
+        return outputs
 
 
 def _providers(provider: str, model: Model, device: Device) -> list[Any]:

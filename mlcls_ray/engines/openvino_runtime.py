@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mlcls_ray.engines.base import check_scores
+from mlcls_ray.engines.base import check_scores, unit_length
 from mlcls_ray.engines.device import Device
 from mlcls_ray.errors import UsageError
 from mlcls_ray.models.artifact import INT8, Model
@@ -25,7 +25,7 @@ class OpenVinoEngine:
     def __init__(
         self, model: Model, device: Device, threads: int, precision: str = "fp32", graph: Path | None = None
     ) -> None:
-        """Read `graph` (ONNX or IR; by default the model, converted unless the cache has it).
+        """Read `graph` (ONNX or IR; by default the model, converted unless the cache has it; `embed` needs one with features).
 
         Raises:
             UsageError: another device than cpu, or OpenVINO is not installed.
@@ -50,6 +50,7 @@ class OpenVinoEngine:
         network = openvino.Core().read_model(
             graph or (model.folder / INT8 if precision == "int8" else converted(model))
         )
+        self.embedding_size = network.output(1).partial_shape[1].get_length() if len(network.outputs) > 1 else 0
         network.reshape({network.input(0): [-1, 3, height, width]})
         wrapped = PrePostProcessor(network)
         source = wrapped.input()
@@ -66,6 +67,14 @@ class OpenVinoEngine:
         self.score(np.zeros((batch_size, *self._size, 3), dtype=np.uint8))
 
     def score(self, pixels: np.ndarray) -> np.ndarray:
+        return self._run(pixels)[0]
+
+    def embed(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        scores, features = self._run(pixels)
+        return scores, unit_length(features)
+
+    def _run(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """The outputs of the graph."""
         if len(pixels) > max(self._compiled, default=0):
             self._compile(len(pixels))
         batch = min(size for size in self._compiled if size >= len(pixels))
@@ -73,8 +82,9 @@ class OpenVinoEngine:
         if len(pixels) < batch:
             filled = np.zeros((batch, *pixels.shape[1:]), np.uint8)
             filled[: len(pixels)] = pixels
-        scores = check_scores(self._compiled[batch](filled)[0], batch, self._class_num)
-        return scores[: len(pixels)].astype(np.float32)
+        outputs = list(self._compiled[batch](filled).values())
+        check_scores(outputs[0], batch, self._class_num)
+        return [one[: len(pixels)].astype(np.float32) for one in outputs]
 
     def _compile(self, batch: int) -> None:
         """For batches of this size: a graph whose shapes are known is the faster one."""

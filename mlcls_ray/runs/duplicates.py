@@ -115,17 +115,22 @@ def _as_labels(rows: pa.Table, table_schema: pa.Schema) -> pa.Table:
     columns[schema.URI] = pa.chunked_array(
         [[public_uri(uri) for uri in rows.column(schema.URI).to_pylist()]], pa.string()
     )
-    scores = rows.column(schema.ALL_SCORES).combine_chunks()
-    kind = table_schema.field(schema.ALL_SCORES).type
-    is_null = scores.is_null().to_numpy(zero_copy_only=False)
-    values = np.zeros((len(scores), kind.list_size), np.float32)
-    known = scores.flatten()
-    values[~is_null] = known.to_numpy(zero_copy_only=False).reshape(-1, kind.list_size)
-    missing = np.zeros(values.shape, bool)
-    missing[~is_null] = known.is_null().to_numpy(zero_copy_only=False).reshape(-1, kind.list_size)
-    half = pa.array(values.astype(np.float16).ravel(), mask=missing.ravel())
-    columns[schema.ALL_SCORES] = pa.FixedSizeListArray.from_arrays(half, kind.list_size, mask=pa.array(is_null))
+    for field in table_schema:
+        if pa.types.is_fixed_size_list(field.type):
+            columns[field.name] = _half(rows.column(field.name).combine_chunks(), field.type.list_size)
     return pa.table([_cast(columns[field.name], field.type) for field in table_schema], schema=table_schema)
+
+
+def _half(lists: pa.ListArray, size: int) -> pa.FixedSizeListArray:
+    """list<float> → fixed_size_list<float16>, null where it was."""
+    is_null = lists.is_null().to_numpy(zero_copy_only=False)
+    values = np.zeros((len(lists), size), np.float32)
+    known = lists.flatten()
+    values[~is_null] = known.to_numpy(zero_copy_only=False).reshape(-1, size)
+    missing = np.zeros(values.shape, bool)
+    missing[~is_null] = known.is_null().to_numpy(zero_copy_only=False).reshape(-1, size)
+    half = pa.array(values.astype(np.float16).ravel(), mask=missing.ravel())
+    return pa.FixedSizeListArray.from_arrays(half, size, mask=pa.array(is_null))
 
 
 def _cast(column: pa.ChunkedArray | pa.Array, kind: pa.DataType) -> pa.ChunkedArray | pa.Array:

@@ -41,6 +41,43 @@ def find_images(
     return [(str(uri), float(score)) for uri, score in rows]
 
 
+def find_alike(
+    database: duckdb.DuckDBPyConnection,
+    uri: str,
+    wanted: Sequence[str],
+    unwanted: Sequence[str],
+    min_score: float,
+    limit: int | None = None,
+) -> list[tuple[str, float]]:
+    """Uris with the cosine of their embedding and that of `uri`, highest first, `uri` itself left out; of the same model's images that
+    have all of the wanted labels and none of the unwanted, and a cosine of at least `min_score`.
+
+    Raises:
+        UsageError: the table has no such uri, or no embedding of it; or no image has a label of that name.
+    """
+    _check_known(database, [*wanted, *unwanted])
+    columns = [row[0] for row in database.execute(f"DESCRIBE {LABELS}").fetchall()]
+    if schema.EMBEDDING not in columns:
+        raise UsageError("the table has no embeddings: label with --embeddings")
+    (row, *_) = [
+        *database.execute(
+            f"SELECT {schema.EMBEDDING}, {schema.MODEL_FINGERPRINT} FROM {LABELS} WHERE {schema.URI} = ?", [uri]
+        ).fetchall(),
+        None,
+    ]
+    if row is None or row[0] is None:
+        told = "is not in the table" if row is None else "has no embedding: it was labeled without, or is not ok"
+        raise UsageError(f"'{uri}' {told}")
+    rows = database.execute(
+        f"SELECT * FROM (SELECT {schema.URI}, list_cosine_similarity({schema.EMBEDDING}, ?::FLOAT[]) AS cosine FROM {LABELS} "
+        f"WHERE {schema.MODEL_FINGERPRINT} = ? AND {schema.URI} <> ? AND {schema.EMBEDDING} IS NOT NULL "
+        f"AND list_has_all({schema.LABELS}, ?) AND NOT list_has_any({schema.LABELS}, ?)) "
+        f"WHERE cosine >= ? ORDER BY cosine DESC, {schema.URI} LIMIT ?",
+        [row[0], row[1], uri, list(wanted), list(unwanted), min_score, limit if limit is not None else 2**62],
+    ).fetchall()
+    return [(str(found), float(cosine)) for found, cosine in rows]
+
+
 def _check_known(database: duckdb.DuckDBPyConnection, names: Sequence[str]) -> None:
     known = [row[0] for row in database.execute(f"SELECT DISTINCT unnest({schema.LABELS}) FROM {LABELS}").fetchall()]
     for name in names:

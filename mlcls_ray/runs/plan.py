@@ -17,11 +17,13 @@ import numpy as np
 from mlcls_ray.config import LabelJob
 from mlcls_ray.engines.choice import Choice
 from mlcls_ray.engines.device import Device, parse_device
+from mlcls_ray.engines.selection import check_embeds
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.labels.thresholds import resolve, threshold_id
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import open_model
+from mlcls_ray.models.features import converted_with_features
 from mlcls_ray.models.zoo import OFFICIAL, STARTER
 from mlcls_ray.runs.attempts import Attempt, start_attempts
 from mlcls_ray.runs.cluster import Node
@@ -107,6 +109,8 @@ def prepare(job: LabelJob) -> Prepared:
         check_inputs(job.inputs, job.s3)
     model = open_model(job.model, job.s3)
     thresholds = resolve(job.threshold, model.vocabulary, model.thresholds)
+    if job.embeddings:
+        job = _with_embedder(job, model, device)
     store = Store(job.out, job.s3)
     store.check_writable()
     _check_ours(store)
@@ -124,6 +128,18 @@ def _with_absolute_paths(job: LabelJob) -> LabelJob:
     if is_local(job.model) and os.path.isdir(path_of_uri(job.model)) and job.model not in (STARTER, *OFFICIAL):
         changes["model"] = uri_of_path(path_of_uri(job.model))
     return job.model_copy(update=changes)
+
+
+def _with_embedder(job: LabelJob, model: Model, device: Device) -> LabelJob:
+    """The job with an engine that gives embeddings; the graph for them is made here, where an error is seen at once.
+
+    Raises:
+        UsageError: the engine that the job asks for gives none, or the model has none that we know.
+    """
+    engine = ("openvino" if device.kind == "cpu" else "onnxruntime") if job.engine == "auto" else job.engine
+    check_embeds(engine, job.precision)
+    converted_with_features(model)
+    return job.model_copy(update={"engine": engine})
 
 
 def list_manifest(prepared: Prepared) -> int:
@@ -313,6 +329,7 @@ def _differences(
             name: (record.config.get(name), config[name])
             for name in ("inputs", "limit", "uri_column", "incremental", "retry")
         },
+        "embeddings": (record.config.get("embeddings", False), job.embeddings),
     }
     return {name: values for name, values in told.items() if values[0] != values[1]}
 

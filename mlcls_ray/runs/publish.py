@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mlcls_ray import schema
 from mlcls_ray.config import TableFormat
 from mlcls_ray.errors import UsageError
 from mlcls_ray.runs.lease import held_lease
@@ -110,9 +109,9 @@ def _published(kind: pa.DataType) -> pa.DataType:
 def _batches(store: Store, names: list[str], published: pa.Schema) -> Iterator[pa.RecordBatch]:
     for name in names:
         rows = store.read_columns(name, None).combine_chunks()
-        scores = rows.column(schema.ALL_SCORES).combine_chunks()
-        place = rows.schema.get_field_index(schema.ALL_SCORES)
-        rows = rows.set_column(place, published.field(schema.ALL_SCORES), widened_scores(scores))
+        for place, field in enumerate(rows.schema):
+            if pa.types.is_fixed_size_list(field.type):
+                rows = rows.set_column(place, published.field(field.name), widened_scores(rows.column(place)))
         yield from rows.cast(published).to_batches()
 
 

@@ -59,7 +59,7 @@ def _verify_fragment(store: Store, run_id: str, name: str, sha256: str) -> list[
         return [f"fragment {name} has changed: sha256 {found.sha256[:12]}, _SUCCESS says {sha256[:12]}"]
     with store.open(f"{layout.labels_folder(run_id)}/{name}") as stream:
         table_schema = pq.read_schema(stream)
-    expected = schema.label_table(_class_num(table_schema))
+    expected = schema.label_table(*(_list_size(table_schema, name) for name in (schema.ALL_SCORES, schema.EMBEDDING)))
     if not table_schema.remove_metadata().equals(expected):
         differing = sorted(set(map(str, table_schema)) ^ set(map(str, expected)))
         return [f"fragment {name} has another schema: {', '.join(differing)}"]
@@ -110,8 +110,8 @@ RULES = {
 }
 
 
-def _class_num(table_schema: pa.Schema) -> int:
-    position = table_schema.get_field_index(schema.ALL_SCORES)
+def _list_size(table_schema: pa.Schema, column: str) -> int:
+    position = table_schema.get_field_index(column)
     kind = table_schema.field(position).type if position >= 0 else None
     return kind.list_size if isinstance(kind, pa.FixedSizeListType) else 0
 

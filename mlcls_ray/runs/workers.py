@@ -20,7 +20,7 @@ from mlcls_ray.concurrency import map_ahead
 from mlcls_ray.config import LabelJob
 from mlcls_ray.engines.choice import Choice, check_golden
 from mlcls_ray.engines.device import Device
-from mlcls_ray.engines.selection import load_engine
+from mlcls_ray.engines.selection import load_embedder, load_engine
 from mlcls_ray.labels.thresholds import threshold_id
 from mlcls_ray.runs.cards import Card, own_card
 from mlcls_ray.runs.engine_choice import ModelSource
@@ -114,8 +114,10 @@ class ScoreWorker:
         """`card`: the one that this process has already."""
         model = spec.model.open(spec.job)
         self.card = card or own_card(spec.device, spec.job.workers_per_card)
-        engine = load_engine(spec.choice.engine, model, self.card.device, spec.engine_threads, spec.choice.precision)
-        self.score = ScoreImages(engine, len(model.vocabulary), spec.choice.batch_size)
+        asked = (spec.choice.engine, model, self.card.device, spec.engine_threads, spec.choice.precision)
+        embedder = load_embedder(*asked) if spec.job.embeddings else None
+        engine = embedder or load_engine(*asked)
+        self.score = ScoreImages(engine, len(model.vocabulary), spec.choice.batch_size, embedder)
         check_golden(engine, model, spec.choice, spec.choice.batch_size)
         provenance = Provenance(
             model=spec.model_name,
@@ -128,7 +130,13 @@ class ScoreWorker:
         )
         annotates = spec.job.annotate != "none"
         self.select = SelectLabels(
-            model.vocabulary, spec.thresholds, provenance, spec.job.all_scores, spec.job.top_k, annotates
+            model.vocabulary,
+            spec.thresholds,
+            provenance,
+            spec.job.all_scores,
+            spec.job.top_k,
+            annotates,
+            self.score.embedding_size,
         )
         self.annotate = (
             AnnotateImages(

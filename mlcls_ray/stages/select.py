@@ -30,7 +30,7 @@ class Provenance(NamedTuple):
 class SelectLabels:
     """Batch with `all_scores` → rows of the label table (Arrow: an empty list keeps its type).
 
-    `keep_image_bytes`: carry that column on, for the annotate stage.
+    `keep_image_bytes`: carry that column on, for the annotate stage. `embedding_size`: of the batch's `embedding`, where it has one.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class SelectLabels:
         all_scores: Literal["all", "top_k", "none"],
         top_k: int,
         keep_image_bytes: bool = False,
+        embedding_size: int = 0,
     ) -> None:
         self.vocabulary = pa.array(vocabulary, pa.string())
         self.thresholds = thresholds
@@ -48,7 +49,7 @@ class SelectLabels:
         self.all_scores = all_scores
         self.top_k = top_k
         self.keep_image_bytes = keep_image_bytes
-        self.schema = schema.label_table(len(vocabulary))
+        self.schema = schema.label_table(len(vocabulary), embedding_size)
 
     def __call__(self, batch: Batch) -> pa.Table:
         count = len(batch[schema.ROW_ID])
@@ -73,6 +74,7 @@ class SelectLabels:
             schema.CLASS_IDS: lists(chosen, pa.array(chosen.class_ids), is_ok),
             schema.SCORES: lists(chosen, pa.array(chosen.scores), is_ok),
             schema.ALL_SCORES: self._kept_scores(batch[schema.ALL_SCORES], is_ok),
+            schema.EMBEDDING: _half(batch[schema.EMBEDDING], is_ok) if schema.EMBEDDING in batch else None,
             **{name: pa.repeat(value, count) for name, value in self.provenance._asdict().items()},
             schema.LABELED_AT: pa.repeat(pa.scalar(now, schema.TIMESTAMP), count),
         }
@@ -87,8 +89,13 @@ class SelectLabels:
         if self.all_scores == "none":
             return pa.nulls(len(scores), kind)
         kept = keep_top(scores, self.top_k) if self.all_scores == "top_k" else scores
-        values = pa.array(kept.astype(np.float16).ravel(), mask=np.isnan(kept).ravel())
-        return pa.FixedSizeListArray.from_arrays(values, kind.list_size, mask=pa.array(~is_ok))
+        return _half(kept, is_ok)
+
+
+def _half(values: np.ndarray, is_ok: np.ndarray) -> pa.Array:
+    """float32 [n, K] → fixed_size_list<float16, K>: null for a row that is not `ok`, null for a value that is NaN."""
+    flat = pa.array(values.astype(np.float16).ravel(), mask=np.isnan(values).ravel())
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=pa.array(~is_ok))
 
 
 def lists(chosen: Selection, values: pa.Array, is_ok: np.ndarray) -> pa.Array:
