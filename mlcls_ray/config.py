@@ -171,17 +171,18 @@ class LabelJob(BaseModel):
 
 
 def load_job(path: Path | None, overrides: Mapping[str, Any]) -> LabelJob:
-    """A labeling job. Raises as `load_config`."""
+    """A labeling job. See `load_config`."""
     return load_config(LabelJob, path, overrides)
 
 
 def load_config(model: type[ConfigT], path: Path | None, overrides: Mapping[str, Any]) -> ConfigT:
-    """What a YAML file (or none) and the command line say.
+    """What a YAML file (or none) and the command line say; an override that is None was not given.
 
     Raises:
         UsageError: the file cannot be read, or a field is unknown or wrong; names field, value and way out.
     """
-    values = {**(read_mapping(path, "config") if path else {}), **overrides}
+    given = {name: value for name, value in overrides.items() if value is not None}
+    values = {**(read_mapping(path, "config") if path else {}), **given}
     return make_config(model, values, f"config '{path}': " if path else "")
 
 

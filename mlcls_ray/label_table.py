@@ -11,7 +11,7 @@ from mlcls_ray import schema
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError, did_you_mean
 from mlcls_ray.runs.ledger_view import ALL_ROWS, LABELS, committed_files, create_label_views
-from mlcls_ray.runs.records import RunRecord, Success, read_record, read_success
+from mlcls_ray.runs.records import RunRecord, Success, newest_record, read_record, read_success
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.store import Store
 
@@ -62,6 +62,18 @@ class LabelTable:
         store.register_with(self.database)
         create_label_views(self.database, committed_files(store, successes))
         create_thresholds(self.database, self.records)
+
+    @property
+    def newest(self) -> RunRecord:
+        """The record of the run that was begun last.
+
+        Raises:
+            UsageError: the runs have no run.json any more.
+        """
+        found = newest_record(self.records.values())
+        if found is None:
+            raise UsageError(f"'{self.store.root}' has no run.json of its runs")
+        return found
 
     def sql(self, query: str) -> DuckDBPyRelation:
         """A query over the views `labels` and `all_rows`, and the table `thresholds`."""

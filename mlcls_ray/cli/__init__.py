@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from cyclopts import App, CycloptsError, Group
 
-from mlcls_ray.cli.datasets import check, from_labelstudio, sample, split
+from mlcls_ray.cli.datasets import check, from_labelstudio, from_table, sample, split
 from mlcls_ray.cli.evaluating import calibrate, evaluate
 from mlcls_ray.cli.exploring import diff, export_labels, query, report, search
 from mlcls_ray.cli.exporting import export, quantize
@@ -58,6 +58,7 @@ dataset_app = App(
 dataset_app.command(check)
 dataset_app.command(split)
 dataset_app.command(from_labelstudio)
+dataset_app.command(from_table)
 app.command(dataset_app)
 app["--help"].group = app["--version"].group = Group("Other", sort_key=len(COMMANDS))
 

@@ -17,7 +17,8 @@ def check(folder: Path, *, html: Path | None = None, json: Annotated[bool, Param
     Parameters
     ----------
     folder
-        PaddleClas's format: label.txt, and train.txt, dev.txt (or val.txt, test.txt) with `path<TAB>0,1,0,…`.
+        PaddleClas's format: label.txt, and train.txt, dev.txt (or val.txt, test.txt) with `path<TAB>0,1,0,…`. Or train.json of COCO
+        instances, train.csv or train.parquet with the columns uri and labels, and so on.
     html
         Also a page with class counts and samples, to be opened from disk.
     json
@@ -50,7 +51,7 @@ def split(data: Path, *, out: Path, dev: float = 0.2, test: float = 0.0, seed: i
     Parameters
     ----------
     data
-        A PaddleClas list with label.txt beside it.
+        A PaddleClas list with label.txt beside it; or COCO instances, a CSV or a Parquet file with the columns uri and labels.
     out
         A new or empty folder; paths in it are absolute.
     dev
@@ -60,7 +61,7 @@ def split(data: Path, *, out: Path, dev: float = 0.2, test: float = 0.0, seed: i
     seed
         The same seed makes the same split.
     """
-    from mlcls_ray.training.dataset import split_dataset
+    from mlcls_ray.training.splits import split_dataset
 
     for name, images in split_dataset(data, out, dev, test, seed).items():
         print(f"{out / name}.txt: {images:,} images")
@@ -85,6 +86,36 @@ def from_labelstudio(export: Path, *, labels: Path, out: Path) -> None:
     found = read_corrections(export, classes)
     write_dataset(found, classes, out)
     print(f"{out / 'train.txt'}: {len(found):,} annotated images")
+
+
+def from_table(
+    table: str,
+    *,
+    out: Path,
+    corrections: Path | None = None,
+    soft: Annotated[bool, Parameter(negative=())] = False,
+    run_id: str | None = None,
+) -> None:
+    """Make a data set of a label table: train.txt and label.txt, for `mlcls dataset split`.
+
+    Parameters
+    ----------
+    table
+        An output folder of `mlcls label`.
+    out
+        The new folder.
+    corrections
+        What people have corrected: an export of Label Studio, JSON or JSON-MIN.
+    soft
+        All scores as soft labels, for distilling the model that gave them, instead of the labels above the thresholds.
+    run_id
+        Of this run only. Default: the newest row of each uri.
+    """
+    from mlcls_ray.label_table import open_labels
+    from mlcls_ray.training.annotations import dataset_of_table
+
+    images = dataset_of_table(open_labels(table, run_id=run_id), corrections, soft, out)
+    print(f"{out / 'train.txt'}: {images:,} images")
 
 
 def sample(

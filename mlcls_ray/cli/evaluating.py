@@ -77,8 +77,7 @@ def calibrate(
     wanted = parse_target(target)
     opened = _open(model, table, data, work or save.with_suffix(".table"))
     compared = evaluation.compare(opened, data)
-    newest = max(opened.records.values(), key=lambda record: record.created_at)
-    chosen = evaluation.write_thresholds(compared, wanted, save, newest)
+    chosen = evaluation.write_thresholds(compared, wanted, save, opened.newest)
     for name, predicted in (("before", compared.predicted), ("after", compared.scores > chosen)):
         told = agreement(predicted, compared.targets)
         print(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -19,7 +19,9 @@ def finetune(
     batch_size: int | None = None,
     learning_rate: float | None = None,
     input_size: int | None = None,
+    head: Literal["pooled", "ml_decoder"] | None = None,
     device: str | None = None,
+    workers: int | None = None,
     seed: int | None = None,
     print_config: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
@@ -30,7 +32,7 @@ def finetune(
     Parameters
     ----------
     data
-        Folder with label.txt, train.txt and dev.txt (PaddleClas's multi-label format).
+        Folder with label.txt, train.txt and dev.txt (PaddleClas's multi-label format); or .json (COCO), .csv, .parquet.
     out
         Folder for checkpoints, metrics.jsonl, curves.png and best_model/.
     config
@@ -47,8 +49,12 @@ def finetune(
         Of the head at its peak; the backbone's is a tenth of it.
     input_size
         Side of the input.
+    head
+        pooled (average and maximum, then linear), or ml_decoder. Default: the network's usual one.
     device
-        cpu, gpu:0, npu:0 …
+        cpu, gpu:0, npu:0 …; with several workers gpu, npu …, one card each.
+    workers
+        Processes that share each batch, on one machine or a cluster.
     seed
         The same seed trains the same model.
     print_config
@@ -68,10 +74,12 @@ def finetune(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "input_size": input_size,
+        "head": head,
         "device": device,
+        "workers": workers,
         "seed": seed,
     }
-    job = load_config(FinetuneJob, config, {name: value for name, value in given.items() if value is not None})
+    job = load_config(FinetuneJob, config, given)
     if print_config:
         print(yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False), end="")
         return

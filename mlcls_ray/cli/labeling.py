@@ -105,7 +105,7 @@ def label(
         "uri_column": uri_column,
         "max_failures": max_failures,
     }
-    job = load_job(config, {name: value for name, value in given.items() if value is not None})
+    job = load_job(config, given)
     if print_config:
         print(dump_job(job), end="")
         return

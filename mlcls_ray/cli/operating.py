@@ -74,5 +74,5 @@ def submit(
     from mlcls_ray.runs.submit import submit as send
 
     given = {"inputs": inputs or None, "out": out, "run_id": run_id}
-    job = load_job(config, {name: value for name, value in given.items() if value is not None})
+    job = load_job(config, given)
     sys.exit(send(job, address, pip or (), follow))

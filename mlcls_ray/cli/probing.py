@@ -37,7 +37,7 @@ def probe(
     from mlcls_ray.runs import probe as module
 
     given: dict[str, Any] = {"inputs": inputs or None, "model": model, "device": device}
-    job = load_job(config, {name: value for name, value in given.items() if value is not None})
+    job = load_job(config, given)
     found = module.probe(job, seconds)
     if json:
         print(found.model_dump_json())

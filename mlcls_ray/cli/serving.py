@@ -81,7 +81,7 @@ def serve(
         "visualize": visualize,
         "allow_private_urls": allow_private_urls,
     }
-    chosen = load_config(ServeConfig, config, {name: value for name, value in given.items() if value is not None})
+    chosen = load_config(ServeConfig, config, given)
     if print_config:
         print(yaml.safe_dump(chosen.model_dump(mode="json"), sort_keys=False), end="")
         return

@@ -100,8 +100,7 @@ def _labels(table: LabelTable, rows: int) -> list[Label]:
         "SELECT label, count(*), avg(score) FROM "
         f"(SELECT unnest({schema.LABELS}) AS label, unnest({schema.SCORES}) AS score FROM {LABELS}) GROUP BY 1 ORDER BY 2 DESC, 1",
     )
-    newest = max(table.records.values(), key=lambda record: record.created_at, default=None)
-    thresholds = newest.thresholds if newest else {}
+    thresholds = table.newest.thresholds
     histograms = score_histograms(table, rows)
     found = {name: (count, mean) for name, count, mean in counted}
     names = [*found, *(name for name in thresholds if name not in found)]

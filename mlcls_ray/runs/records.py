@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -66,6 +67,11 @@ def read_record(store: Store, run_id: str) -> RunRecord | None:
 def read_success(store: Store, run_id: str) -> Success | None:
     loaded: Any = store.read_json(layout.success(run_id))
     return None if loaded is None else Success.model_validate(loaded)
+
+
+def newest_record(records: Iterable[RunRecord | None]) -> RunRecord | None:
+    """The one that was begun last; None where there is none."""
+    return max((one for one in records if one), key=lambda record: record.created_at, default=None)
 
 
 def run_ids(store: Store) -> list[str]:

@@ -27,7 +27,7 @@ from mlcls_ray.runs.commit import make_visible
 from mlcls_ray.runs.lease import held_lease
 from mlcls_ray.runs.ledger_view import superseded_rows
 from mlcls_ray.runs.plan import new_run_id
-from mlcls_ray.runs.records import RunRecord, Success, read_record, read_success, run_ids
+from mlcls_ray.runs.records import RunRecord, Success, newest_record, read_record, read_success, run_ids
 from mlcls_ray.stages.select import lists
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.ledger import Fragment, RowSet, write_fragment
@@ -58,7 +58,8 @@ def relabel(store: Store, thresholds: Thresholds, source: str | None = None, run
     if store.read(layout.run_json(name)) is not None:
         raise UsageError(f"run '{name}' exists already: give another --run-id")
     sources = _sources(store, source)
-    newest = max((one.record for one in sources), key=lambda record: record.created_at)
+    newest = newest_record(one.record for one in sources)
+    assert newest is not None  # there is a source at least
     vocabulary = tuple(newest.thresholds)
     wanted = resolve(thresholds, vocabulary, list(newest.thresholds.values()))
     record = newest.model_copy(

@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
+
+from mlcls_ray import schema
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError, did_you_mean
-from mlcls_ray.exploring.exports import Labeled, write_csv, write_fiftyone, write_label_studio
+from mlcls_ray.exploring.exports import Labeled, vocabulary, write_csv, write_fiftyone, write_label_studio
 from mlcls_ray.exploring.page import render
+from mlcls_ray.label_table import LabelTable
 from mlcls_ray.labels.vocabulary import write_vocabulary
+from mlcls_ray.runs.ledger_view import LABELS
+from mlcls_ray.storage.uris import is_local, path_of_uri
+from mlcls_ray.training.dataset import Dataset, write_list
 from mlcls_ray.training.truth import LABEL_LIST
 
 LIST, SHEET, TASKS, FIFTYONE, PROJECT = "images.csv", "sheet.html", "labelstudio.json", "fiftyone", "labelstudio.xml"
@@ -91,8 +98,34 @@ def _labels(task: dict[str, Any]) -> list[str] | None:
     return [name for one in newest["result"] if one["type"] == "choices" for name in one["value"]["choices"]]
 
 
-def write_dataset(labels: dict[str, list[str]], classes: Sequence[str], folder: Path) -> None:
-    """A PaddleClas data set: `label.txt`, and `train.txt` with absolute paths (or uris).
+def dataset_of_table(table: LabelTable, corrections: Path | None, is_soft: bool, folder: Path) -> int:
+    """A data set of what a label table says of its images (`is_soft`: by all scores), with people's corrections; returns the images.
+
+    Raises:
+        UsageError: several vocabularies, scores that were not kept, an image that is not on this machine, or lists in the folder.
+    """
+    classes = vocabulary(table)
+    corrected = read_corrections(corrections, classes) if corrections else {}
+    column = schema.ALL_SCORES if is_soft else schema.CLASS_IDS
+    query = f"SELECT {schema.URI}, {column} FROM {LABELS} WHERE {schema.STATUS} = 'ok' ORDER BY {schema.URI}"
+    paths, targets = [], []
+    for uri, told in table.database.execute(query).fetchall():
+        if is_soft and (told is None or None in told):
+            raise UsageError(f"'{uri}' has not all of its scores in the table (all_scores: all); leave --soft out")
+        if not is_local(uri):
+            raise UsageError(f"'{uri}' is not on this machine: training reads images of this machine only")
+        row = np.array(told, np.float32) if is_soft else np.isin(np.arange(len(classes)), told).astype(np.float32)
+        if uri in corrected:
+            row = np.array([name in corrected[uri] for name in classes], np.float32)
+        paths.append(Path(path_of_uri(uri)))
+        targets.append(row)
+    target = _new_list(folder, classes)
+    write_list(target, Dataset(paths, np.array(targets, np.float32).reshape(-1, len(classes))))
+    return len(paths)
+
+
+def _new_list(folder: Path, classes: Sequence[str]) -> Path:
+    """train.txt of a folder that has none, with label.txt beside it.
 
     Raises:
         UsageError: the folder has lists already.
@@ -102,6 +135,15 @@ def write_dataset(labels: dict[str, list[str]], classes: Sequence[str], folder: 
         raise UsageError(f"'{target}' exists already: give another --out")
     folder.mkdir(parents=True, exist_ok=True)
     write_vocabulary(folder / LABEL_LIST, classes)
-    with target.open("w", encoding="utf-8") as stream:
+    return target
+
+
+def write_dataset(labels: dict[str, list[str]], classes: Sequence[str], folder: Path) -> None:
+    """A PaddleClas data set: `label.txt`, and `train.txt` with absolute paths (or uris).
+
+    Raises:
+        UsageError: the folder has lists already.
+    """
+    with _new_list(folder, classes).open("w", encoding="utf-8") as stream:
         for uri, chosen in labels.items():
             stream.write(f"{uri}\t{','.join('1' if name in chosen else '0' for name in classes)}\n")

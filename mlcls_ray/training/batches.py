@@ -19,6 +19,7 @@ from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.training.augment import augment_image
 from mlcls_ray.training.config import Augment, FinetuneJob
 from mlcls_ray.training.dataset import Dataset
+from mlcls_ray.training.processes import Processes
 
 PATH, TARGETS, KNOWN, PLACE, PIXELS = "path", "targets", "known", "place", "pixels"
 BLOCKS_AHEAD = 2
@@ -69,14 +70,17 @@ def epoch_order(targets: np.ndarray, job: FinetuneJob, epoch: int) -> np.ndarray
 
 
 def epoch_batches(
-    data: Dataset, job: FinetuneJob, preprocess: Preprocess, epoch: int, skip: int
+    data: Dataset, job: FinetuneJob, preprocess: Preprocess, epoch: int, skip: int, processes: Processes
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The batches of one epoch without its first `skip`; what is left over at its end is dropped (not where it is all there is)."""
+    """This process's share of the batches of one epoch without its first `skip`; what is left over at the epoch's end is dropped (not
+    where it is all there is).
+    """
     order = epoch_order(data.targets, job, epoch)
     size = min(job.batch_size, len(order))
     places = np.arange(skip * size, len(order) // size * size)
     if not len(places):
         return
+    places = places.reshape(-1, size)[:, list(processes.share(size))].ravel()
     rows = order[places]
     known = ~np.isnan(data.targets[rows])
     table = pa.table(
@@ -89,7 +93,8 @@ def epoch_batches(
     )
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
-    parts = [table.slice(start, size) for start in range(0, len(rows), size)]
+    own = len(processes.share(size))
+    parts = [table.slice(start, own) for start in range(0, len(rows), own)]
     prepare = Prepare(preprocess.input_size, job.augment, (job.seed, epoch))
     prepared = ray.data.from_arrow(parts).map_batches(prepare, batch_size=None, num_cpus=1)
-    yield from prepared.iter_batches(batch_size=size, prefetch_batches=BLOCKS_AHEAD, drop_last=True)
+    yield from prepared.iter_batches(batch_size=own, prefetch_batches=BLOCKS_AHEAD, drop_last=True)

@@ -44,15 +44,26 @@ class FinetuneJob(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: Path = Field(description="Folder with label.txt, train.txt and dev.txt, in PaddleClas's multi-label format")
+    data: Path = Field(
+        description="Folder with label.txt, train.txt and dev.txt in PaddleClas's multi-label format; "
+        "or .json (COCO instances), .csv, .parquet (columns uri, labels)"
+    )
     out: Path = Field(description="Folder for checkpoints, metrics and best_model/; the same folder resumes")
     network: str = Field(default="starter", description="starter, or one of PaddleX's six names")
     start: str | None = Field(
         default=None,
         description=".pdparams, .safetensors, or a model folder; None: the starter's own weights, or random ones",
     )
+    head: Literal["pooled", "ml_decoder"] | None = Field(
+        default=None, description="pooled: average and maximum, then linear; None: the network's usual one"
+    )
     input_size: PositiveInt | None = Field(default=None, description="Side of the input; None: the network's usual one")
-    device: str = Field(default="cpu", description="cpu, gpu:0, npu:0 …")
+    device: str = Field(
+        default="cpu", description="cpu, gpu:0, npu:0 …; with several workers gpu, npu … : one card each"
+    )
+    workers: PositiveInt = Field(
+        default=1, description="Processes that share each batch, through Ray Train; their gradients are averaged"
+    )
 
     epochs: PositiveInt = 20
     batch_size: PositiveInt = 16

@@ -8,8 +8,6 @@ from typing import NamedTuple
 import numpy as np
 
 from mlcls_ray.errors import UsageError
-from mlcls_ray.labels.vocabulary import read_vocabulary, write_vocabulary
-from mlcls_ray.training.stratify import split_rows
 
 
 class Dataset(NamedTuple):
@@ -41,27 +39,8 @@ def read_dataset(list_file: Path, class_num: int) -> Dataset:
     return Dataset(paths, np.asarray(targets, dtype=np.float32))
 
 
-def split_dataset(list_file: Path, out: Path, dev: float, test: float, seed: int) -> dict[str, int]:
-    """Write train.txt, dev.txt (and test.txt) and label.txt into a folder; returns the images of each.
-
-    Raises:
-        UsageError: shares that leave nothing for training, lists that are there already, or a list that cannot be read.
-    """
-    shares = {"train": 1 - dev - test, "dev": dev, "test": test}
-    if min(dev, test) < 0 or shares["train"] <= 0:
-        raise UsageError(f"--dev {dev:g} and --test {test:g} leave {shares['train']:g} for training")
-    shares = {name: share for name, share in shares.items() if share > 0}
-    there = [name for name in shares if (out / f"{name}.txt").exists()]
-    if there:
-        raise UsageError(f"'{out}' has {', '.join(f'{name}.txt' for name in there)} already: give another --out")
-    classes = read_vocabulary(list_file.parent / "label.txt")
-    data = read_dataset(list_file, len(classes))
-    out.mkdir(parents=True, exist_ok=True)
-    write_vocabulary(out / "label.txt", classes)
-    parts = split_rows(data.targets > 0.5, list(shares.values()), seed)
-    for name, rows in zip(shares, parts, strict=True):
-        lines = [
-            f"{data.paths[row].absolute()}\t{','.join(f'{value:g}' for value in data.targets[row])}\n" for row in rows
-        ]
-        (out / f"{name}.txt").write_text("".join(lines), "utf-8")
-    return {name: len(rows) for name, rows in zip(shares, parts, strict=True)}
+def write_list(path: Path, data: Dataset) -> None:
+    """A list file with absolute paths; the numbers as they are, so that 0.7 and nan come back."""
+    vectors = (",".join(f"{value:g}" for value in row) for row in data.targets)
+    lines = [f"{image.absolute()}\t{vector}\n" for image, vector in zip(data.paths, vectors, strict=True)]
+    path.write_text("".join(lines), "utf-8")

@@ -1,4 +1,4 @@
-"""`mlcls dataset check`: what is wrong with a data set in PaddleClas's format, before hours are spent on it."""
+"""`mlcls dataset check`: what is wrong with a data set, before hours are spent on it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from mlcls_ray.config import S3Options
 from mlcls_ray.errors import ImageError, UsageError
 from mlcls_ray.exploring.page import render
 from mlcls_ray.images.decode import decode
-from mlcls_ray.labels.vocabulary import read_vocabulary
 from mlcls_ray.stages.read import hash_content
-from mlcls_ray.training.truth import LABEL_LIST
+from mlcls_ray.training.splits import SUFFIXES, find_split, read_classes, read_split
 
 SPLITS = ("train", "dev", "val", "test")
 IMBALANCE = 100
@@ -58,27 +57,32 @@ class Checked(NamedTuple):
 
 
 def check(folder: Path) -> Checked:
-    """Read every list and every image of a folder with `label.txt` and `train.txt`, `dev.txt` (or val, test).
+    """Read every list and every image of a folder with `label.txt` and `train.txt`, `dev.txt` (or val, test); or .json, .csv, .parquet.
 
     Raises:
         UsageError: there is no class list, or no split.
     """
-    vocabulary = read_vocabulary(folder / LABEL_LIST)
-    splits = [name for name in SPLITS if (folder / f"{name}.txt").is_file()]
-    if not splits:
-        raise UsageError(f"'{folder}' has none of {', '.join(f'{name}.txt' for name in SPLITS)}")
+    files = {name: path for name in SPLITS if (path := find_split(folder, name))}
+    if not files:
+        raise UsageError(
+            f"'{folder}' has none of {', '.join(f'{name}.txt' for name in SPLITS)} (or {', '.join(SUFFIXES[1:])})"
+        )
+    vocabulary = read_classes(folder, next(iter(files.values())))
     findings: list[Finding] = []
     lines: dict[str, list[Line]] = {}
-    for split in splits:
-        lines[split] = list(_lines(folder, split, len(vocabulary), findings))
-    findings += _images(lines)
+    for split, path in files.items():
+        is_list = path.suffix == ".txt"
+        lines[split] = list(
+            _lines(path, len(vocabulary), findings) if is_list else _entries(path, vocabulary, findings)
+        )
+    findings += _images(lines, files)
     counts = {
         split: (np.stack([line.vector for line in found]) > 0.5).sum(axis=0)
         if found
         else np.zeros(len(vocabulary), int)
         for split, found in lines.items()
     }
-    findings += _classes(vocabulary, counts)
+    findings += _classes(vocabulary, counts, files)
     return Checked(
         vocabulary,
         findings[:MAX_FINDINGS],
@@ -88,14 +92,26 @@ def check(folder: Path) -> Checked:
     )
 
 
-def _lines(folder: Path, split: str, class_num: int, findings: list[Finding]) -> Iterator[Line]:
-    """The usable lines of a split; what is wrong with the others goes to `findings`."""
+def _entries(path: Path, vocabulary: tuple[str, ...], findings: list[Finding]) -> Iterator[Line]:
+    """The images of a COCO, CSV or Parquet split, numbered from 1."""
+    seen: Counter[Path] = Counter()
+    data = read_split(path, vocabulary)
+    for number, (image, vector) in enumerate(zip(data.paths, data.targets, strict=True), start=1):
+        seen[image] += 1
+        if seen[image] == 2:
+            findings.append(
+                Finding("warning", "twice in a split", f"{path.name}:{number}", f"{image} is listed before")
+            )
+        yield Line(image, number, vector)
+
+
+def _lines(path: Path, class_num: int, findings: list[Finding]) -> Iterator[Line]:
+    """The usable lines of a list; what is wrong with the others goes to `findings`."""
     seen: Counter[str] = Counter()
-    name = f"{split}.txt"
-    for number, text in enumerate((folder / name).read_text("utf-8", errors="replace").splitlines(), start=1):
+    for number, text in enumerate(path.read_text("utf-8", errors="replace").splitlines(), start=1):
         if not text.strip():
             continue
-        where = f"{name}:{number}"
+        where = f"{path.name}:{number}"
         image, separator, vector = text.partition("\t")
         if not separator:
             findings.append(Finding("error", "format", where, "no tab between the path and the labels"))
@@ -108,22 +124,22 @@ def _lines(folder: Path, split: str, class_num: int, findings: list[Finding]) ->
         if len(values) != class_num:
             findings.append(Finding("error", "vector length", where, f"{len(values)} labels for {class_num} classes"))
             continue
-        if not ((values >= 0) & (values <= 1)).all():
-            findings.append(Finding("error", "format", where, "a label is not between 0 and 1"))
+        if not (((values >= 0) & (values <= 1)) | np.isnan(values)).all():
+            findings.append(Finding("error", "format", where, "a label is neither between 0 and 1 nor nan (unknown)"))
             continue
         seen[image] += 1
         if seen[image] == 2:
             findings.append(Finding("warning", "twice in a split", where, f"{image} is listed before"))
-        yield Line(folder / image, number, values)
+        yield Line(path.parent / image, number, values)
 
 
-def _images(lines: dict[str, list[Line]]) -> Iterator[Finding]:
+def _images(lines: dict[str, list[Line]], files: dict[str, Path]) -> Iterator[Finding]:
     """What cannot be read, and what is in two splits: the same bytes under whatever name."""
     places: dict[str, tuple[str, Line]] = {}
     with ThreadPoolExecutor(thread_name_prefix="check") as threads:
         for split, found in lines.items():
             for line, (digest, reason) in zip(found, threads.map(_read, found), strict=True):
-                where = f"{split}.txt:{line.number}"
+                where = f"{files[split].name}:{line.number}"
                 if reason:
                     yield Finding("error", "unreadable", where, f"{line.path}: {reason}")
                 elif digest in places and places[digest][0] != split:
@@ -132,7 +148,7 @@ def _images(lines: dict[str, list[Line]]) -> Iterator[Finding]:
                         "error",
                         "in two splits",
                         where,
-                        f"{line.path.name} is the same image as {first.path.name} in {other}.txt:{first.number}",
+                        f"{line.path.name} is the same image as {first.path.name} in {files[other].name}:{first.number}",
                     )
                 else:
                     places.setdefault(digest, (split, line))
@@ -150,15 +166,16 @@ def _read(line: Line) -> tuple[str, str]:
     return hash_content(image_bytes), ""
 
 
-def _classes(vocabulary: tuple[str, ...], counts: dict[str, np.ndarray]) -> Iterator[Finding]:
+def _classes(vocabulary: tuple[str, ...], counts: dict[str, np.ndarray], files: dict[str, Path]) -> Iterator[Finding]:
     for split, found in counts.items():
+        where = files[split].name
         empty = [vocabulary[one] for one in np.flatnonzero(found == 0)]
         if empty:
             severity: Literal["error", "warning"] = "warning"
             yield Finding(
                 severity,
                 "empty class",
-                f"{split}.txt",
+                where,
                 f"{len(empty)} classes without an image: {', '.join(empty[:8])}",
             )
         few = [f"{vocabulary[one]} {found[one]}" for one in np.flatnonzero((found > 0) & (found < FEWEST))]
@@ -166,7 +183,7 @@ def _classes(vocabulary: tuple[str, ...], counts: dict[str, np.ndarray]) -> Iter
             yield Finding(
                 "warning",
                 "few images",
-                f"{split}.txt",
+                where,
                 f"{len(few)} classes with fewer than {FEWEST}: {', '.join(few[:8])}",
             )
         used = found[found > 0]
@@ -178,7 +195,7 @@ def _classes(vocabulary: tuple[str, ...], counts: dict[str, np.ndarray]) -> Iter
             yield Finding(
                 "warning",
                 "imbalance",
-                f"{split}.txt",
+                where,
                 f"{most} has {used.max()} images, {least} {used.min()}: weight or sample by class",
             )
 

@@ -111,11 +111,10 @@ def compare(table: LabelTable, data: Path) -> Compared:
     """
     classes = vocabulary(table)
     truth = read_truth(data, classes)
-    record = max(table.records.values(), key=lambda record: record.created_at)
     scores, is_there = _scores(table, truth, len(classes))
     if not is_there.any():
         raise UsageError(f"'{shown(table.store.root)}' has scores of none of the {len(truth.uris)} images of '{data}'")
-    thresholds = list(record.thresholds.values())
+    thresholds = list(table.newest.thresholds.values())
     return Compared(
         uris=[uri for uri, there in zip(truth.uris, is_there, strict=True) if there],
         scores=scores[is_there],
@@ -124,7 +123,7 @@ def compare(table: LabelTable, data: Path) -> Compared:
         classes=classes,
         thresholds=thresholds,
         missing=int((~is_there).sum()),
-        model=record.model,
+        model=table.newest.model,
     )
 
 

@@ -1,11 +1,10 @@
-"""Fine-tuning: from labelled images to an inference folder, in one process; it goes on where it stopped, to the step."""
+"""Fine-tuning: from labelled images to an inference folder, in one process or several; it goes on where it stopped, to the step."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,6 @@ from mlcls_ray.images.decode import decode
 from mlcls_ray.images.preprocess import Preprocess, to_tensor
 from mlcls_ray.labels.calibration import Target, best_threshold
 from mlcls_ray.labels.metrics import mean_average_precision
-from mlcls_ray.labels.vocabulary import read_vocabulary
 from mlcls_ray.runs.cluster import connect
 from mlcls_ray.stages.score import is_out_of_memory
 from mlcls_ray.terminal import asked_by_interrupt
@@ -31,12 +29,16 @@ from mlcls_ray.training import checkpoints, networks
 from mlcls_ray.training.batches import KNOWN, PIXELS, TARGETS, epoch_batches
 from mlcls_ray.training.card import write_card
 from mlcls_ray.training.config import FinetuneJob
-from mlcls_ray.training.dataset import Dataset, read_dataset
+from mlcls_ray.training.dataset import Dataset
 from mlcls_ray.training.losses import asymmetric_loss
 from mlcls_ray.training.metrics_log import draw_curves, note
 from mlcls_ray.training.optimizer import AveragedWeights, is_head, make_optimizer, rate_at
+from mlcls_ray.training.processes import Processes, on_processes
+from mlcls_ray.training.splits import SUFFIXES, find_split, read_classes, read_split
 
 CHECKPOINTS = "checkpoints"
+STOP = "stop"
+"""A file among the checkpoints that asks a training to save and to end: what Ctrl-C leaves for its processes."""
 INFERENCE = Path("best_model/inference")
 SAVE_INTERVAL_S = 120.0
 """A training that is killed loses so much at most."""
@@ -63,6 +65,7 @@ class Training(NamedTuple):
     network: nn.Layer
     optimizer: Any
     averaged: AveragedWeights
+    processes: Processes = Processes()
 
 
 def finetune(job: FinetuneJob, save_interval_s: float = SAVE_INTERVAL_S) -> Trained:
@@ -73,7 +76,38 @@ def finetune(job: FinetuneJob, save_interval_s: float = SAVE_INTERVAL_S) -> Trai
         RunError: the loss is no number any more, or a checkpoint cannot be written; what was saved is kept.
         RunInterruptedError: by Ctrl-C, after a checkpoint was written.
     """
-    training = prepare(job)
+    job = job.model_copy(update={"data": job.data.absolute(), "out": job.out.absolute()})
+    request = job.out / CHECKPOINTS / STOP
+    request.unlink(missing_ok=True)
+
+    def ask() -> None:
+        request.parent.mkdir(parents=True, exist_ok=True)
+        request.touch()
+
+    training = prepare(job)  # what is wrong is told before anything starts
+    connect(None)
+    with asked_by_interrupt(ask, "this step is finished and saved"):
+        if job.workers == 1:
+            train(training, save_interval_s)
+        else:
+            del training
+            on_processes(
+                lambda processes: train(prepare(job)._replace(processes=processes), save_interval_s),
+                job.workers,
+                job.device,
+            )
+    newest = checkpoints.newest(job.out / CHECKPOINTS)
+    state = checkpoints.read_state(newest) if newest else checkpoints.State()
+    if request.exists():
+        request.unlink()
+        if state.epoch < job.epochs:
+            raise RunInterruptedError(f"interrupted at step {state.step}, which is saved; the same command goes on")
+    return Trained(job.out / INFERENCE, state.best, state.best_epoch + 1, state.step)
+
+
+def train(training: Training, save_interval_s: float) -> None:
+    """What one process does, from the last checkpoint to the export; it ends early where `STOP` is there."""
+    job, processes = training.job, training.processes
     folder = job.out / CHECKPOINTS
     state = checkpoints.State(classes=training.classes)
     found = checkpoints.newest(folder)
@@ -81,20 +115,20 @@ def finetune(job: FinetuneJob, save_interval_s: float = SAVE_INTERVAL_S) -> Trai
         if checkpoints.read_state(found).classes != training.classes:
             raise UsageError(f"'{job.out}' was trained for other classes: give another --out")
         state = checkpoints.restore(found, training.network, training.averaged, training.optimizer)
-        print(f"goes on at step {state.step} (epoch {state.epoch + 1})", file=sys.stderr)
-    connect(None)
+        if processes.is_first:
+            print(f"goes on at step {state.step} (epoch {state.epoch + 1})", file=sys.stderr)
+    processes.total(0.0)  # none begins to save while another one looks for what was saved
     steps_an_epoch = max(1, len(training.train.paths) // job.batch_size)
-    stop = threading.Event()
-    with (
-        asked_by_interrupt(stop.set, "this step is finished and saved"),
-        _bar(job.epochs * steps_an_epoch, state.step) as advance,
-    ):
+    with _bar(job.epochs * steps_an_epoch, state.step) as advance:
         while state.epoch < job.epochs:
-            state = _train_epoch(training, state, steps_an_epoch, folder, stop, save_interval_s, advance)
+            state, is_to_stop = _train_epoch(training, state, steps_an_epoch, folder, save_interval_s, advance)
+            if is_to_stop:
+                return
             state = _end_epoch(training, state, folder)
             if job.patience and state.epoch - 1 - state.best_epoch >= job.patience:
                 break
-    return _export(training, state, folder)
+    if processes.is_first:
+        _export(training, state, folder)
 
 
 def prepare(job: FinetuneJob) -> Training:
@@ -106,15 +140,21 @@ def prepare(job: FinetuneJob) -> Training:
     device = parse_device(job.device)
     check_device(device)
     paddle.set_device(f"{device.kind}:{device.card}" if device.kind != "cpu" else "cpu")
-    classes = read_vocabulary(job.data / "label.txt")
-    train, dev = (_read_split(job.data / f"{name}.txt", len(classes)) for name in ("train", "dev"))
-    network = networks.build(job.network, len(classes), job.seed)
+    if job.batch_size < job.workers:
+        raise UsageError(f"batch_size {job.batch_size} is less than workers {job.workers}: each needs an image of it")
+    files = {name: find_split(job.data, name) for name in ("train", "dev")}
+    for name, path in files.items():
+        if path is None:
+            raise UsageError(f"'{job.data}' has no {name}.txt (or {', '.join(SUFFIXES[1:])})")
+    train_file, dev_file = (path for path in files.values() if path)
+    classes = read_classes(job.data, train_file)
+    network = networks.build(job.network, len(classes), job.seed, job.head)
     networks.load_start(network, job, classes)
     return Training(
         job=job,
         classes=classes,
-        train=train,
-        dev=dev,
+        train=_read_images(train_file, classes),
+        dev=_read_images(dev_file, classes),
         preprocess=networks.preprocess_of(job),
         network=network,
         optimizer=make_optimizer(network, job),
@@ -122,18 +162,13 @@ def prepare(job: FinetuneJob) -> Training:
     )
 
 
-def _read_split(path: Path, class_num: int) -> Dataset:
-    try:
-        data = read_dataset(path, class_num)
-    except OSError as error:
-        raise UsageError(f"'{path}' cannot be read: {error.strerror}") from None
+def _read_images(path: Path, classes: tuple[str, ...]) -> Dataset:
+    data = read_split(path, classes)
     missing = [one for one in data.paths if not one.is_file()]
     if missing:
         raise UsageError(
             f"{len(missing)} images of '{path}' are missing, the first is {missing[0]}; `mlcls dataset check` lists all"
         )
-    if not data.paths:
-        raise UsageError(f"'{path}' names no image")
     return data
 
 
@@ -142,21 +177,23 @@ def _train_epoch(
     state: checkpoints.State,
     steps_an_epoch: int,
     folder: Path,
-    stop: threading.Event,
     interval_s: float,
     advance: Any,
-) -> checkpoints.State:
-    """The rest of an epoch, from the step that `state` is at."""
-    job = training.job
+) -> tuple[checkpoints.State, bool]:
+    """The rest of an epoch, from the step that `state` is at; and whether it ended early because that was asked for."""
+    job, processes = training.job, training.processes
     steps = job.epochs * steps_an_epoch
     is_frozen = state.epoch < job.frozen_epochs
     _freeze(training.network, is_frozen)
     saved, chunks, losses = time.monotonic(), job.accumulate, []
-    for batch in epoch_batches(training.train, job, training.preprocess, state.epoch, state.done):
+    for batch in epoch_batches(training.train, job, training.preprocess, state.epoch, state.done, processes):
         rate = rate_at(state.step, steps, job)
         training.optimizer.set_lr(rate)
         paddle.seed(job.seed * 1_000_003 + state.step)  # dropout, the same after a resume
         loss, chunks = _step(training, batch, chunks)
+        is_asked = processes.is_first and (folder / STOP).exists()
+        is_due = processes.is_first and time.monotonic() - saved > interval_s
+        is_to_stop, is_to_save = (one > 0 for one in processes.total(is_asked, is_due))
         if not math.isfinite(loss):
             raise RunError(
                 f"the loss is {loss} at step {state.step + 1}; the checkpoint before it is kept. A lower learning_rate "
@@ -166,14 +203,15 @@ def _train_epoch(
         losses.append(loss)
         state = state.model_copy(update={"step": state.step + 1, "done": state.done + 1})
         advance(loss)
-        if stop.is_set() or time.monotonic() - saved > interval_s:
+        if is_to_stop or is_to_save:
             _save(training, state, folder)
             saved = time.monotonic()
-            if stop.is_set():
-                raise RunInterruptedError(f"interrupted at step {state.step}, which is saved; the same command goes on")
+        if is_to_stop:
+            return state, True
     told = {"step": state.step, "epoch": state.epoch + 1, "rate": rate_at(state.step, steps, job)}
-    note(job.out, {**told, "loss": float(np.mean(losses)) if losses else None})
-    return state
+    if processes.is_first:
+        note(job.out, {**told, "loss": float(np.mean(losses)) if losses else None})
+    return state, False
 
 
 def _freeze(network: nn.Layer, is_frozen: bool) -> None:
@@ -188,7 +226,11 @@ def _freeze(network: nn.Layer, is_frozen: bool) -> None:
 
 
 def _step(training: Training, batch: dict[str, np.ndarray], chunks: int) -> tuple[float, int]:
-    """One step over a batch in so many parts; in twice as many, where they do not fit into memory. Returns the loss and the parts."""
+    """One step over a batch in so many parts; in twice as many, where they do not fit into memory. Returns the loss and the parts.
+
+    `batch` is this process's share; the loss is of the whole batch.
+    """
+    (rows,) = training.processes.total(len(batch[PIXELS]))
     while True:
         try:
             total = 0.0
@@ -202,24 +244,28 @@ def _step(training: Training, batch: dict[str, np.ndarray], chunks: int) -> tupl
                     paddle.to_tensor(batch[TARGETS][part]),
                     paddle.to_tensor(batch[KNOWN][part]),
                     training.job.loss,
-                ) * (len(part) / len(batch[PIXELS]))
+                ) * (len(part) / rows)
                 loss.backward()
                 total += float(loss)
-            if math.isfinite(total):
-                training.optimizer.step()
-            training.optimizer.clear_grad()
-            return total, chunks
         except Exception as error:
             training.optimizer.clear_grad()
             if not is_out_of_memory(error) or chunks >= len(batch[PIXELS]):
                 raise
             chunks *= 2
             print(f"out of memory: batches are computed in {chunks} parts from now on", file=sys.stderr)
+            continue
+        (total,) = training.processes.total(total)
+        training.processes.add_gradients(training.network)
+        if math.isfinite(total):
+            training.optimizer.step()
+        training.optimizer.clear_grad()
+        return total, chunks
 
 
 def _end_epoch(training: Training, state: checkpoints.State, folder: Path) -> checkpoints.State:
     """Evaluate, note, keep the best, save."""
-    value = mean_average_precision(score_dev(training), training.dev.targets)
+    own = mean_average_precision(score_dev(training), training.dev.targets) if training.processes.is_first else 0.0
+    (value,) = training.processes.total(own)
     is_best = value > state.best
     state = state.model_copy(
         update={
@@ -228,17 +274,18 @@ def _end_epoch(training: Training, state: checkpoints.State, folder: Path) -> ch
             **({"best": value, "best_epoch": state.epoch} if is_best else {}),
         }
     )
-    note(training.job.out, {"step": state.step, "epoch": state.epoch, "dev_map": value})
-    if is_best:
-        checkpoints.save(folder, checkpoints.BEST, training.network, training.averaged, training.optimizer, state)
-    _save(training, state, folder)
-    draw_curves(training.job.out)
+    if training.processes.is_first:
+        note(training.job.out, {"step": state.step, "epoch": state.epoch, "dev_map": value})
+        if is_best:
+            checkpoints.save(folder, checkpoints.BEST, training.network, training.averaged, training.optimizer, state)
+        _save(training, state, folder)
+        draw_curves(training.job.out)
     return state
 
 
 def score_dev(training: Training) -> np.ndarray:
     """float32 [N, C]: scores of the dev images by the averaged weights."""
-    network = networks.build(training.job.network, len(training.classes), seed=0)
+    network = networks.build(training.job.network, len(training.classes), 0, training.job.head)
     network.set_state_dict({name: paddle.to_tensor(value) for name, value in training.averaged.values.items()})
     network.eval()
     scores = []
@@ -262,19 +309,20 @@ def _pixels(path: Path, preprocess: Preprocess) -> np.ndarray:
 
 
 def _save(training: Training, state: checkpoints.State, folder: Path) -> None:
+    if not training.processes.is_first:
+        return
     name = f"{checkpoints.PREFIX}{state.step}"
     checkpoints.save(folder, name, training.network, training.averaged, training.optimizer, state)
     checkpoints.forget(folder, training.job.keep_last)
 
 
-def _export(training: Training, state: checkpoints.State, folder: Path) -> Trained:
+def _export(training: Training, state: checkpoints.State, folder: Path) -> None:
     checkpoints.restore(folder / checkpoints.BEST, training.network, training.averaged, training.optimizer)
     scores = score_dev(training)
     threshold = best_threshold(scores.ravel(), training.dev.targets.ravel() > 0.5, Target("f1"))
     target = training.job.out / INFERENCE
     networks.export(training.averaged.values, training.job, training.classes, threshold, target)
     write_card(target.parent, training.job, training.classes, training.train, training.dev, scores, threshold, state)
-    return Trained(target, state.best, state.best_epoch + 1, state.step)
 
 
 @contextlib.contextmanager

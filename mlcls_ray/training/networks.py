@@ -16,7 +16,7 @@ from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.models.artifact import load_model
 from mlcls_ray.models.build import build_network, read_pdparams
 from mlcls_ray.models.export import export_network, write_config
-from mlcls_ray.models.heads import MultiLabelClassifier, PooledLinearHead, WithSigmoid
+from mlcls_ray.models.heads import MLDecoder, MultiLabelClassifier, PooledLinearHead, WithSigmoid
 from mlcls_ray.models.networks import NETWORKS
 from mlcls_ray.models.networks.efficientnet_lite import FEATURE_CHANNELS, EfficientNetLite0
 from mlcls_ray.models.networks.tiny import CHANNELS, TinyBackbone
@@ -26,6 +26,10 @@ from mlcls_ray.training.optimizer import is_head
 
 TINY = "tiny"
 """For tests."""
+
+
+POOLED, ML_DECODER = "pooled", "ml_decoder"
+HEADS: dict[str, type[nn.Layer]] = {POOLED: PooledLinearHead, ML_DECODER: MLDecoder}
 
 
 class Trained(nn.Layer):
@@ -40,20 +44,23 @@ class Trained(nn.Layer):
         return self.head(self.backbone(x))
 
 
-def build(name: str, class_num: int, seed: int) -> nn.Layer:
-    """A network that gives logits float32 [N, C], with seeded random weights.
+def build(name: str, class_num: int, seed: int, head: str | None = None) -> nn.Layer:
+    """A network that gives logits float32 [N, C], with seeded random weights; `head`: pooled, ml_decoder, or None, its usual one.
 
     Raises:
         UsageError: no network has this name.
     """
     paddle.seed(seed)
     if name == STARTER:
-        return Trained(EfficientNetLite0(), PooledLinearHead(FEATURE_CHANNELS, class_num))
+        return Trained(EfficientNetLite0(), HEADS[head or POOLED](FEATURE_CHANNELS, class_num))
     if name == TINY:
-        return Trained(TinyBackbone(), PooledLinearHead(CHANNELS, class_num))
+        return Trained(TinyBackbone(), HEADS[head or POOLED](CHANNELS, class_num))
     if name not in NETWORKS:
         raise UsageError(f"unknown network '{name}'{did_you_mean(name, [STARTER, *NETWORKS])}")
-    return build_network(name, class_num, seed)
+    network = build_network(name, class_num, seed)
+    if head == POOLED:  # all six end in ML-Decoder
+        network.fc = PooledLinearHead(network.fc.input_proj.weight.shape[1], class_num)
+    return network
 
 
 def preprocess_of(job: FinetuneJob) -> Preprocess:
@@ -80,19 +87,22 @@ def load_start(network: nn.Layer, job: FinetuneJob, classes: tuple[str, ...]) ->
     path = STARTER_FOLDER if start == STARTER else Path(start)
     if path.is_dir():
         model = load_model(path)
-        values = read_inference(network, job, path, len(model.vocabulary))
-        is_same_head = model.vocabulary == classes
+        values = read_inference(job, path, len(model.vocabulary))
+        is_same_head = model.vocabulary == classes and _has_head(network, values)
     else:
         values = load_file(path) if path.suffix == ".safetensors" else read_pdparams(path)
-        expected = network.state_dict()
-        is_same_head = all(
-            name in values and list(values[name].shape) == list(one.shape)
-            for name, one in expected.items()
-            if is_head(name)
-        )
+        is_same_head = _has_head(network, values)
     if not is_same_head:
-        print(f"the classes of '{start}' are others: the head starts from random weights", file=sys.stderr)
+        print(f"the classes or the head of '{start}' are others: the head starts from random weights", file=sys.stderr)
     _fill(network, values, is_same_head, start)
+
+
+def _has_head(network: nn.Layer, values: dict[str, np.ndarray]) -> bool:
+    return all(
+        name in values and list(values[name].shape) == list(one.shape)
+        for name, one in network.state_dict().items()
+        if is_head(name)
+    )
 
 
 def _fill(network: nn.Layer, values: dict[str, np.ndarray], with_head: bool, start: str) -> None:
@@ -106,8 +116,8 @@ def _fill(network: nn.Layer, values: dict[str, np.ndarray], with_head: bool, sta
     network.set_state_dict({name: paddle.to_tensor(values[name]) for name in wanted})
 
 
-def read_inference(network: nn.Layer, job: FinetuneJob, folder: Path, class_num: int) -> dict[str, np.ndarray]:
-    """The parameters of an inference folder under the network's names.
+def read_inference(job: FinetuneJob, folder: Path, class_num: int) -> dict[str, np.ndarray]:
+    """The parameters of an inference folder under the network's names, whichever head it has.
 
     An inference program numbers its parameters. A second export of the same network, in which each parameter holds its own number, tells
     which is which.
@@ -115,24 +125,25 @@ def read_inference(network: nn.Layer, job: FinetuneJob, folder: Path, class_num:
     Raises:
         UsageError: it is of another network.
     """
-    marked = build(job.network, class_num, seed=0)
-    names = list(marked.state_dict())
-    marked.set_state_dict(
-        {
-            name: paddle.full(one.shape, number, one.dtype)
-            for number, (name, one) in enumerate(marked.state_dict().items())
-        }
-    )
-    with tempfile.TemporaryDirectory() as temporary:
-        export_network(exported_form(marked), preprocess_of(job).input_size[0], Path(temporary))
-        told = paddle.jit.load(f"{temporary}/inference").state_dict()
     values = paddle.jit.load(str(folder / "inference")).state_dict()
-    if [tuple(one.shape) for one in told.values()] != [tuple(one.shape) for one in values.values()]:
-        raise UsageError(f"start '{folder}' is of another network than {job.network}")
-    return {
-        names[round(float(number.numpy().ravel()[0]))]: value.numpy()
-        for number, value in zip(told.values(), values.values(), strict=True)
-    }
+    for head in HEADS:
+        marked = build(job.network, class_num, seed=0, head=head)
+        names = list(marked.state_dict())
+        marked.set_state_dict(
+            {
+                name: paddle.full(one.shape, number, one.dtype)
+                for number, (name, one) in enumerate(marked.state_dict().items())
+            }
+        )
+        with tempfile.TemporaryDirectory() as temporary:
+            export_network(exported_form(marked), preprocess_of(job).input_size[0], Path(temporary))
+            told = paddle.jit.load(f"{temporary}/inference").state_dict()
+        if [tuple(one.shape) for one in told.values()] == [tuple(one.shape) for one in values.values()]:
+            return {
+                names[round(float(number.numpy().ravel()[0]))]: value.numpy()
+                for number, value in zip(told.values(), values.values(), strict=True)
+            }
+    raise UsageError(f"start '{folder}' is of another network than {job.network}")
 
 
 def exported_form(network: nn.Layer) -> nn.Layer:
@@ -146,7 +157,7 @@ def export(
     values: dict[str, np.ndarray], job: FinetuneJob, classes: tuple[str, ...], threshold: float, folder: Path
 ) -> None:
     """Write weights as an inference folder that `mlcls label --model` and PaddleX open."""
-    network = build(job.network, len(classes), seed=0)
+    network = build(job.network, len(classes), 0, job.head)
     network.set_state_dict({name: paddle.to_tensor(value) for name, value in values.items()})
     preprocess = preprocess_of(job)
     export_network(exported_form(network), preprocess.input_size[0], folder)

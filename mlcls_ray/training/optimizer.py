@@ -12,7 +12,7 @@ from mlcls_ray.training.config import FinetuneJob
 
 PARTS = 8
 """The backbone is cut into so many parts of equally many parameters, front to back."""
-HEADS = ("fc.", "head.fc.")
+HEADS = ("fc.", "head.")
 """How the names of the heads' parameters begin: of PaddleClas's networks, and of the starter's."""
 
 

@@ -1,9 +1,10 @@
-"""Builds the starter model: EfficientNet-Lite0 features, frozen, under a linear head for the COCO-80 classes.
+"""What the starter model starts from: EfficientNet-Lite0 features, frozen, under a linear head for the COCO-80 classes; and the data set
+that it is then fine-tuned on.
 
     python -m mlcls_ray.training.starter WEIGHTS.safetensors DATA OUT
 
-WEIGHTS from scripts/convert_efficientnet_lite0.py; DATA holds `coco_mini/` and `coco_pool/`.
-`scripts/build_starter` runs both steps.
+WEIGHTS from scripts/convert_efficientnet_lite0.py; DATA holds `coco_mini/` and `coco_pool/`. OUT gets `model/` and `data/`.
+`scripts/build_starter` runs all steps.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from mlcls_ray.engines.paddle_inference import PaddleEngine
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.labels.metrics import micro_f1, per_class_average_precision
-from mlcls_ray.labels.vocabulary import read_vocabulary
+from mlcls_ray.labels.vocabulary import read_vocabulary, write_vocabulary
 from mlcls_ray.models.artifact import Model, load_model
 from mlcls_ray.models.export import export_network, write_config
 from mlcls_ray.models.heads import MultiLabelClassifier, PooledLinearHead, pool
 from mlcls_ray.models.networks.efficientnet_lite import FEATURE_CHANNELS, EfficientNetLite0
-from mlcls_ray.training.dataset import Dataset, read_dataset
+from mlcls_ray.training.dataset import Dataset, read_dataset, write_list
 from mlcls_ray.training.linear_head import LinearHead, best_threshold, calibrate, fit, sigmoid
 
 NAME = "EfficientNet-Lite0_ML"
@@ -37,7 +38,7 @@ INPUT_SIZE = 320
 PREPROCESS = Preprocess(
     size=(INPUT_SIZE, INPUT_SIZE), backend="pil", interpolation="BILINEAR", mean=(0.5,) * 3, std=(0.5,) * 3
 )
-LABELLED_WEIGHT = 3.0
+LABELLED_WEIGHT = 3
 """How much an image with complete labels counts against one with a teacher's scores."""
 L2_CANDIDATES = (0.003, 0.01, 0.03)
 FOLDS = 5
@@ -160,8 +161,20 @@ def evaluate(model: Model, dataset: Dataset) -> dict[str, object]:
     }
 
 
+def write_data(data: Path, out: Path) -> None:
+    """The lists to fine-tune on: labelled photographs as often as they count, and those with a teacher's scores; dev as it is."""
+    vocabulary = read_vocabulary(data / "coco_mini" / "label.txt")
+    train, dev = (read_dataset(data / "coco_mini" / f"{name}.txt", len(vocabulary)) for name in ("train", "dev"))
+    pooled = read_pool(data / "coco_pool")
+    out.mkdir(parents=True, exist_ok=True)
+    write_vocabulary(out / "label.txt", vocabulary)
+    targets = np.concatenate([*[train.targets] * LABELLED_WEIGHT, pooled.targets])
+    write_list(out / "train.txt", Dataset([*train.paths * LABELLED_WEIGHT, *pooled.paths], targets))
+    write_list(out / "dev.txt", dev)
+
+
 def build(weights: Path, data: Path, out: Path) -> None:
-    """Train and export; prints the evaluation on dev, which is used for nothing else."""
+    """Fit the head and export; prints the evaluation on dev, which is used for nothing else."""
     vocabulary = read_vocabulary(data / "coco_mini" / "label.txt")
     train = read_dataset(data / "coco_mini" / "train.txt", len(vocabulary))
     pooled = read_pool(data / "coco_pool")
@@ -181,4 +194,6 @@ def build(weights: Path, data: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    build(*(Path(argument) for argument in sys.argv[1:4]))
+    weights, data, out = (Path(argument) for argument in sys.argv[1:4])
+    write_data(data, out / "data")
+    build(weights, data, out / "model")

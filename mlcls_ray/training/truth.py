@@ -52,6 +52,26 @@ def read_truth(path: Path, vocabulary: Sequence[str]) -> Truth:
     return truth
 
 
+def class_names(path: Path) -> tuple[str, ...]:
+    """The classes that a COCO, CSV or Parquet file names: COCO's in the order of their ids, others sorted.
+
+    Raises:
+        UsageError: it cannot be read, or names none.
+    """
+    try:
+        if path.suffix.lower() == ".json":
+            categories = json.loads(path.read_text("utf-8"))["categories"]
+            names = [str(one["name"]) for one in sorted(categories, key=lambda one: one["id"])]
+        else:
+            labels = _csv_rows(path) if path.suffix.lower() == ".csv" else _parquet_rows(path)
+            names = sorted({name for _, given in labels for name in given})
+    except (OSError, UnicodeDecodeError, pa.ArrowInvalid, csv.Error, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"data '{path}' cannot be read: {type(error).__name__}: {error}") from None
+    if not names:
+        raise UsageError(f"data '{path}' names no class")
+    return tuple(names)
+
+
 def _paddleclas(path: Path, vocabulary: Sequence[str]) -> Truth:
     listed = path.parent / LABEL_LIST
     names = read_vocabulary(listed) if listed.is_file() else tuple(vocabulary)
@@ -73,17 +93,23 @@ def _coco(path: Path, vocabulary: Sequence[str]) -> Truth:
 
 
 def _csv(path: Path, vocabulary: Sequence[str]) -> Truth:
+    rows = _csv_rows(path)
+    return _from_names([_uri(uri, path) for uri, _ in rows], (labels for _, labels in rows), vocabulary, path)
+
+
+def _csv_rows(path: Path) -> list[tuple[str, Sequence[str]]]:
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    uris = [_uri(row["uri"], path) for row in rows]
-    return _from_names(uris, ([one for one in row["labels"].split(";") if one] for row in rows), vocabulary, path)
+        return [(row["uri"], [one for one in row["labels"].split(";") if one]) for row in csv.DictReader(stream)]
 
 
 def _parquet(path: Path, vocabulary: Sequence[str]) -> Truth:
+    rows = _parquet_rows(path)
+    return _from_names([_uri(uri, path) for uri, _ in rows], (labels for _, labels in rows), vocabulary, path)
+
+
+def _parquet_rows(path: Path) -> list[tuple[str, Sequence[str]]]:
     rows = pq.read_table(path, columns=["uri", "labels"]).to_pydict()
-    return _from_names(
-        [_uri(one, path) for one in rows["uri"]], (one or () for one in rows["labels"]), vocabulary, path
-    )
+    return [(uri, labels or ()) for uri, labels in zip(rows["uri"], rows["labels"], strict=True)]
 
 
 def _uri(text: str, path: Path) -> str:

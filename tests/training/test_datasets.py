@@ -12,9 +12,10 @@ import pytest
 from mlcls_ray import open_labels
 from mlcls_ray.errors import UsageError
 from mlcls_ray.training.annotations import read_corrections
-from mlcls_ray.training.dataset import read_dataset, split_dataset
+from mlcls_ray.training.dataset import read_dataset
 from mlcls_ray.training.dataset_check import check
 from mlcls_ray.training.sampling import farthest_first, sample
+from mlcls_ray.training.splits import split_dataset
 from mlcls_ray.training.stratify import split_rows
 from tests.conftest import encode, picture, run_cli
 

@@ -10,18 +10,24 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image, ImageDraw
 from safetensors.numpy import load_file, save_file
 
+from mlcls_ray import open_labels
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.models.artifact import load_model
 from mlcls_ray.runs.job import label
 from mlcls_ray.training import finetune as module
 from mlcls_ray.training.config import Augment, FinetuneJob, Loss
+from mlcls_ray.training.dataset_check import check
 from mlcls_ray.training.evaluation import compare, evaluate
 from mlcls_ray.training.finetune import finetune
+from mlcls_ray.training.splits import read_classes, read_split, split_dataset
 from tests.conftest import MLCLS, run_cli
 
 pytestmark = pytest.mark.usefixtures("loopback_ray")
@@ -94,8 +100,6 @@ def test_what_comes_out_labels_and_is_evaluated(learned: Path, data: Path, tmp_p
     model = learned / "best_model/inference"
     assert load_model(model).vocabulary == tuple(COLORS)
     label(LabelJob(inputs=(str(data / "images"),), out=str(tmp_path / "out"), model=str(model)))
-    from mlcls_ray import open_labels
-
     result = evaluate(compare(open_labels(str(tmp_path / "out")), data / "dev.txt"))
     best = max(one["dev_map"] for one in notes(learned) if "dev_map" in one)
     assert result.mean_average_precision == pytest.approx(best, abs=0.01)
@@ -226,3 +230,113 @@ def test_a_full_disk_keeps_what_was_saved(data: Path, small_disk: Path) -> None:
     assert saved is not None
     ballast.unlink()
     assert finetune(job).steps == 20
+
+
+def weights(out: Path, name: str = "best") -> dict[str, np.ndarray]:
+    return load_file(out / f"checkpoints/{name}/weights.safetensors")
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(data: Path, tmp_path: Path) -> None:
+    """Each scores its half of a batch; with the gradients added up every step is the one of a single process."""
+    alone, shared = (job_of(data, tmp_path / name, epochs=2, workers=count) for name, count in (("one", 1), ("two", 2)))
+    finetune(alone)
+    done = finetune(shared)
+    assert done.steps == 20
+    one, two = weights(alone.out, "step-20"), weights(shared.out, "step-20")
+    assert all(np.allclose(one[key], two[key], atol=1e-4) for key in one)
+    told, other = ([line["loss"] for line in notes(job.out) if "loss" in line] for job in (alone, shared))
+    assert other == pytest.approx(told, abs=1e-4)
+    assert load_model(done.model).vocabulary == tuple(COLORS)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_two_processes_and_they_go_on(data: Path, tmp_path: Path) -> None:
+    job = job_of(data, tmp_path / "out", epochs=40, workers=2)
+    config = tmp_path / "job.yaml"
+    config.write_text(yaml.safe_dump(job.model_dump(mode="json")))
+    with subprocess.Popen([MLCLS, "finetune", "--config", config], stderr=subprocess.PIPE, text=True) as running:
+        while not (job.out / "metrics.jsonl").exists():
+            time.sleep(0.2)
+            assert running.poll() is None, running.communicate()
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=120)
+    assert running.returncode == 130, said
+    assert "is saved; the same command goes on" in said
+    before = len(notes(job.out))
+    finetune(job.model_copy(update={"epochs": 41}))
+    assert len([one for one in notes(job.out) if "dev_map" in one]) == 41
+    assert before < len(notes(job.out))
+
+
+def test_a_process_that_fails_is_told(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="batch_size 1 is less than workers 2"):
+        finetune(job_of(data, tmp_path, batch_size=1, workers=2))
+
+
+def test_coco_csv_and_parquet_train_as_the_list_does(data: Path, tmp_path: Path) -> None:
+    """The same images in three more formats, without a label.txt: the classes come from the files."""
+    names = sorted(COLORS)
+    splits = {name: read_split(data / f"{name}.txt", tuple(COLORS)) for name in ("train", "dev")}
+    labels = {
+        name: [[one for one, is_there in zip(COLORS, row, strict=True) if is_there] for row in part.targets]
+        for name, part in splits.items()
+    }
+    for name, part in splits.items():
+        uris = [str(path) for path in part.paths]
+        pq.write_table(pa.table({"uri": uris, "labels": labels[name]}), tmp_path / f"{name}.parquet")
+        (tmp_path / f"{name}.csv").write_text(
+            "uri,labels\n" + "".join(f"{uri},{';'.join(row)}\n" for uri, row in zip(uris, labels[name], strict=True))
+        )
+        told = {
+            "categories": [{"id": 10 - place, "name": one} for place, one in enumerate(COLORS)],
+            "images": [{"id": number, "file_name": uri} for number, uri in enumerate(uris)],
+            "annotations": [
+                {"image_id": number, "category_id": 10 - list(COLORS).index(one)}
+                for number, row in enumerate(labels[name])
+                for one in row
+            ],
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps(told))
+    for suffix, classes in {".parquet": tuple(names), ".csv": tuple(names), ".json": tuple(reversed(COLORS))}.items():
+        folder = tmp_path / suffix[1:]
+        folder.mkdir()
+        for name in splits:
+            (tmp_path / f"{name}{suffix}").rename(folder / f"{name}{suffix}")
+        assert read_classes(folder, folder / f"train{suffix}") == classes
+        found = read_split(folder / f"train{suffix}", classes)
+        places = [classes.index(one) for one in COLORS]
+        assert np.array_equal(found.targets[:, places], splits["train"].targets)
+        assert check(folder).errors == 0
+    done = finetune(job_of(tmp_path / "json", tmp_path / "out", epochs=1))
+    assert load_model(done.model).vocabulary == tuple(reversed(COLORS))
+    split_dataset(tmp_path / "csv/train.csv", tmp_path / "parts", 0.25, 0.0, 0)
+    assert len(read_split(tmp_path / "parts/dev.txt", tuple(names)).paths) == 40
+
+
+def test_a_table_becomes_a_data_set(learned: Path, data: Path, tmp_path: Path) -> None:
+    model = learned / "best_model/inference"
+    out = str(tmp_path / "out")
+    label(LabelJob(inputs=(str(data / "images"),), out=out, model=str(model), limit=12))
+    table = open_labels(out)
+    first = table.sql("SELECT uri FROM labels ORDER BY uri").fetchall()[0][0]
+    (tmp_path / "export.json").write_text(json.dumps([{"image": first, "labels": {"choices": ["red", "blue"]}}]))
+    run_cli("dataset", "from-table", out, "--out", tmp_path / "hard", "--corrections", tmp_path / "export.json")
+    hard = read_split(tmp_path / "hard/train.txt", tuple(COLORS))
+    assert len(hard.paths) == 12
+    assert hard.targets[[str(path) for path in hard.paths].index(first)].tolist() == [1.0, 0.0, 1.0]
+    run_cli("dataset", "from-table", out, "--out", tmp_path / "soft", "--soft")
+    soft = read_split(tmp_path / "soft/train.txt", tuple(COLORS))
+    told = table.sql("SELECT all_scores FROM labels ORDER BY uri").fetchall()
+    np.testing.assert_allclose(soft.targets, [row[0] for row in told], atol=1e-3)
+
+
+@pytest.mark.parametrize("head", ["pooled", "ml_decoder"])
+def test_the_head_is_a_choice(head: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = finetune(job_of(data, tmp_path / "out", epochs=1, head=head))
+    assert load_model(done.model).vocabulary == tuple(COLORS)
+    finetune(job_of(data, tmp_path / "on", epochs=1, head=head, start=str(done.model)))
+    assert "head starts from random weights" not in capsys.readouterr().err
+    other = "pooled" if head == "ml_decoder" else "ml_decoder"
+    finetune(job_of(data, tmp_path / "other", epochs=1, head=other, start=str(done.model)))
+    assert "head starts from random weights" in capsys.readouterr().err

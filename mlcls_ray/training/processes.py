@@ -1,0 +1,121 @@
+"""Several processes that train one network: Ray Train starts them, one a device, and Paddle's collectives add up their gradients.
+
+Each takes its share of every batch, so that the sum of their gradients is the gradient of one process over the whole batch (batch norms
+see their share only). All keep the same weights; the first one evaluates, notes and saves.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from mlcls_ray.engines.device import KINDS, parse_device
+from mlcls_ray.errors import RunError
+
+
+class Processes(NamedTuple):
+    """This process among all that train together."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, rows: int) -> range:
+        """Which rows of a batch are this process's."""
+        return range(self.rank, rows, self.size)
+
+    def add_gradients(self, network: nn.Layer) -> None:
+        """Each gradient becomes the sum over all processes; one exchange for all of them."""
+        if self.size == 1:
+            return
+        gradients = [one.grad for one in network.parameters() if one.grad is not None]
+        flat = paddle.concat([one.flatten() for one in gradients])
+        paddle.distributed.all_reduce(flat)
+        for one, summed in zip(gradients, flat.split([one.size for one in gradients]), strict=True):
+            one.set_value(summed.reshape(one.shape))
+
+    def total(self, *values: float) -> tuple[float, ...]:
+        """Sums over all processes; each waits for all."""
+        if self.size == 1:
+            return values
+        told = paddle.to_tensor(np.array(values, np.float32))
+        paddle.distributed.all_reduce(told)
+        return tuple(float(one) for one in told.numpy())
+
+
+def on_processes(train: Callable[[Processes], None], count: int, device: str) -> None:
+    """Run a function on `count` Ray workers with a device of `device`'s kind each, joined by Paddle's collectives.
+
+    Raises:
+        RunError: one of them failed, and with it all.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.base_trainer import TrainingFailedError
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    kind = KINDS[parse_device(device).kind]
+    # Half a CPU: decoding and augmenting are Ray Data's tasks, which would wait for ever where the workers had them all.
+    card: dict[str, float] = {} if kind.resource == "CPU" else {kind.resource: 1}
+
+    def joined(told: dict[str, Any]) -> None:
+        train(join(device))
+
+    with tempfile.TemporaryDirectory(prefix="mlcls-train-") as storage:
+        trainer = DataParallelTrainer(
+            joined,
+            train_loop_config={},
+            scaling_config=ScalingConfig(
+                num_workers=count, use_gpu="GPU" in card, resources_per_worker={"CPU": 0.5, **card}
+            ),
+            run_config=RunConfig(storage_path=storage, failure_config=FailureConfig(max_failures=0)),
+        )
+        try:
+            trainer.fit()
+        except TrainingFailedError as error:
+            raise RunError(f"a training process failed: {error}") from None
+
+
+def join(device: str) -> Processes:
+    """Meet the other processes of this Ray Train run."""
+    from ray.train import get_context
+    from ray.train.collective import broadcast_from_rank_zero
+    from ray.util import get_node_ip_address
+
+    context = get_context()
+    processes = Processes(context.get_world_rank(), context.get_world_size())
+    own = f"{get_node_ip_address()}:{_free_port()}"
+    first = broadcast_from_rank_zero(own if processes.is_first else None)
+    os.environ.update(
+        {
+            "PADDLE_TRAINER_ID": str(processes.rank),
+            "PADDLE_TRAINERS_NUM": str(processes.size),
+            "PADDLE_CURRENT_ENDPOINT": own,
+            "PADDLE_MASTER": str(first),
+            "PADDLE_TRAINER_ENDPOINTS": ",".join([str(first)] * processes.size),
+            # Ray shows each process its own card, as the first.
+            **(
+                {"PADDLE_DISTRI_BACKEND": "gloo"}
+                if parse_device(device).kind == "cpu"
+                else {"FLAGS_selected_gpus": "0"}
+            ),
+        }
+    )
+    if processes.size > 1:
+        paddle.distributed.init_parallel_env()
+    return processes
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
