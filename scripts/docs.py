@@ -87,7 +87,10 @@ A number; or a mapping from class names (or class ids) to numbers, with `default
 
 
 def columns(table: pa.Schema) -> str:
-    rows = [(one.name, str(one.type).replace("[80]", "[C]"), "" if one.nullable else "never null") for one in table]
+    rows = [
+        (one.name, str(one.type).replace("[80]", "[C]").replace("[1]", "[D]"), "" if one.nullable else "never null")
+        for one in table
+    ]
     return (
         "\n".join(["| column | Arrow type | |", "|---|---|---|", *(f"| `{a}` | `{b}` | {c} |" for a, b, c in rows)])
         + "\n"
@@ -103,8 +106,9 @@ def schema_page() -> str:
 # Tables, statuses, exit codes
 
 ## The label table: `OUT/runs/RUN_ID/labels/*.parquet`
-One row per manifest row. What the columns mean stands in the README. `C` is the number of the model's classes.
-{columns(schema.label_table(80))}
+One row per manifest row. What the columns mean stands in the README. `C` is the number of the model's classes; `embedding` is there with
+`embeddings: true` only, `D` is the number of the model's features.
+{columns(schema.label_table(80, embedding_size=1))}
 ## The manifest: `OUT/runs/RUN_ID/manifest/*.parquet`
 The frozen list of inputs.
 {columns(schema.MANIFEST)}

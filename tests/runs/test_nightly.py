@@ -43,6 +43,7 @@ def night(config: Path, *flags: object, check: int = 0) -> dict[str, object]:
     return told
 
 
+@pytest.mark.slow
 def test_three_nights(config: Path) -> None:
     photos, out = config.parent / "photos", config.parent / "out"
     for number in range(4):
