@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from mlcls_ray.runs.cluster import LOOPBACK_ONLY
+from mlcls_ray.runs.verify import verify
+from mlcls_ray.storage.store import Store
 from tests.conftest import ROOT, hard_links
 
 ROWS = 60
