@@ -74,6 +74,17 @@ print(len(attempt.done), *times, resource.getrusage(resource.RUSAGE_SELF).ru_max
 """
 
 
+RELABEL = """
+import resource, sys, time
+from mlcls_ray.config import Thresholds
+from mlcls_ray.runs.relabel import relabel
+from mlcls_ray.storage.store import Store
+started = time.monotonic()
+success = relabel(Store(sys.argv[1]), Thresholds(default=0.7))
+print(success.rows, time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
 def rate_of(out: Path) -> float:
     """Rows per second between the first and the last row that a run labeled."""
     import duckdb
@@ -146,6 +157,14 @@ def main() -> None:
         result["machinery"] = [machinery(folder, images, rows) for rows in (10_000, 100_000, arguments.rows)]
         seconds, memory = measured(NO_OP, images, folder / f"out-{arguments.rows}", folder / "tiny")[-2:]
         result["incremental_no_op"] = {"rows": arguments.rows, "seconds": round(seconds, 1), "mb": round(memory)}
+        rows, seconds, memory = measured(RELABEL, folder / f"out-{arguments.rows}")[-3:]
+        told = {
+            "rows": rows,
+            "seconds": round(seconds, 1),
+            "rows_per_second": round(rows / seconds),
+            "mb": round(memory),
+        }
+        result["relabel"] = told
         result["resume_planning"] = planning(folder, arguments.planning_rows)
     print(json.dumps(result, indent=1))
 
