@@ -34,7 +34,7 @@ class Engine(Protocol):
     precision: str
 
     def warm_up(self, batch_size: int) -> None:
-        """Run once at the size that will come, so that the first real batch is not the slow one."""
+        """Make what batches of this size need, so that the first real one is not the slow one."""
 
     def score(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 [N, H, W, 3] RGB at the model's input size → float32 [N, C] after the sigmoid."""

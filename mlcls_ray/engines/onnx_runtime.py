@@ -48,6 +48,7 @@ class OnnxRuntimeEngine:
                 f"engine onnxruntime: this package cannot run on '{device}' in {precision}; for gpu install onnxruntime-gpu"
             )
         self.precision = precision
+        self._is_cpu = device.kind == "cpu"
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -61,7 +62,9 @@ class OnnxRuntimeEngine:
 
     def warm_up(self, batch_size: int) -> None:
         width, height = self._preprocess.input_size
-        self.score(np.zeros((batch_size, height, width, 3), dtype=np.uint8))
+        # On a CPU little is made for a batch size, and a large network takes seconds for one.
+        images = 1 if self._is_cpu else batch_size
+        self.score(np.zeros((images, height, width, 3), dtype=np.uint8))
 
     def score(self, pixels: np.ndarray) -> np.ndarray:
         return self._run(pixels)[0]

@@ -63,8 +63,7 @@ class OpenVinoEngine:
         self._size = (height, width)
 
     def warm_up(self, batch_size: int) -> None:
-        self._compile(batch_size)
-        self.score(np.zeros((batch_size, *self._size, 3), dtype=np.uint8))
+        self._compile(batch_size)  # what is slow about a first batch; a large network's run takes seconds
 
     def score(self, pixels: np.ndarray) -> np.ndarray:
         return self._run(pixels)[0]

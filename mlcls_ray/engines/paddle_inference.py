@@ -42,6 +42,7 @@ class PaddleEngine:
         if precision not in PRECISIONS.get(device.kind, ("fp32",)):
             raise UsageError(f"engine paddle has no precision '{precision}' on '{device}': use fp32")
         self.precision = precision
+        self._is_cpu = device.kind == "cpu"
         with quiet():
             check_device(device)
             from paddle import inference
@@ -71,7 +72,9 @@ class PaddleEngine:
     def warm_up(self, batch_size: int) -> None:
         width, height = self._preprocess.input_size
         with quiet():  # its first run has something to say too
-            self.score(np.zeros((batch_size, height, width, 3), dtype=np.uint8))
+            # On a CPU little is made for a batch size, and a large network takes seconds for one.
+            images = 1 if self._is_cpu else batch_size
+            self.score(np.zeros((images, height, width, 3), dtype=np.uint8))
 
     def score(self, pixels: np.ndarray) -> np.ndarray:
         if len(self._tensor) < len(pixels):
