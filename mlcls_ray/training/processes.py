@@ -10,6 +10,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,9 +81,17 @@ def on_processes(train: Callable[[Processes], None], count: int, device: str) ->
             run_config=RunConfig(storage_path=storage, failure_config=FailureConfig(max_failures=0)),
         )
         try:
-            trainer.fit()
+            # Not in the main thread, where Ray Train would answer Ctrl-C by ending everything unsaved.
+            with ThreadPoolExecutor(1, thread_name_prefix="train") as thread:
+                thread.submit(trainer.fit).result()
         except TrainingFailedError as error:
-            raise RunError(f"a training process failed: {error}") from None
+            raise RunError(f"a training process failed: {_reason(error)}") from None
+
+
+def _reason(error: BaseException) -> str:
+    """The last line of what went wrong in a worker; Ray Train puts its tracebacks around it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else type(error).__name__)
 
 
 def join(device: str) -> Processes:
