@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -113,7 +115,7 @@ def _fill(network: nn.Layer, values: dict[str, np.ndarray], with_head: bool, sta
         raise UsageError(
             f"start '{start}' is of another network: it has no {wrong[0]} of shape {list(expected[wrong[0]].shape)}"
         )
-    network.set_state_dict({name: paddle.to_tensor(values[name]) for name in wanted})
+    network.set_state_dict({**expected, **{name: paddle.to_tensor(values[name]) for name in wanted}})
 
 
 def read_inference(job: FinetuneJob, folder: Path, class_num: int) -> dict[str, np.ndarray]:
@@ -125,7 +127,7 @@ def read_inference(job: FinetuneJob, folder: Path, class_num: int) -> dict[str, 
     Raises:
         UsageError: it is of another network.
     """
-    values = paddle.jit.load(str(folder / "inference")).state_dict()
+    values = _parameters(folder)
     for head in HEADS:
         marked = build(job.network, class_num, seed=0, head=head)
         names = list(marked.state_dict())
@@ -137,13 +139,31 @@ def read_inference(job: FinetuneJob, folder: Path, class_num: int) -> dict[str, 
         )
         with tempfile.TemporaryDirectory() as temporary:
             export_network(exported_form(marked), preprocess_of(job).input_size[0], Path(temporary))
-            told = paddle.jit.load(f"{temporary}/inference").state_dict()
-        if [tuple(one.shape) for one in told.values()] == [tuple(one.shape) for one in values.values()]:
-            return {
-                names[round(float(number.numpy().ravel()[0]))]: value.numpy()
-                for number, value in zip(told.values(), values.values(), strict=True)
-            }
+            told = _parameters(Path(temporary))
+        if [one.shape for one in told] == [one.shape for one in values]:
+            return {names[round(float(number.ravel()[0]))]: value for number, value in zip(told, values, strict=True)}
     raise UsageError(f"start '{folder}' is of another network than {job.network}")
+
+
+def _parameters(folder: Path) -> list[np.ndarray]:
+    """The parameters of an inference folder, in the order in which their layers were made.
+
+    A program sorts them by name, and Paddle counts names up from process to process: `linear_10` comes before `linear_9`.
+    """
+    values = [one.numpy() for one in paddle.jit.load(str(folder / "inference")).state_dict().values()]
+    program = folder / "inference.json"
+    if not program.is_file():  # of Paddle 2
+        return values
+    operations = json.loads(program.read_text("utf-8"))["program"]["regions"][0]["blocks"][0]["ops"]
+    names = sorted(one["A"][-1] for one in operations if one["#"] == "p")
+    order = sorted(
+        range(len(names)),
+        key=lambda place: [int(one) if one.isdecimal() else one for one in NUMBER.split(names[place])],
+    )
+    return [values[place] for place in order]
+
+
+NUMBER = re.compile(r"(\d+)")
 
 
 def exported_form(network: nn.Layer) -> nn.Layer:
