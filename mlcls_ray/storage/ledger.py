@@ -109,7 +109,11 @@ def write_fragment(store: Store, run_id: str, name: str, table: pa.Table) -> Fra
 def write_fragment_file(store: Store, folder: str, name: str, table: pa.Table) -> Fragment:
     """Write one fragment into a folder, whole or not at all."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=100_000, use_dictionary=REPEATING)
+    # Least and greatest of a float16 help nobody, and cost a fifth of the writing.
+    compared = [name for name in table.column_names if name not in (schema.ALL_SCORES, schema.EMBEDDING)]
+    pq.write_table(
+        table, sink, compression="zstd", row_group_size=100_000, use_dictionary=REPEATING, write_statistics=compared
+    )
     data = sink.getvalue()
     store.write(f"{folder}/{name}", data)
     return _describe(name, data, table.column(schema.STATUS))

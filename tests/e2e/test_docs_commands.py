@@ -80,6 +80,7 @@ def sandbox(demo: Path, tmp_path: Path, moto: str) -> Path:
     return tmp_path
 
 
+@pytest.mark.timeout(900)
 def test_in_the_order_of_the_pages(sandbox: Path, tiny_folder: Path, moto: str) -> None:
     environment = {
         **os.environ,
