@@ -39,9 +39,10 @@ def label(job: LabelJob, verbose: bool = False) -> Success | None:
         if job.incremental and left:
             held.enter_context(held_incremental_lease(left[0].store))
         leases = [held.enter_context(held_lease(one.store, one.run_id)) for one in left]
-        if left and not label_prepared(left, leases, verbose):
-            left[0].store.remove_folder(layout.run_folder(left[0].run_id))
-            return None
+        is_nothing_new = bool(left) and not label_prepared(left, leases, verbose)
+    if is_nothing_new:  # not before the lease, which is in that folder, is given back
+        left[0].store.remove_folder(layout.run_folder(left[0].run_id))
+        return None
     committed = [read_success(one.store, one.run_id) for one in models]
     for one in models:
         publish(one.store, job.format)
