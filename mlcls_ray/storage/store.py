@@ -109,8 +109,17 @@ class Store:
 
     def remove_folder(self, name: str) -> None:
         """Remove a folder and all in it; it may be gone already."""
+        path = f"{self._base}/{name}"
         with contextlib.suppress(FileNotFoundError):
-            self._filesystem.rm(f"{self._base}/{name}", recursive=True)
+            try:
+                self._filesystem.rm(path, recursive=True)
+            except FileNotFoundError:
+                raise
+            except (
+                OSError
+            ):  # some S3-compatible servers want an MD5 of a request to delete many, which boto does not send any more
+                for file in self._filesystem.find(path):
+                    self._filesystem.rm_file(file)
 
     def swap_folders(self, one: str, other: str) -> None:
         """Exchange two local folders: at each moment each name leads to one of them, where the system can do that (Linux)."""

@@ -47,6 +47,15 @@ class StoreContract:
         store.remove("x/1.parquet")
         assert store.names("x") == ["2.parquet", "sub"]
 
+    def test_a_folder_goes_with_all_in_it(self, store: Store) -> None:
+        """Also where the server wants an MD5 of a request to delete many, as JuiceFS's does."""
+        for name in ("x/1.parquet", "x/sub/2.parquet", "xy.json"):
+            store.write(name, b"-")
+        store.remove_folder("x")
+        store.remove_folder("x")
+        assert store.names("x") == []
+        assert store.names("") == ["xy.json"]
+
     def test_json_and_odd_names(self, store: Store) -> None:
         store.write_json("ü 100% #?.json", {"ключ": [1, None]})
         assert store.read_json("ü 100% #?.json") == {"ключ": [1, None]}
