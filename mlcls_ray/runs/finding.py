@@ -59,12 +59,9 @@ def find_alike(
     columns = [row[0] for row in database.execute(f"DESCRIBE {LABELS}").fetchall()]
     if schema.EMBEDDING not in columns:
         raise UsageError("the table has no embeddings: label with --embeddings")
-    (row, *_) = [
-        *database.execute(
-            f"SELECT {schema.EMBEDDING}, {schema.MODEL_FINGERPRINT} FROM {LABELS} WHERE {schema.URI} = ?", [uri]
-        ).fetchall(),
-        None,
-    ]
+    row = database.execute(
+        f"SELECT {schema.EMBEDDING}, {schema.MODEL_FINGERPRINT} FROM {LABELS} WHERE {schema.URI} = ?", [uri]
+    ).fetchone()
     if row is None or row[0] is None:
         told = "is not in the table" if row is None else "has no embedding: it was labeled without, or is not ok"
         raise UsageError(f"'{uri}' {told}")

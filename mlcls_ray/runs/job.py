@@ -39,14 +39,13 @@ def label(job: LabelJob, verbose: bool = False) -> Success | None:
         if job.incremental and left:
             held.enter_context(held_incremental_lease(left[0].store))
         leases = [held.enter_context(held_lease(one.store, one.run_id)) for one in left]
-        is_nothing_new = bool(left) and not label_prepared(left, leases, verbose)
-    if is_nothing_new:  # not before the lease, which is in that folder, is given back
+        made = label_prepared(left, leases, verbose) if left else []
+    if left and not made:  # not before the lease, which is in that folder, is given back
         left[0].store.remove_folder(layout.run_folder(left[0].run_id))
         return None
-    committed = [read_success(one.store, one.run_id) for one in models]
     for one in models:
         publish(one.store, job.format)
-    success = committed[0]
+    success = read_success(models[0].store, models[0].run_id) if models[0].is_committed else made[0]
     limit = job.failure_limit(success.rows) if success and left else None
     if success and limit is not None and failures(success.fragments) > limit:
         raise FailureLimitError(
@@ -89,17 +88,20 @@ def prepare_models(job: LabelJob) -> list[Prepared]:
     models = [prepare(one) for one in jobs]
     # What one model committed already another one may have left unfinished.
     begun = next((one for one in models if one.record and not one.is_committed), models[0])
-    return [prepare(one.model_copy(update={"run_id": begun.run_id})) for one in jobs]
+    return [
+        told if told.run_id == begun.run_id else prepare(one.model_copy(update={"run_id": begun.run_id}))
+        for one, told in zip(jobs, models, strict=True)
+    ]
 
 
-def label_prepared(models: Sequence[Prepared], leases: Sequence[Lease], verbose: bool) -> bool:
-    """List, label and commit, for each model; False where an incremental job or a retry found nothing to do."""
+def label_prepared(models: Sequence[Prepared], leases: Sequence[Lease], verbose: bool) -> list[Success]:
+    """List, label and commit, for each model; empty where an incremental job or a retry found nothing to do."""
     prepared, *others = models
     listed = None
     if (prepared.job.incremental or prepared.job.retry) and prepared.record is None:
         listed = list_work(prepared)  # before Ray: most nights there is nothing to start it for
         if listed is None:
-            return False
+            return []
     # Ray's processes take some seconds to start, in which this one would only wait.
     importing = threading.Thread(target=import_module, args=("mlcls_ray.runs.pipeline",), daemon=True)
     importing.start()
@@ -116,6 +118,5 @@ def label_prepared(models: Sequence[Prepared], leases: Sequence[Lease], verbose:
     plan, written, stage_seconds = label_waves(plan)
     for lease in leases:
         lease.check()
-    for one, fragments in zip(plan.models, written, strict=True):
-        commit(one, fragments, time.monotonic() - started, stage_seconds)
-    return True
+    seconds = time.monotonic() - started
+    return [commit(one, fragments, seconds, stage_seconds) for one, fragments in zip(plan.models, written, strict=True)]

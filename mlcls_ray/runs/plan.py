@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-import re
-import secrets
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,6 +31,7 @@ from mlcls_ray.runs.incremental import open_changes, open_failed
 from mlcls_ray.runs.pools import Measured, Pools, size_pools
 from mlcls_ray.runs.publish import check_format
 from mlcls_ray.runs.records import RunRecord, read_record
+from mlcls_ray.runs.same_run import check_same_run, new_run_id, public_config, unfinished_run
 from mlcls_ray.stages.read import ReadOptions
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.ledger import RowSet, count_bits
@@ -42,9 +41,6 @@ from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import is_local, path_of_uri, shown, uri_of_path
 from mlcls_ray.version import __version__
 
-UNNAMED_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
-"""What `new_run_id` makes: sorted by time."""
-RUNS_LOOKED_AT = 20
 NO_OUTPUT = "no output: give a folder or an s3:// uri (--out)"
 PACKAGES = ("ray", "paddlepaddle", "pyarrow", "numpy", "pillow")
 
@@ -114,10 +110,10 @@ def prepare(job: LabelJob) -> Prepared:
     store = Store(job.out, job.s3)
     store.check_writable()
     _check_ours(store)
-    run_id = job.run_id or _unfinished_run(store, job, model, thresholds) or new_run_id()
+    run_id = job.run_id or unfinished_run(store, job, model, thresholds) or new_run_id()
     record = read_record(store, run_id)
     if record is not None:
-        _check_same_run(record, model, thresholds, job)
+        check_same_run(record, model, thresholds, job)
     is_committed = store.read(layout.success(run_id)) is not None
     return Prepared(job, store, run_id, model, thresholds, device, record, is_committed)
 
@@ -237,7 +233,7 @@ def next_attempt(
     attempts = start_attempts(stores, prepared.run_id, record.rows)
     remaining = record.rows - len(attempts[0].done)
     batch_size = max((one.choice.batch_size for _, one in models if one.choice), default=None)
-    pools = _pools(prepared, nodes, remaining, measured, batch_size)
+    pools = _pools(prepared, nodes, remaining, measured, batch_size, [one for one, _ in models[1:]])
     plans = [
         Plan(one, told, nodes, attempt, copies, measured, pools)
         for (one, told), attempt in zip(models, attempts, strict=True)
@@ -251,9 +247,11 @@ def _pools(
     rows: int,
     measured: Measured | None = None,
     batch_size: int | None = None,
+    others: Sequence[Prepared] = (),
 ) -> Pools:
-    width, height = prepared.model.preprocess.input_size
-    return size_pools(prepared.job, prepared.device, nodes, max(rows, 1), width * height * 3, measured, batch_size)
+    sizes = [one.input_size for one in preprocesses(prepared, others)]
+    pixel_bytes = sum(width * height * 3 for width, height in sizes)
+    return size_pools(prepared.job, prepared.device, nodes, max(rows, 1), pixel_bytes, measured, batch_size)
 
 
 def read_options(prepared: Prepared, rows: int, others: Sequence[Prepared] = ()) -> ReadOptions:
@@ -283,22 +281,6 @@ def preprocesses(prepared: Prepared, others: Sequence[Prepared]) -> tuple[Prepro
     return tuple(distinct.values())
 
 
-def new_run_id() -> str:
-    """The time in UTC, and four characters so that two runs of one second differ."""
-    return datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ-") + secrets.token_hex(2)
-
-
-def _unfinished_run(store: Store, job: LabelJob, model: Model, thresholds: np.ndarray) -> str | None:
-    """The newest run without a name of its own that this same command began and did not commit."""
-    unnamed = [name for name in store.names(layout.RUNS) if UNNAMED_RUN.fullmatch(name)]
-    for run_id in reversed(unnamed[-RUNS_LOOKED_AT:]):
-        record = read_record(store, run_id)
-        if record is None or _differences(record, model, thresholds, job):
-            continue
-        return run_id if store.read(layout.success(run_id)) is None else None
-    return None
-
-
 def _check_ours(store: Store) -> None:
     """Refuse an output folder that holds something else."""
     names = [name for name in store.names("") if not name.startswith(".")]
@@ -306,32 +288,6 @@ def _check_ours(store: Store) -> None:
         raise UsageError(
             f"output '{shown(store.root)}' holds something else ({', '.join(names[:3])}): give an empty or a new folder"
         )
-
-
-def _check_same_run(record: RunRecord, model: Model, thresholds: np.ndarray, job: LabelJob) -> None:
-    """A run is one set of inputs under one model: resuming it with another would mix two tables."""
-    for name, (before, now) in _differences(record, model, thresholds, job).items():
-        raise UsageError(
-            f"run '{record.run_id}' was started with another {name}: {before} then, {now} now; use another --run-id"
-        )
-
-
-def _differences(
-    record: RunRecord, model: Model, thresholds: np.ndarray, job: LabelJob
-) -> dict[str, tuple[object, object]]:
-    """What decides a run's rows and is not the same now: name → (then, now)."""
-    config = public_config(job)
-    told: dict[str, tuple[object, object]] = {
-        "model": (record.model_fingerprint, model.fingerprint),
-        "preprocessing": (record.preprocess_fingerprint, model.preprocess_fingerprint(job.decode)),
-        "threshold": (record.threshold_id, threshold_id(thresholds)),
-        **{
-            name: (record.config.get(name), config[name])
-            for name in ("inputs", "limit", "uri_column", "incremental", "retry")
-        },
-        "embeddings": (record.config.get("embeddings", False), job.embeddings),
-    }
-    return {name: values for name, values in told.items() if values[0] != values[1]}
 
 
 def _new_record(prepared: Prepared, nodes: Sequence[Node], rows: int, choice: Choice) -> RunRecord:
@@ -356,10 +312,3 @@ def _new_record(prepared: Prepared, nodes: Sequence[Node], rows: int, choice: Ch
     )
     prepared.store.write_json(layout.run_json(prepared.run_id), record.model_dump(mode="json"))
     return record
-
-
-def public_config(job: LabelJob) -> dict[str, Any]:
-    """The job as `run.json` keeps it: uris without their query, user and password."""
-    config = job.model_dump(mode="json")
-    config["inputs"] = [shown(text) for text in job.inputs]
-    return config

@@ -26,8 +26,8 @@ from mlcls_ray.labels.thresholds import resolve, threshold_id
 from mlcls_ray.runs.commit import make_visible
 from mlcls_ray.runs.lease import held_lease
 from mlcls_ray.runs.ledger_view import superseded_rows
-from mlcls_ray.runs.plan import new_run_id
 from mlcls_ray.runs.records import RunRecord, Success, newest_record, read_record, read_success, run_ids
+from mlcls_ray.runs.same_run import new_run_id
 from mlcls_ray.stages.select import lists
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.ledger import Fragment, RowSet, write_fragment

@@ -203,7 +203,7 @@ def _train_epoch(
         losses.append(loss)
         state = state.model_copy(update={"step": state.step + 1, "done": state.done + 1})
         advance(loss)
-        if is_to_stop or is_to_save:
+        if processes.is_first and (is_to_stop or is_to_save):
             _save(training, state, folder)
             saved = time.monotonic()
         if is_to_stop:
@@ -230,7 +230,7 @@ def _step(training: Training, batch: dict[str, np.ndarray], chunks: int) -> tupl
 
     `batch` is this process's share; the loss is of the whole batch.
     """
-    (rows,) = training.processes.total(len(batch[PIXELS]))
+    rows = min(training.job.batch_size, len(training.train.paths))
     while True:
         try:
             total = 0.0
@@ -309,8 +309,6 @@ def _pixels(path: Path, preprocess: Preprocess) -> np.ndarray:
 
 
 def _save(training: Training, state: checkpoints.State, folder: Path) -> None:
-    if not training.processes.is_first:
-        return
     name = f"{checkpoints.PREFIX}{state.step}"
     checkpoints.save(folder, name, training.network, training.averaged, training.optimizer, state)
     checkpoints.forget(folder, training.job.keep_last)

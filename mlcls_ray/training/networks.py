@@ -54,15 +54,20 @@ def build(name: str, class_num: int, seed: int, head: str | None = None) -> nn.L
     """
     paddle.seed(seed)
     if name == STARTER:
-        return Trained(EfficientNetLite0(), HEADS[head or POOLED](FEATURE_CHANNELS, class_num))
+        return Trained(EfficientNetLite0(), HEADS[head or usual_head(name)](FEATURE_CHANNELS, class_num))
     if name == TINY:
-        return Trained(TinyBackbone(), HEADS[head or POOLED](CHANNELS, class_num))
+        return Trained(TinyBackbone(), HEADS[head or usual_head(name)](CHANNELS, class_num))
     if name not in NETWORKS:
         raise UsageError(f"unknown network '{name}'{did_you_mean(name, [STARTER, *NETWORKS])}")
     network = build_network(name, class_num, seed)
-    if head == POOLED:  # all six end in ML-Decoder
+    if head == POOLED:
         network.fc = PooledLinearHead(network.fc.input_proj.weight.shape[1], class_num)
     return network
+
+
+def usual_head(name: str) -> str:
+    """PaddleX's six end in ML-Decoder."""
+    return POOLED if name in (STARTER, TINY) else ML_DECODER
 
 
 def preprocess_of(job: FinetuneJob) -> Preprocess:
@@ -128,7 +133,7 @@ def read_inference(job: FinetuneJob, folder: Path, class_num: int) -> dict[str, 
         UsageError: it is of another network.
     """
     values = _parameters(folder)
-    for head in HEADS:
+    for head in sorted(HEADS, key=lambda one: one != usual_head(job.network)):  # each costs an export
         marked = build(job.network, class_num, seed=0, head=head)
         names = list(marked.state_dict())
         marked.set_state_dict(

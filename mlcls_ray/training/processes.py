@@ -11,7 +11,7 @@ import socket
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import paddle
@@ -68,13 +68,9 @@ def on_processes(train: Callable[[Processes], None], count: int, device: str) ->
     # Half a CPU: decoding and augmenting are Ray Data's tasks, which would wait for ever where the workers had them all.
     card: dict[str, float] = {} if kind.resource == "CPU" else {kind.resource: 1}
 
-    def joined(told: dict[str, Any]) -> None:
-        train(join(device))
-
     with tempfile.TemporaryDirectory(prefix="mlcls-train-") as storage:
         trainer = DataParallelTrainer(
-            joined,
-            train_loop_config={},
+            lambda: train(join(device)),
             scaling_config=ScalingConfig(
                 num_workers=count, use_gpu="GPU" in card, resources_per_worker={"CPU": 0.5, **card}
             ),

@@ -10,7 +10,8 @@ import pytest
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import UsageError
 from mlcls_ray.runs.cluster import Node
-from mlcls_ray.runs.plan import freeze, new_run_id, prepare, public_config
+from mlcls_ray.runs.plan import freeze, prepare
+from mlcls_ray.runs.same_run import new_run_id, public_config
 from mlcls_ray.storage import layout
 
 NODES = [Node(2, {"CPU": 2.0})]
