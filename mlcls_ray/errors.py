@@ -65,6 +65,11 @@ class RunError(MlclsError):
     """A run started and could not be finished."""
 
 
+def stopped(run_id: str, reason: str, error: type[RunError] = RunError) -> RunError:
+    """What a run that did not come to its end says, and how it goes on."""
+    return error(f"run '{run_id}' {reason}. What is written is kept; the same command (or --run-id {run_id}) goes on")
+
+
 class FailureLimitError(RunError):
     """More inputs failed than the job allows; the run was stopped early."""
 

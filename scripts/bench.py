@@ -118,9 +118,21 @@ def growth(base: Path, rows: tuple[int, ...], starter_rows: tuple[int, ...]) -> 
         )
         note("growth", name, found[name])
     told = {name: one._asdict() for name, one in found.items()}
-    head = ["growth", "images/s", "wall s", "peak MB of the process tree"]
-    shown = table(head, [[name, one.per_s, one.wall_s, one.peak_mb] for name, one in found.items()])
-    return told, shown
+    head = [
+        "growth",
+        "images/s",
+        "wall s",
+        "images more a second of wall time, since the row above",
+        "peak MB of the process tree",
+    ]
+    lines: list[list[object]] = []
+    before: Job | None = None
+    for name, one in found.items():
+        is_larger = before is not None and one.rows > before.rows
+        more = (one.rows - before.rows) / (one.wall_s - before.wall_s) if before and is_larger else ""
+        lines.append([name, one.per_s, one.wall_s, more, one.peak_mb])
+        before = one
+    return told, table(head, lines)
 
 
 def main() -> None:

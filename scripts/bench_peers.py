@@ -35,12 +35,12 @@ def peers(
 ) -> tuple[dict[str, Any], str]:
     """PP-LCNet over all photographs and with the Ray Data script, the larger networks over some."""
     few = make_images(base / "few", images_of_large)
-    trial = make_images(base / "trial", 64)
+    trials = {True: make_images(base / "trial", 64), False: make_images(base / "trial-of-large", 32)}
     found = {}
     for name in [one for one in PEERS if one in models]:
         is_small = name == NAMED
         images, folder = (photos if is_small else few), str(folder_of(name, work))
-        found[name] = _measure(name, folder, images, trial, base, repeats, is_small)
+        found[name] = _measure(name, folder, images, trials[is_small], base, repeats, is_small)
         (ROOT / "results" / f"peers-{name}.json").write_text(json.dumps(found[name], indent=1))
     return found, "\n".join(_shown(one) for one in found.values())
 
@@ -51,12 +51,14 @@ def _measure(
     rates = {batch: paddlex(folder, trial, batch) for batch in BATCHES}
     best = max(rates, key=lambda batch: rates[batch])
     verdicts = [json.loads(line) for line in choose_engines(folder)]
+    auto, fp32 = ((one["engine"], one["precision"]) for one in verdicts)
     found: dict[str, list[Any]] = {"auto": [], "fp32": [], "paddlex": [], "ray_data_s": []}
     for repeat in range(repeats):
         out = base / f"{name}-{repeat}"
         found["paddlex"].append(paddlex(folder, images, best))
         found["auto"].append(run_job(folder, images, out / "auto")._asdict())
-        found["fp32"].append(run_job(folder, images, out / "fp32", "--precision", "fp32")._asdict())
+        if auto != fp32:
+            found["fp32"].append(run_job(folder, images, out / "fp32", "--precision", "fp32")._asdict())
         if with_script:
             found["ray_data_s"].append(ray_data(folder, images, out / "script"))
         note(name, repeat, {key: values[-1] for key, values in found.items() if values})
@@ -78,7 +80,7 @@ def _shown(result: dict[str, Any]) -> str:
     peer = median(result["paddlex"])
     rows: list[list[object]] = [[f"PaddleX 3.7.2, batch {result['paddlex_batch']}", peer, 1.0, "", ""]]
     script = median(result["ray_data_s"]) if result["ray_data_s"] else None
-    for asked in ("auto", "fp32"):
+    for asked in [one for one in ("auto", "fp32") if result[one]]:
         per_s, wall = (median([one[key] for one in result[asked]]) for key in ("per_s", "wall_s"))
         engine = result[asked][0]["engine"]
         rows.append([f"job, {asked} ({engine})", per_s, per_s / peer, wall, script / wall if script else ""])

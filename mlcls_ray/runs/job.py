@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from importlib import import_module
 
 from mlcls_ray.config import LabelJob
-from mlcls_ray.errors import FailureLimitError, UsageError
+from mlcls_ray.errors import FailureLimitError, UsageError, one_line, stopped
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.runs.cluster import check_device_on_workers, connect, living_nodes
 from mlcls_ray.runs.commit import commit
@@ -39,7 +39,10 @@ def label(job: LabelJob, verbose: bool = False) -> Success | None:
         if job.incremental and left:
             held.enter_context(held_incremental_lease(left[0].store))
         leases = [held.enter_context(held_lease(one.store, one.run_id)) for one in left]
-        made = label_prepared(left, leases, verbose) if left else []
+        try:
+            made = label_prepared(left, leases, verbose) if left else []
+        except OSError as error:  # this process's own files: the list of the work, the ledger, the commit
+            raise stopped(left[0].run_id, f"stopped: {one_line(error)}") from error
     if left and not made:  # not before the lease, which is in that folder, is given back
         left[0].store.remove_folder(layout.run_folder(left[0].run_id))
         return None

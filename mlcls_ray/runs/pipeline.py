@@ -13,7 +13,7 @@ import ray.exceptions
 
 from mlcls_ray import schema
 from mlcls_ray.engines.choice import fixed_choice
-from mlcls_ray.errors import FailureLimitError, RunError, RunInterruptedError
+from mlcls_ray.errors import FailureLimitError, RunInterruptedError, stopped
 from mlcls_ray.runs.cluster import living_nodes
 from mlcls_ray.runs.duplicates import copy_rows
 from mlcls_ray.runs.engine_choice import model_source
@@ -79,7 +79,6 @@ def label_wave(plan: Plan) -> Wave:
     choice = plan.record.choice
     labels = {"run_id": run_id, "engine": f"{choice.engine}-{choice.precision}" if choice else "paddle-fp32"}
     tally = Tally.remote(limit, failures(plan.attempt.accepted), pace(plan), labels)  # type: ignore[attr-defined]
-    go_on = f"What is written is kept; the same command (or --run-id {run_id}) goes on"
     source = manifest_rows(plan.prepared.store, run_id, plan.skipped, plan.pools.block_rows)
     watch = NodeWatch()
     cut_off = Wave(nothing, plan.measured, is_to_be_cut_anew=True)  # what it wrote is read from the store
@@ -93,13 +92,13 @@ def label_wave(plan: Plan) -> Wave:
         asked = (tally.stop_reason, tally.measured_rate, tally.stage_seconds)
         reason, rate, seconds = ray.get([one.remote() for one in asked])
     except KeyboardInterrupt:
-        raise RunInterruptedError(f"run '{run_id}' interrupted. {go_on}") from None
+        raise stopped(run_id, "interrupted", RunInterruptedError) from None
     except NodeLostError:
         return cut_off
     except ray.exceptions.RayError as error:
         if watch.lost():
             return cut_off
-        raise RunError(f"run '{run_id}' stopped: {cause(error)}. {go_on}") from error
+        raise stopped(run_id, f"stopped: {cause(error)}") from error
     done = sum(fragment.rows for fragment in sink.fragments[0])
     # The tally starts with no reason where its own node was the one that was lost.
     is_unfinished = done < rows and (reason == "resize" or (reason in ("nodes", "") and watch.lost() > 0))
@@ -114,9 +113,8 @@ def label_wave(plan: Plan) -> Wave:
             f"run '{run_id}' stopped: {failed:,} of {sum(one.rows for one in fragments):,} inputs failed, "
             f"max_failures is {job.max_failures}. What is written is kept; with a higher limit the same command goes on"
         )
-    raise RunInterruptedError(
-        f"run '{run_id}' stopped after {plan.record.rows - rows + done:,} of {plan.record.rows:,} rows. {go_on}"
-    )
+    reached = f"stopped after {plan.record.rows - rows + done:,} of {plan.record.rows:,} rows"
+    raise stopped(run_id, reached, RunInterruptedError)
 
 
 def pace(plan: Plan) -> Pace | None:

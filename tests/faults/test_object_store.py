@@ -86,6 +86,16 @@ def test_a_store_that_refuses_writes(s3_slowly: str, bucket: str, tiny_folder: P
         assert verify(store) == []
 
 
+FULL = "run 'r' stopped: .*No space left on device.*the same command .* goes on"
+
+
+def fill(disk: Path, leave: int) -> Path:
+    """Fill a disk up to some bytes."""
+    ballast = disk / "ballast"
+    ballast.write_bytes(b"\0" * (os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize - leave))
+    return ballast
+
+
 @pytest.mark.usefixtures("loopback_ray")
 def test_a_full_disk(small_disk: Path, tiny_folder: Path, tmp_path: Path) -> None:
     images = hard_links(tmp_path / "images", 2000)
@@ -93,10 +103,8 @@ def test_a_full_disk(small_disk: Path, tiny_folder: Path, tmp_path: Path) -> Non
     job = LabelJob(
         inputs=(str(images),), out=str(out), model=str(tiny_folder), run_id="r", rows_per_fragment=100, block_rows=50
     )
-    ballast = small_disk / "ballast"
-    free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_bsize
-    ballast.write_bytes(b"\0" * (free - 200_000))
-    with pytest.raises(RunError, match="run 'r' stopped: .*No space left on device.*the same command .* goes on"):
+    ballast = fill(small_disk, leave=120_000)
+    with pytest.raises(RunError, match=FULL):
         label(job)
     written = [name for name in os.listdir(out / layout.labels_folder("r")) if name.endswith(".parquet")]
     assert written, "what was written before is kept"
@@ -104,4 +112,11 @@ def test_a_full_disk(small_disk: Path, tiny_folder: Path, tmp_path: Path) -> Non
     assert label(job) is not None
     assert exactly_once(out, "r", 2000)
     assert verify(Store(str(out))) == []
+    (out / layout.success("r")).unlink()  # all is labeled, and only the commit is missing
+    fill(small_disk, leave=8_192)
+    with pytest.raises(RunError, match=FULL):
+        label(job)
+    ballast.unlink()
+    assert label(job) is not None
+    assert exactly_once(out, "r", 2000)
     assert ray.is_initialized()
