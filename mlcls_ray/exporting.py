@@ -17,7 +17,7 @@ from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.inputs import read_inputs
 from mlcls_ray.labels.vocabulary import read_vocabulary
-from mlcls_ray.models.artifact import CONFIG, DEFAULT_THRESHOLD, Model, load_model
+from mlcls_ray.models.artifact import DEFAULT_THRESHOLD, Model, label_files, load_model
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.convert import ONNX, OPENVINO, converted, to_openvino
 from mlcls_ray.models.zoo import OFFICIAL, STARTER_FOLDER
@@ -49,7 +49,8 @@ def export_model(source: str, kind: Format, out: Path, images: Sequence[str] = (
     check_new(out)
     model = open_model(source)
     out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(model.folder / CONFIG, out / CONFIG)
+    for path in label_files(model.folder):
+        shutil.copyfile(path, out / path.name)
     device, threads = parse_device("cpu"), os.cpu_count() or 1
     if kind == "paddle":
         for path in (model.program, model.parameters):

@@ -18,7 +18,7 @@ from mlcls_ray.exporting import check_new
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.labels.metrics import mean_average_precision
-from mlcls_ray.models.artifact import CONFIG, INT8, Model, load_model
+from mlcls_ray.models.artifact import INT8, Model, label_files, load_model
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.convert import converted
 from mlcls_ray.terminal import quiet
@@ -70,7 +70,7 @@ def quantize_model(source: str, data: Path, out: Path, max_loss: float = MAX_LOS
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
         folder = Path(temporary)
-        for path in (model.program, model.parameters, model.folder / CONFIG):
+        for path in (model.program, model.parameters, *label_files(model.folder)):
             shutil.copyfile(path, folder / path.name)
         with quiet():
             network = openvino.Core().read_model(converted(model))

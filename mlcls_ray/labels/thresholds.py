@@ -17,8 +17,10 @@ VERSION, FILE_VERSION = "version", 1
 """Of a thresholds file."""
 
 
-def resolve(thresholds: Thresholds, vocabulary: Sequence[str], model_default: Sequence[float]) -> np.ndarray:
-    """One threshold per class: float32 [C]. `model_default` are the model's own, [C].
+def resolve(
+    thresholds: Thresholds, vocabulary: Sequence[str], model_default: Sequence[float], field: str = "--threshold"
+) -> np.ndarray:
+    """One threshold per class: float32 [C]. `model_default` are the model's own, [C]; `field` is what an error names.
 
     Scores are float32 and numpy compares them with these in float32, as PaddleX does (a score of float32(0.7) is
     not above 0.7).
@@ -37,7 +39,7 @@ def resolve(thresholds: Thresholds, vocabulary: Sequence[str], model_default: Se
         elif key.isdecimal() and int(key) < len(vocabulary):
             values[int(key)] = value
         else:
-            raise UsageError(f"--threshold: unknown class '{key}'{did_you_mean(key, vocabulary)}")
+            raise UsageError(f"{field}: unknown class '{key}'{did_you_mean(key, vocabulary)}")
     return values
 
 
@@ -66,7 +68,7 @@ def parse_thresholds(words: Sequence[str]) -> Thresholds:
         elif _is_number(word):
             default = _number(word, word)
         else:
-            loaded = _load(word)
+            loaded = load_thresholds(word)
             default = loaded.default if loaded.default is not None else default
             classes |= loaded.classes
     if "default" in classes:
@@ -87,29 +89,34 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _number(word: str, shown: str) -> float:
+def _number(word: str, shown: str, field: str = "--threshold") -> float:
     if not _is_number(word) or not 0.0 <= float(word) <= 1.0:
-        raise UsageError(f"--threshold: '{shown}' needs a number between 0 and 1")
+        raise UsageError(f"{field}: '{shown}' needs a number between 0 and 1")
     return float(word)
 
 
-def _load(path: str) -> Thresholds:
+def load_thresholds(path: str, field: str = "--threshold") -> Thresholds:
+    """Thresholds from a YAML or JSON file; `field` is what an error names.
+
+    Raises:
+        UsageError: it cannot be read, or holds what is not a number between 0 and 1.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(
-            f"--threshold: '{path}' is neither a number, nor class=number, nor a readable file ({error.strerror})"
+            f"{field}: '{path}' is neither a number, nor class=number, nor a readable file ({error.strerror})"
         ) from None
     try:
         loaded = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError) as error:
-        raise UsageError(f"--threshold: {path} is not valid: {one_line(error)}") from None
+        raise UsageError(f"{field}: {path} is not valid: {one_line(error)}") from None
     if isinstance(loaded, Mapping) and VERSION in loaded:  # written by `mlcls calibrate`, which says more than numbers
         if loaded[VERSION] != FILE_VERSION:
-            raise UsageError(f"--threshold: {path} is of version {loaded[VERSION]}; this program reads {FILE_VERSION}")
+            raise UsageError(f"{field}: {path} is of version {loaded[VERSION]}; this program reads {FILE_VERSION}")
         loaded = {**(loaded.get("classes") or {}), **({"default": loaded["default"]} if "default" in loaded else {})}
     if isinstance(loaded, Mapping):
-        pairs = {str(name): _number(str(value), f"{name}: {value} in {path}") for name, value in loaded.items()}
+        pairs = {str(name): _number(str(value), f"{name}: {value} in {path}", field) for name, value in loaded.items()}
         default = pairs.pop("default", None)
         return Thresholds(default=default, classes=pairs)
-    return Thresholds(default=_number(str(loaded), f"{loaded} in {path}"))
+    return Thresholds(default=_number(str(loaded), f"{loaded} in {path}", field))

@@ -13,13 +13,19 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlcls_ray.errors import UsageError, did_you_mean, one_line
 from mlcls_ray.images.preprocess import Preprocess
+from mlcls_ray.labels.thresholds import load_thresholds, resolve
 
 CONFIG = "inference.yml"
+THRESHOLDS = "thresholds.yml"
+"""A model's own thresholds by class, as `mlcls calibrate` writes them; where a model has them. They stand in a file of their own because
+PaddleX pairs a list in `inference.yml` with the images of a batch instead of the classes."""
 PARAMETERS = "inference.pdiparams"
 INT8 = "inference_int8.xml"
 """OpenVINO's graph of `mlcls quantize`, with its weights beside it; where a model has one."""
 PROGRAMS = ("inference.json", "inference.pdmodel")
 """Paddle's new program format and its old one; the new one wins where both are there."""
+FILES = (*PROGRAMS, PARAMETERS, CONFIG, THRESHOLDS, INT8, INT8.replace(".xml", ".bin"))
+"""All of a model folder that counts."""
 
 DEFAULT_THRESHOLD = 0.5
 DECODE_VERSION = 1
@@ -27,7 +33,9 @@ DECODE_VERSION = 1
 
 
 class Model(BaseModel):
-    """An inference folder, read. `thresholds` are the model's own, one per class of `vocabulary`."""
+    """An inference folder, read. `thresholds` are the model's own, one per class of `vocabulary`: of its `thresholds.yml`, else of its
+    `inference.yml`.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -53,7 +61,8 @@ def load_model(folder: Path) -> Model:
     """Read an inference folder.
 
     Raises:
-        UsageError: a file is missing, or `inference.yml` asks for something that we do not do; names the field.
+        UsageError: a file is missing, `inference.yml` asks for something that we do not do, or `thresholds.yml` is not one; names the
+            field.
     """
     program = next((folder / name for name in PROGRAMS if (folder / name).is_file()), None)
     parameters, config = folder / PARAMETERS, folder / CONFIG
@@ -73,6 +82,9 @@ def load_model(folder: Path) -> Model:
         vocabulary, thresholds = _parse_output(_field(loaded, "PostProcess", "MultiLabelThreshOutput"))
     except (ValueError, TypeError) as error:  # pydantic's ValidationError is a ValueError
         raise UsageError(f"{config}: {_first_line(error)}") from None
+    own = folder / THRESHOLDS
+    if own.is_file():
+        thresholds = tuple(map(float, resolve(load_thresholds(str(own), THRESHOLDS), vocabulary, thresholds, str(own))))
     return Model(
         name=str((loaded.get("Global") or {}).get("model_name") or folder.name),
         folder=folder,
@@ -172,6 +184,11 @@ def model_files(program: Path, parameters: Path) -> list[Path]:
     """What decides the scores: program and parameters, and the int8 graph where there is one."""
     int8 = program.parent / INT8
     return [program, parameters, *([int8, int8.with_suffix(".bin")] if int8.is_file() else [])]
+
+
+def label_files(folder: Path) -> list[Path]:
+    """What says how the scores of a model become labels: its config, and its thresholds where it has them by class."""
+    return [folder / name for name in (CONFIG, THRESHOLDS) if (folder / name).is_file()]
 
 
 def _fingerprint(program: Path, parameters: Path, vocabulary: tuple[str, ...]) -> str:

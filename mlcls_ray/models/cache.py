@@ -18,7 +18,17 @@ from filelock import FileLock
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError, did_you_mean
-from mlcls_ray.models.artifact import CONFIG, PARAMETERS, PROGRAMS, Model, file_sha256, load_model, model_files
+from mlcls_ray.models.artifact import (
+    CONFIG,
+    FILES,
+    PARAMETERS,
+    THRESHOLDS,
+    Model,
+    file_sha256,
+    label_files,
+    load_model,
+    model_files,
+)
 from mlcls_ray.models.zoo import MIRROR_VARIABLE, OFFICIAL, STARTER, STARTER_FOLDER, Spec
 from mlcls_ray.storage.uris import is_local, open_filesystem, path_of_uri, scheme_of, shown
 
@@ -65,7 +75,7 @@ def open_model(source: str, s3: S3Options | None = None) -> Model:
 
 def ship(model: Model) -> dict[str, np.ndarray]:
     """A model's files as uint8 arrays, for `open_shipped` on another machine."""
-    paths = (*model_files(model.program, model.parameters), model.folder / CONFIG)
+    paths = [*model_files(model.program, model.parameters), *label_files(model.folder)]
     return {path.name: np.fromfile(path, dtype=np.uint8) for path in paths}
 
 
@@ -77,11 +87,9 @@ def open_shipped(fingerprint: str, files: Mapping[str, np.ndarray]) -> Model:
             data.tofile(folder / Path(name).name)
         return ""
 
-    return load_model(_fetch_once(f"shipped-{fingerprint[:16]}-{_digest(files[CONFIG])}", "the driver of a run", fill))
-
-
-def _digest(data: np.ndarray) -> str:
-    return hashlib.sha256(data.tobytes()).hexdigest()[:8]
+    told = hashlib.sha256(b"".join(files[name].tobytes() for name in (CONFIG, THRESHOLDS) if name in files))
+    key = f"shipped-{fingerprint[:16]}-{told.hexdigest()[:8]}"
+    return load_model(_fetch_once(key, "the driver of a run", fill))
 
 
 def cached_folder(name: str) -> Path | None:
@@ -119,7 +127,7 @@ def _pull_folder(uri: str, s3: S3Options) -> Path:
     filesystem, path = open_filesystem(uri, s3)
     path = path.rstrip("/")
     try:
-        present = [name for name in (*PROGRAMS, PARAMETERS, CONFIG) if filesystem.exists(f"{path}/{name}")]
+        present = [name for name in FILES if filesystem.exists(f"{path}/{name}")]
         details = [filesystem.info(f"{path}/{name}") for name in present]
     except Exception as error:  # each filesystem has its own errors
         raise UsageError(f"model '{shown(uri)}' cannot be reached: {type(error).__name__}: {error}") from None
@@ -207,7 +215,6 @@ def _download(url: str, destination: Path, progress: Progress | None) -> str:
 
 def _unpack(archive: Path, folder: Path) -> None:
     """Take the model's files out of a tar, wherever in it they are; nothing is written outside `folder`."""
-    wanted = {*PROGRAMS, PARAMETERS, CONFIG}
     unpacked = 0
     try:
         with tarfile.open(archive) as tar:
@@ -220,7 +227,7 @@ def _unpack(archive: Path, folder: Path) -> None:
                 unpacked += member.size
                 if unpacked > MAX_UNPACKED_BYTES:
                     raise UsageError(f"the archive unpacks to more than {MAX_UNPACKED_BYTES} bytes; refused")
-                source = tar.extractfile(member) if member.isfile() and parts[-1] in wanted else None
+                source = tar.extractfile(member) if member.isfile() and parts[-1] in FILES else None
                 if source is not None:
                     with source, (folder / parts[-1]).open("wb") as out:
                         shutil.copyfileobj(source, out)

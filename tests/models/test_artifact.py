@@ -94,6 +94,18 @@ def test_threshold_forms(folder: Path, threshold: object, expected: tuple[float,
     assert load_model(folder).thresholds == expected
 
 
+def test_thresholds_in_a_file_of_their_own_come_first(folder: Path) -> None:
+    told = {"version": 1, "target": "f1", "classes": {"猫": 0.2, "dog": 0.75}}
+    (folder / "thresholds.yml").write_text(yaml.safe_dump(told, allow_unicode=True), encoding="utf-8")
+    assert load_model(folder).thresholds == pytest.approx((0.5, 0.75, 0.2))
+    (folder / "thresholds.yml").write_text("cat: 0.5\ndgo: 0.1\n")
+    with pytest.raises(UsageError, match=r"thresholds.yml: unknown class 'dgo': did you mean 'dog'"):
+        load_model(folder)
+    (folder / "thresholds.yml").write_text("cat: 1.5\n")
+    with pytest.raises(UsageError, match=r"thresholds.yml: 'cat: 1.5 in .*needs a number between 0 and 1"):
+        load_model(folder)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -16,7 +17,7 @@ import pytest
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
-from mlcls_ray.models.artifact import Model
+from mlcls_ray.models.artifact import Model, load_model
 from mlcls_ray.models.cache import cached_folder, open_model, open_shipped, pull, ship
 from mlcls_ray.models.zoo import OFFICIAL
 from tests.conftest import Handler, reply, run_cli
@@ -167,9 +168,11 @@ def test_a_model_folder_on_s3(home: Path, s3_endpoint: str, tiny_folder: Path) -
     client = filesystem(s3_endpoint)
     for path in tiny_folder.iterdir():
         client.pipe_file(f"{BUCKET}/models/mine/{path.name}", path.read_bytes())
+    client.pipe_file(f"{BUCKET}/models/mine/thresholds.yml", b"dog: 0.25")
     s3 = S3Options(endpoint_url=s3_endpoint)
     first = open_model(f"s3://{BUCKET}/models/mine/", s3)
     assert first.folder.parent == home / "models"
+    assert first.thresholds == (0.5, 0.25, 0.5)
     assert open_model(f"s3://{BUCKET}/models/mine", s3).fingerprint == first.fingerprint
     with pytest.raises(UsageError, match="holds no inference.yml"):
         open_model(f"s3://{BUCKET}/models/none", s3)
@@ -182,6 +185,16 @@ def test_the_command(home: Path, mirror: Callable[[bytes], list[str]], tiny_fold
     assert str(home / "models" / NAME) in run_cli("models", env={"COLUMNS": "300"}).stdout
     assert "did you mean 'ResNet50_ML'" in run_cli("models", "pull", "ResNet5_ML", check=2).stderr
     assert os.listdir(home / "models") != []
+
+
+def test_a_shipped_model_keeps_its_thresholds(home: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+    plain = load_model(folder)
+    assert open_shipped(plain.fingerprint, ship(plain)).thresholds == (0.5, 0.5, 0.5)
+    (folder / "thresholds.yml").write_text("dog: 0.25")
+    model = load_model(folder)
+    assert model.fingerprint == plain.fingerprint, "the scores are the same"
+    assert open_shipped(model.fingerprint, ship(model)).thresholds == (0.5, 0.25, 0.5)
 
 
 def test_a_shipped_model_is_written_once(home: Path, tiny_model: Model) -> None:
