@@ -23,7 +23,9 @@ class PooledLinearHead(nn.Layer):
 
 def pool(x: paddle.Tensor) -> paddle.Tensor:
     """float32 ``[N, C, H, W]`` → ``[N, 2C]``: average, then maximum over the positions."""
-    return paddle.concat([x.mean(axis=[2, 3]), x.max(axis=[2, 3])], axis=1)
+    # Not x.max: on a CPU its gradient takes longer than the whole backbone's (Paddle 3.3, [16, 1280, 12, 12]: 6 s instead of 1 ms).
+    largest = nn.functional.adaptive_max_pool2d(x, 1).flatten(1)
+    return paddle.concat([x.mean(axis=[2, 3]), largest], axis=1)
 
 
 class QueryDecoderLayer(nn.Layer):

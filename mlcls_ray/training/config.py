@@ -71,6 +71,10 @@ class FinetuneJob(BaseModel):
         default=1, description="Parts that a batch is computed in; their gradients are added"
     )
     frozen_epochs: NonNegativeInt = Field(default=1, description="First epochs in which only the head learns")
+    frozen_parts: Annotated[int, Field(ge=0, le=8)] = Field(
+        default=0,
+        description="Eighths of the backbone, from the front, that never learn; on a CPU each saves much of the time",
+    )
     learning_rate: PositiveFloat = Field(default=1e-3, description="Of the head, at its peak")
     backbone_rate: Share = Field(default=0.1, description="The backbone's last layers' rate, as a share of it")
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(

@@ -32,7 +32,7 @@ from mlcls_ray.training.config import FinetuneJob
 from mlcls_ray.training.dataset import Dataset
 from mlcls_ray.training.losses import asymmetric_loss
 from mlcls_ray.training.metrics_log import draw_curves, note
-from mlcls_ray.training.optimizer import AveragedWeights, is_head, make_optimizer, rate_at
+from mlcls_ray.training.optimizer import AveragedWeights, is_head, make_optimizer, parts_of, rate_at
 from mlcls_ray.training.processes import Processes, on_processes
 from mlcls_ray.training.splits import SUFFIXES, find_split, read_classes, read_split
 
@@ -183,8 +183,7 @@ def _train_epoch(
     """The rest of an epoch, from the step that `state` is at; and whether it ended early because that was asked for."""
     job, processes = training.job, training.processes
     steps = job.epochs * steps_an_epoch
-    is_frozen = state.epoch < job.frozen_epochs
-    _freeze(training.network, is_frozen)
+    freeze(training.network, state.epoch < job.frozen_epochs, job.frozen_parts)
     saved, chunks, losses = time.monotonic(), job.accumulate, []
     for batch in epoch_batches(training.train, job, training.preprocess, state.epoch, state.done, processes):
         rate = rate_at(state.step, steps, job)
@@ -214,15 +213,18 @@ def _train_epoch(
     return state, False
 
 
-def _freeze(network: nn.Layer, is_frozen: bool) -> None:
-    """In the frozen stage only the head learns, and the backbone's norms keep their statistics."""
+def freeze(network: nn.Layer, is_head_alone: bool, frozen_parts: int) -> None:
+    """Let only the head learn, or all but so many parts of the backbone. The norms of what does not learn keep their statistics."""
+    part_of = parts_of(network)
+    still = {name for name, part in part_of.items() if is_head_alone or part < frozen_parts}
     network.train()
     for name, layer in network.named_sublayers():
-        if is_frozen and not is_head(f"{name}."):
+        is_still = any(f"{name}.{own}" in still for own, _ in layer.named_parameters(include_sublayers=False))
+        if is_still or (is_head_alone and not is_head(f"{name}.")):
             layer.training = False
     for name, one in network.named_parameters():
-        if not is_head(name):
-            one.stop_gradient = is_frozen
+        if name in part_of:
+            one.stop_gradient = name in still
 
 
 def _step(training: Training, batch: dict[str, np.ndarray], chunks: int) -> tuple[float, int]:

@@ -11,7 +11,7 @@ from paddle import nn
 from mlcls_ray.training.config import FinetuneJob
 
 PARTS = 8
-"""The backbone is cut into so many parts of equally many parameters, front to back."""
+"""The backbone is cut into so many parts of equally many layers, front to back."""
 HEADS = ("fc.", "head.")
 """How the names of the heads' parameters begin: of PaddleClas's networks, and of the starter's."""
 
@@ -20,11 +20,17 @@ def is_head(name: str) -> bool:
     return name.startswith(HEADS)
 
 
+def parts_of(network: nn.Layer) -> dict[str, int]:
+    """Which of the PARTS each parameter of the backbone belongs to, from the front; a layer's parameters stay together."""
+    backbone = [name for name, _ in network.named_parameters() if not is_head(name)]
+    layers = {layer: place for place, layer in enumerate(dict.fromkeys(name.rpartition(".")[0] for name in backbone))}
+    return {name: layers[name.rpartition(".")[0]] * PARTS // len(layers) for name in backbone}
+
+
 def make_optimizer(network: nn.Layer, job: FinetuneJob) -> paddle.optimizer.AdamW:
     """Biases and norms are not decayed. Rates are relative to the optimizer's own, which `rate_at` sets before each step."""
     trained = [(name, one) for name, one in network.named_parameters() if not one.stop_gradient]
-    backbone = [name for name, _ in trained if not is_head(name)]
-    part_of = {name: place * PARTS // max(len(backbone), 1) for place, name in enumerate(backbone)}
+    part_of = parts_of(network)
     groups = []
     for name, parameter in trained:
         factor = 1.0 if is_head(name) else job.backbone_rate * job.layer_decay ** (PARTS - 1 - part_of[name])

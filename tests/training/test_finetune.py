@@ -27,6 +27,7 @@ from mlcls_ray.training.config import Augment, FinetuneJob, Loss
 from mlcls_ray.training.dataset_check import check
 from mlcls_ray.training.evaluation import compare, evaluate
 from mlcls_ray.training.finetune import finetune
+from mlcls_ray.training.optimizer import parts_of
 from mlcls_ray.training.splits import read_classes, read_split, split_dataset
 from tests.conftest import MLCLS, run_cli
 
@@ -141,6 +142,19 @@ def test_a_killed_training_goes_on_to_the_step(
         load_file(tmp_path / name / "checkpoints/step-20/weights.safetensors") for name in ("stopped", "whole")
     )
     assert all(np.allclose(first[key], second[key], atol=1e-6) for key in first)
+
+
+def test_frozen_parts_stay_as_they_are(data: Path, tmp_path: Path) -> None:
+    """Weights and the norms' statistics; what is behind them learns."""
+    job = job_of(data, tmp_path / "out", network="starter", input_size=64, epochs=1, batch_size=80, frozen_parts=3)
+    network = module.prepare(job).network
+    before = {name: value.numpy().copy() for name, value in network.state_dict().items()}
+    done = finetune(job)
+    after = weights(job.out, f"step-{done.steps}")
+    still = {name.rpartition(".")[0] for name, part in parts_of(network).items() if part < 3}
+    assert len(still) == 37
+    for name, value in before.items():
+        assert np.array_equal(value, after[name]) == (name.rpartition(".")[0] in still), name
 
 
 @pytest.mark.slow
