@@ -236,8 +236,13 @@ def _scored_by_paddle(model: Model, device: Device, threads: int) -> tuple[np.nd
 
 
 def _best_batch(best: Trial, tried: int, model: Model, device: Device, threads: int, pixels: np.ndarray) -> int:
-    """The smallest batch that is about as fast as the fastest, among those of which a trial fits into its time."""
+    """The smallest batch that is about as fast as the fastest, among those of which a trial fits into its time.
+
+    Of a network that is too large for that the smallest of all: a larger one gains nothing on a CPU, and costs memory and time.
+    """
     sizes = [size for size in BATCH_SIZES if size != tried and 3 * size / best.images_per_s <= TRIAL_S]
+    if device.kind == "cpu" and not sizes:
+        return BATCH_SIZES[0]
     rates = {tried: best.images_per_s}
     engine = load_engine(best.engine, model, device, threads, best.precision)
     for size in sizes:
@@ -267,11 +272,12 @@ def _trial(
 ) -> Trial:
     try:
         loaded = load_engine(engine, model, device, threads, precision)
-        loaded.warm_up(batch_size)
+        loaded.warm_up(len(pixels))  # what is compiled for a larger batch would score all of that
         began = time.perf_counter()
         found = loaded.score(pixels)
         rate = len(pixels) / (time.perf_counter() - began)
         if len(pixels) / rate <= TRIAL_S:  # else that was trial enough: it is a large network
+            loaded.warm_up(batch_size)
             rate = _rate(loaded, np.resize(pixels, (batch_size, *pixels.shape[1:])))
     except Exception as error:  # an engine that cannot do it is no candidate, whatever it raises
         return Trial(engine=engine, precision=precision, refused=one_line(error)[:200])

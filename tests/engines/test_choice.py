@@ -17,6 +17,7 @@ from mlcls_ray.engines.choice import (
     BATCH_SIZE,
     BATCH_SIZES,
     CANDIDATES,
+    SLOW_GOLDEN,
     TOLERANCE,
     Choice,
     check_golden,
@@ -82,8 +83,22 @@ def test_a_slow_engine_is_tried_with_small_batches_only(tiny_model: Model, monke
         return 2.0 * len(batch) ** 0.01
 
     monkeypatch.setattr(module, "_rate", rate)
-    assert choose("openvino", "fp32", tiny_model, CPU, 1, "auto").batch_size == BATCH_SIZE
+    assert choose("openvino", "fp32", tiny_model, CPU, 1, "auto").batch_size == BATCH_SIZES[0]
     assert tried == [BATCH_SIZE]
+
+
+def test_a_large_network_is_not_scored_at_a_larger_batch_than_it_has_images(
+    tiny_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO scores as many images as it was compiled for: four of sixteen looked four times as slow as they are."""
+    monkeypatch.setattr(module, "TRIAL_S", 0.0)
+    compiled: list[int] = []
+    warm_up = OpenVinoEngine.warm_up
+    monkeypatch.setattr(
+        OpenVinoEngine, "warm_up", lambda self, batch_size: (compiled.append(batch_size), warm_up(self, batch_size))
+    )
+    choose("openvino", "fp32", tiny_model, CPU, 1, 16)
+    assert compiled == [SLOW_GOLDEN]
 
 
 def test_without_a_trial() -> None:
