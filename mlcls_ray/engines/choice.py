@@ -33,6 +33,8 @@ TOLERANCE = 0.01
 in every twentieth image; fp32 of any engine is 1e-4 off at most."""
 TRIAL_S = 1.5
 """How long one candidate is timed, at most. At least three batches are, unless the golden images take longer than that."""
+TRIALS_VERSION = 2
+"""Raised when trials are made in another way: verdicts that were kept before count no more."""
 BATCH_SIZE, BATCH_SIZE_ON_CARDS = 16, 64
 """Where `batch_size: auto` is not tried."""
 BATCH_SIZES = (4, 8, 16, 32)
@@ -151,6 +153,7 @@ def verdict_path(
         _processor() if device.kind == "cpu" else _card(device),
         threads,
         batch_size,
+        TRIALS_VERSION,
         *versions,
     ]
     return home() / "choices" / f"{hashlib.sha256(repr(told).encode()).hexdigest()[:32]}.json"
