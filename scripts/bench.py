@@ -128,8 +128,7 @@ def growth(base: Path, rows: tuple[int, ...], starter_rows: tuple[int, ...]) -> 
     lines: list[list[object]] = []
     before: Job | None = None
     for name, one in found.items():
-        is_larger = before is not None and one.rows > before.rows
-        more = (one.rows - before.rows) / (one.wall_s - before.wall_s) if before and is_larger else ""
+        more = (one.rows - before.rows) / (one.wall_s - before.wall_s) if before and one.rows > before.rows else ""
         lines.append([name, one.per_s, one.wall_s, more, one.peak_mb])
         before = one
     return told, table(head, lines)
