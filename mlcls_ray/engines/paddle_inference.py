@@ -77,13 +77,17 @@ class PaddleEngine:
             self.score(np.zeros((images, height, width, 3), dtype=np.uint8))
 
     def score(self, pixels: np.ndarray) -> np.ndarray:
+        return check_scores(self.run(pixels), len(pixels), self._class_num)
+
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        """What comes out for uint8 pixels [N, H, W, 3], whatever it is: a part of a network gives feature maps."""
         if len(self._tensor) < len(pixels):
             self._tensor = np.empty((len(pixels), *self._tensor.shape[1:]), dtype=np.float32)
         tensor = normalize(pixels, self._preprocess, self._tensor[: len(pixels)])
         self._input.reshape(tensor.shape)
         self._input.copy_from_cpu(tensor)
         self._predictor.run()
-        return check_scores(self._output.copy_to_cpu(), len(pixels), self._class_num)
+        return np.asarray(self._output.copy_to_cpu())
 
 
 def _config(inference: Any, model: Model, device: Device, threads: int, precision: str = "fp32") -> Any:

@@ -89,5 +89,9 @@ class EfficientNetLite0(nn.Layer):
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Sequential(*convolution(channels, FEATURE_CHANNELS, 1), nn.ReLU6())
 
+    def sequence(self) -> list[nn.Layer]:
+        """What `forward` applies one after another."""
+        return [self.stem, *self.blocks, self.head]
+
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.head(self.blocks(self.stem(x)))

@@ -21,6 +21,9 @@ class TinyBackbone(nn.Layer):
         super().__init__()
         self.convolution = nn.Conv2D(3, CHANNELS, 8, stride=8)
 
+    def sequence(self) -> list[nn.Layer]:
+        return [self]
+
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return nn.functional.relu(self.convolution(x))
 
