@@ -40,6 +40,8 @@ COMMANDS: Mapping[str, tuple[Callable[..., None], ...]] = {
     "Models": (export, quantize, finetune, evaluate, calibrate, sample),
 }
 """By the heading that the help shows them under."""
+VERBOSE = "MLCLS_VERBOSE"
+"""Set in the environment, each command shows tracebacks; the commands that label take `--verbose` as well."""
 GROUPS = {title: Group(title, sort_key=place) for place, title in enumerate(COMMANDS)}
 for title, commands in COMMANDS.items():
     for command in commands:
@@ -64,7 +66,7 @@ app["--help"].group = app["--version"].group = Group("Other", sort_key=len(COMMA
 
 
 def main() -> None:
-    """Entry point of the command: exit code 0, 1 (failed), 2 (usage) or 130 (interrupted), never a traceback unless --verbose."""
+    """Entry point of the command: exit code 0, 1 (failed), 2 (usage) or 130 (interrupted), never a traceback unless asked for."""
     try:
         app(exit_on_error=False, print_error=True)
     except CycloptsError:
@@ -79,16 +81,20 @@ def main() -> None:
         _complain("interrupted")
         _leave(RunInterruptedError.exit_code)
     except Exception as error:
-        if "--verbose" in sys.argv:
+        if _is_verbose():
             raise
         _complain(
-            f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''} (--verbose shows where)"
+            f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''} ({VERBOSE}=1 shows where)"
         )
         _leave(RunError.exit_code)
 
 
+def _is_verbose() -> bool:
+    return "--verbose" in sys.argv or bool(os.environ.get(VERBOSE))
+
+
 def _complain(message: str) -> None:
-    if "--verbose" in sys.argv:
+    if _is_verbose():
         import traceback
 
         traceback.print_exc()
