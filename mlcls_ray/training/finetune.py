@@ -19,9 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mlcls_ray.engines.device import check_device, parse_device
 from mlcls_ray.errors import ImageError, RunError, RunInterruptedError, UsageError
 from mlcls_ray.images.decode import decode
-from mlcls_ray.images.preprocess import Preprocess, to_tensor
+from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.labels.calibration import Target, best_threshold
 from mlcls_ray.labels.metrics import mean_average_precision
+from mlcls_ray.models.zoo import STARTER
 from mlcls_ray.runs.cluster import connect
 from mlcls_ray.stages.score import is_out_of_memory
 from mlcls_ray.terminal import asked_by_interrupt
@@ -30,6 +31,7 @@ from mlcls_ray.training.batches import KNOWN, PIXELS, TARGETS, epoch_batches
 from mlcls_ray.training.card import write_card
 from mlcls_ray.training.config import FinetuneJob
 from mlcls_ray.training.dataset import Dataset
+from mlcls_ray.training.front import Front, forward, make_front
 from mlcls_ray.training.losses import asymmetric_loss
 from mlcls_ray.training.metrics_log import draw_curves, note
 from mlcls_ray.training.optimizer import AveragedWeights, is_head, make_optimizer, parts_of, rate_at
@@ -66,6 +68,7 @@ class Training(NamedTuple):
     optimizer: Any
     averaged: AveragedWeights
     processes: Processes = Processes()
+    front: Front | None = None
 
 
 def finetune(job: FinetuneJob, save_interval_s: float = SAVE_INTERVAL_S) -> Trained:
@@ -76,7 +79,9 @@ def finetune(job: FinetuneJob, save_interval_s: float = SAVE_INTERVAL_S) -> Trai
         RunError: the loss is no number any more, or a checkpoint cannot be written; what was saved is kept.
         RunInterruptedError: by Ctrl-C, after a checkpoint was written.
     """
-    job = job.model_copy(update={"data": job.data.absolute(), "out": job.out.absolute()})
+    # Processes on other workers have another working directory.
+    start = job.start if job.start in (None, STARTER) else str(Path(str(job.start)).absolute())
+    job = job.model_copy(update={"data": job.data.absolute(), "out": job.out.absolute(), "start": start})
     request = job.out / CHECKPOINTS / STOP
     request.unlink(missing_ok=True)
 
@@ -117,6 +122,8 @@ def train(training: Training, save_interval_s: float) -> None:
         state = checkpoints.restore(found, training.network, training.averaged, training.optimizer)
         if processes.is_first:
             print(f"goes on at step {state.step} (epoch {state.epoch + 1})", file=sys.stderr)
+    front = make_front(training.network, job.frozen_parts, job.device, training.preprocess)
+    training = training._replace(front=front)
     processes.total(0.0)  # none begins to save while another one looks for what was saved
     steps_an_epoch = max(1, len(training.train.paths) // job.batch_size)
     with _bar(job.epochs * steps_an_epoch, state.step) as advance:
@@ -238,9 +245,8 @@ def _step(training: Training, batch: dict[str, np.ndarray], chunks: int) -> tupl
             total = 0.0
             parts = np.array_split(np.arange(len(batch[PIXELS])), min(chunks, len(batch[PIXELS])))
             for part in parts:
-                x = paddle.to_tensor(to_tensor(batch[PIXELS][part], training.preprocess))
                 with paddle.amp.auto_cast(enable=training.job.precision == "amp"):
-                    logits = training.network(x)
+                    logits = forward(training.network, training.front, batch[PIXELS][part], training.preprocess)
                 loss = asymmetric_loss(
                     logits.astype("float32"),
                     paddle.to_tensor(batch[TARGETS][part]),
@@ -266,8 +272,7 @@ def _step(training: Training, batch: dict[str, np.ndarray], chunks: int) -> tupl
 
 def _end_epoch(training: Training, state: checkpoints.State, folder: Path) -> checkpoints.State:
     """Evaluate, note, keep the best, save."""
-    own = mean_average_precision(score_dev(training), training.dev.targets) if training.processes.is_first else 0.0
-    (value,) = training.processes.total(own)
+    value = mean_average_precision(score_dev(training), training.dev.targets)
     is_best = value > state.best
     state = state.model_copy(
         update={
@@ -286,19 +291,20 @@ def _end_epoch(training: Training, state: checkpoints.State, folder: Path) -> ch
 
 
 def score_dev(training: Training) -> np.ndarray:
-    """float32 [N, C]: scores of the dev images by the averaged weights."""
+    """float32 [N, C]: scores of the dev images by the averaged weights of the first process; each process scores its share of them."""
     network = networks.build(training.job.network, len(training.classes), 0, training.job.head)
-    network.set_state_dict({name: paddle.to_tensor(value) for name, value in training.averaged.values.items()})
+    values = training.processes.of_first(training.averaged.values)
+    network.set_state_dict({name: paddle.to_tensor(value) for name, value in values.items()})
     network.eval()
-    scores = []
-    for start in range(0, len(training.dev.paths), DEV_BATCH):
-        pixels = np.stack(
-            [_pixels(path, training.preprocess) for path in training.dev.paths[start : start + DEV_BATCH]]
-        )
+    own = list(training.processes.share(len(training.dev.paths)))
+    scores = np.zeros(training.dev.targets.shape, np.float32)
+    for start in range(0, len(own), DEV_BATCH):
+        rows = own[start : start + DEV_BATCH]
+        pixels = np.stack([_pixels(training.dev.paths[row], training.preprocess) for row in rows])
         with paddle.no_grad():
-            logits = network(paddle.to_tensor(to_tensor(pixels, training.preprocess)))
-            scores.append(nn.functional.sigmoid(logits).numpy())
-    return np.concatenate(scores)
+            logits = forward(network, training.front, pixels, training.preprocess)
+            scores[rows] = nn.functional.sigmoid(logits).numpy()
+    return training.processes.added(scores)
 
 
 def _pixels(path: Path, preprocess: Preprocess) -> np.ndarray:
@@ -318,7 +324,7 @@ def _save(training: Training, state: checkpoints.State, folder: Path) -> None:
 
 def _export(training: Training, state: checkpoints.State, folder: Path) -> None:
     checkpoints.restore(folder / checkpoints.BEST, training.network, training.averaged, training.optimizer)
-    scores = score_dev(training)
+    scores = score_dev(training._replace(processes=Processes()))  # the others have ended
     threshold = best_threshold(scores.ravel(), training.dev.targets.ravel() > 0.5, Target("f1"))
     target = training.job.out / INFERENCE
     networks.export(training.averaged.values, training.job, training.classes, threshold, target)

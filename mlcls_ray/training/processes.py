@@ -49,9 +49,21 @@ class Processes(NamedTuple):
         """Sums over all processes; each waits for all."""
         if self.size == 1:
             return values
-        told = paddle.to_tensor(np.array(values, np.float32))
+        return tuple(float(one) for one in self.added(np.array(values, np.float32)))
+
+    def of_first(self, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The first process's arrays, in all of them."""
+        if self.size == 1:
+            return values
+        return {name: self.added(value if self.is_first else np.zeros_like(value)) for name, value in values.items()}
+
+    def added(self, values: np.ndarray) -> np.ndarray:
+        """The sum of all processes' arrays."""
+        if self.size == 1:
+            return values
+        told = paddle.to_tensor(values)
         paddle.distributed.all_reduce(told)
-        return tuple(float(one) for one in told.numpy())
+        return np.asarray(told.numpy())
 
 
 def on_processes(train: Callable[[Processes], None], count: int, device: str) -> None:
@@ -61,8 +73,8 @@ def on_processes(train: Callable[[Processes], None], count: int, device: str) ->
         RunError: one of them failed, and with it all.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.base_trainer import TrainingFailedError
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
 
     kind = KINDS[parse_device(device).kind]
     # Half a CPU: decoding and augmenting are Ray Data's tasks, which would wait for ever where the workers had them all.

@@ -283,9 +283,22 @@ def test_ctrl_c_ends_two_processes_and_they_go_on(data: Path, tmp_path: Path) ->
     assert before < len(notes(job.out))
 
 
-def test_a_process_that_fails_is_told(data: Path, tmp_path: Path) -> None:
+def test_fewer_images_than_processes(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="batch_size 1 is less than workers 2"):
         finetune(job_of(data, tmp_path, batch_size=1, workers=2))
+
+
+@pytest.mark.slow
+def test_two_processes_find_relative_paths_and_tell_what_stops_them(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = job_of(data, Path("first"), epochs=1)
+    finetune(first)
+    second = job_of(data, Path("second"), epochs=1, workers=2, start="first/best_model/inference")
+    assert finetune(second).steps == 10
+    with pytest.raises(RunError, match=r"a training process failed: .*the loss is (nan|inf) at step"):
+        finetune(job_of(data, Path("third"), epochs=1, workers=2, learning_rate=1e30))
 
 
 def test_coco_csv_and_parquet_train_as_the_list_does(data: Path, tmp_path: Path) -> None:
