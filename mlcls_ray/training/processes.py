@@ -58,7 +58,7 @@ class Processes(NamedTuple):
         return {name: self.added(value if self.is_first else np.zeros_like(value)) for name, value in values.items()}
 
     def added(self, values: np.ndarray) -> np.ndarray:
-        """The sum of all processes' arrays."""
+        """The sum of all processes' arrays. On CPUs none may be more than 30 s behind: that is gloo's, and Paddle has no option for it."""
         if self.size == 1:
             return values
         told = paddle.to_tensor(values)
