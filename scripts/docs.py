@@ -40,7 +40,7 @@ def kind(annotation: Any) -> str:
         return "status"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "mapping"
-    return {"str": "text", "int": "whole number", "float": "number", "bool": "true \\| false"}.get(
+    return {"str": "text", "int": "whole number", "float": "number", "bool": "true \\| false", "Path": "path"}.get(
         getattr(annotation, "__name__", ""), str(annotation)
     )
 
