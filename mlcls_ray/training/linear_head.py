@@ -9,12 +9,6 @@ from scipy.optimize import minimize
 
 from mlcls_ray.labels.metrics import micro_f1
 
-FOLDS = 5
-CANDIDATES = np.arange(0.05, 0.96, 0.01)
-"""Thresholds that are tried."""
-SHRINKAGE = 20.0
-"""Images of a class at which its own threshold counts half."""
-
 
 class LinearHead(NamedTuple):
     """Logits = features [N, F] @ weight [F, C] + bias [C]."""
@@ -25,11 +19,6 @@ class LinearHead(NamedTuple):
     def logits(self, features: np.ndarray) -> np.ndarray:
         logits: np.ndarray = features @ self.weight + self.bias
         return logits
-
-    @classmethod
-    def identity(cls, classes: int) -> LinearHead:
-        """Gives back the logits that it gets; what `calibrate` changes where there is no other head."""
-        return cls(np.eye(classes, dtype=np.float32), np.zeros(classes, np.float32))
 
 
 def fit(
@@ -66,26 +55,6 @@ def fit(
     return LinearHead(weight, bias)
 
 
-def cross_fit(features: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray, l2: float) -> np.ndarray:
-    """Logits float32 [N, C] of each image by the head that was fitted on the other folds.
-
-    Args:
-        features: float32 [2N, F]: of the images, then of the mirrored images, which are only trained on.
-        targets: float32 [N, C].
-        sample_weight: float [N].
-        l2: as for `fit`.
-    """
-    count = len(targets)
-    folds = np.random.RandomState(0).permutation(count) % FOLDS
-    held_out = np.empty(targets.shape, np.float32)
-    for fold in range(FOLDS):
-        kept = folds != fold
-        twice = np.concatenate([kept, kept])
-        head = fit(features[twice], np.concatenate([targets[kept]] * 2), np.concatenate([sample_weight[kept]] * 2), l2)
-        held_out[~kept] = head.logits(features[:count][~kept])
-    return held_out
-
-
 def calibrate(head: LinearHead, held_out_logits: np.ndarray, targets: np.ndarray, ridge: float = 0.01) -> LinearHead:
     """Platt scaling: one slope for all classes, one offset per class (shrunk by `ridge`), folded into the head.
 
@@ -114,37 +83,9 @@ def calibrate(head: LinearHead, held_out_logits: np.ndarray, targets: np.ndarray
 
 def best_threshold(scores: np.ndarray, targets: np.ndarray) -> float:
     """The one threshold (a multiple of 0.01) that gives the best micro-F1 of scores [N, C] against targets [N, C]."""
-    values = [micro_f1(scores > candidate, targets > 0.5) for candidate in CANDIDATES]
-    return round(float(CANDIDATES[int(np.argmax(values))]), 2)
-
-
-def thresholds_by_class(
-    scores: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray, together: float
-) -> np.ndarray:
-    """float32 [C]: for each class the threshold with the best expected F1, drawn towards `together` where the class has few images.
-
-    Args:
-        scores: float32 [N, C] in 0..1.
-        targets: float32 [N, C] in 0..1; probabilities count as so much of an image.
-        sample_weight: float [N].
-        together: the threshold of all classes together.
-    """
-    weight = sample_weight[:, None]
-    expected = weight * targets
-    images = expected.sum(axis=0)
-    values = []
-    for candidate in CANDIDATES:
-        kept = scores > candidate
-        values.append(2 * (expected * kept).sum(axis=0) / ((weight * kept).sum(axis=0) + images))
-    own = CANDIDATES[np.argmax(values, axis=0)]
-    return ((images * own + SHRINKAGE * together) / (images + SHRINKAGE)).astype(np.float32)
-
-
-def as_logits(scores: np.ndarray) -> np.ndarray:
-    """float32; scores nearer to 0 or 1 than 1e-5 count as so near."""
-    inside = np.clip(scores, 1e-5, 1 - 1e-5)
-    logits: np.ndarray = np.log(inside / (1 - inside)).astype(np.float32)
-    return logits
+    candidates = np.arange(0.05, 0.96, 0.01)
+    values = [micro_f1(scores > candidate, targets > 0.5) for candidate in candidates]
+    return round(float(candidates[int(np.argmax(values))]), 2)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
