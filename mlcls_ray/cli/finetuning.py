@@ -17,6 +17,7 @@ def finetune(
     start: str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
+    frozen_parts: int | None = None,
     learning_rate: float | None = None,
     input_size: int | None = None,
     head: Literal["pooled", "ml_decoder"] | None = None,
@@ -45,6 +46,8 @@ def finetune(
         How often each image is seen.
     batch_size
         Images per step.
+    frozen_parts
+        Eighths of the backbone, from the front, that never learn: 6 make a CPU several times as fast.
     learning_rate
         Of the head at its peak; the backbone's is a tenth of it.
     input_size
@@ -72,6 +75,7 @@ def finetune(
         "start": start,
         "epochs": epochs,
         "batch_size": batch_size,
+        "frozen_parts": frozen_parts,
         "learning_rate": learning_rate,
         "input_size": input_size,
         "head": head,

@@ -96,12 +96,7 @@ def restore(path: Path, network: nn.Layer, averaged: AveragedWeights, optimizer:
         RunError: it is not whole, or of another network.
     """
     state = read_state(path)
-    try:
-        weights = load_file(path / WEIGHTS)
-        averaged.values = load_file(path / AVERAGED)
-        moments = load_file(path / OPTIMIZER)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise RunError(f"checkpoint '{path}' cannot be read: {error}; remove it to start from the one before") from None
+    weights, averaged.values, moments = (read_arrays(path, name) for name in (WEIGHTS, AVERAGED, OPTIMIZER))
     if weights.keys() != network.state_dict().keys():
         raise RunError(f"checkpoint '{path}' is of another network; give another --out")
     network.set_state_dict({key: paddle.to_tensor(value) for key, value in weights.items()})
@@ -114,6 +109,19 @@ def restore(path: Path, network: nn.Layer, averaged: AveragedWeights, optimizer:
         }
     )
     return state
+
+
+def read_arrays(path: Path, name: str) -> dict[str, np.ndarray]:
+    """One of a checkpoint's three files.
+
+    Raises:
+        RunError: it is not whole.
+    """
+    try:
+        arrays: dict[str, np.ndarray] = load_file(path / name)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise RunError(f"checkpoint '{path}' cannot be read: {error}; remove it to start from the one before") from None
+    return arrays
 
 
 def newest(folder: Path) -> Path | None:

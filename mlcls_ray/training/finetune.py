@@ -323,7 +323,8 @@ def _save(training: Training, state: checkpoints.State, folder: Path) -> None:
 
 
 def _export(training: Training, state: checkpoints.State, folder: Path) -> None:
-    checkpoints.restore(folder / checkpoints.BEST, training.network, training.averaged, training.optimizer)
+    # Not its optimizer's state: where the best epoch was a frozen one, that has nothing of the backbone.
+    training.averaged.values = checkpoints.read_arrays(folder / checkpoints.BEST, checkpoints.AVERAGED)
     scores = score_dev(training._replace(processes=Processes()))  # the others have ended
     threshold = best_threshold(scores.ravel(), training.dev.targets.ravel() > 0.5, Target("f1"))
     target = training.job.out / INFERENCE

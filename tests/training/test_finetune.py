@@ -158,6 +158,15 @@ def test_frozen_parts_stay_as_they_are(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_best_epoch_was_one_in_which_only_the_head_learned(learned: Path, data: Path, tmp_path: Path) -> None:
+    """A start that cannot be bettered: what is exported is the first epoch, whose optimizer knows nothing of the backbone."""
+    start = str(learned / "best_model" / "inference")
+    done = finetune(job_of(data, tmp_path, start=start, epochs=2, frozen_epochs=1, learning_rate=1e-6, ema=0.0))
+    assert [one["dev_map"] for one in notes(tmp_path) if "dev_map" in one] == [done.mean_average_precision] * 2
+    assert done.epoch == 1
+    assert (done.model / "inference.yml").is_file()
+
+
 def test_ctrl_c_saves(data: Path, tmp_path: Path) -> None:
     config = tmp_path / "job.yaml"
     config.write_text("network: tiny\nepochs: 500\nfrozen_epochs: 0\n")
