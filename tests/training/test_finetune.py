@@ -157,7 +157,6 @@ def test_frozen_parts_stay_as_they_are(data: Path, tmp_path: Path) -> None:
         assert np.array_equal(value, after[name]) == (name.rpartition(".")[0] in still), name
 
 
-@pytest.mark.slow
 def test_the_best_epoch_was_one_in_which_only_the_head_learned(learned: Path, data: Path, tmp_path: Path) -> None:
     """A start that cannot be bettered: what is exported is the first epoch, whose optimizer knows nothing of the backbone."""
     start = str(learned / "best_model" / "inference")
@@ -167,6 +166,7 @@ def test_the_best_epoch_was_one_in_which_only_the_head_learned(learned: Path, da
     assert (done.model / "inference.yml").is_file()
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves(data: Path, tmp_path: Path) -> None:
     config = tmp_path / "job.yaml"
     config.write_text("network: tiny\nepochs: 500\nfrozen_epochs: 0\n")
