@@ -89,7 +89,6 @@ def finetune(
         return
     from mlcls_ray.training.finetune import finetune as train
 
-    job.out.mkdir(parents=True, exist_ok=True)
     done = train(job)
     print(f"dev mAP {100 * done.mean_average_precision:.2f} at epoch {done.epoch}, {done.steps:,} steps")
     print(f"model: {done.model}")

@@ -21,11 +21,39 @@ class PooledLinearHead(nn.Layer):
         return self.fc(pool(x))
 
 
+class PooledLocalHead(nn.Layer):
+    """`PooledLinearHead` plus a share of each class's best place: the maximum of a linear map of the features at each position.
+
+    float32 ``[N, channels, H, W]`` → logits float32 ``[N, class_num]``. The pooled maxima take each channel from where it is largest; a
+    local logit is of what one position shows, and can learn from what is there (`Loss.local`).
+    """
+
+    SHARE = 0.4
+    """Of the local logit. Measured on frozen ImageNet features: 0.2 to 0.8 do about as well, better than none by 0.6 points of mAP."""
+
+    def __init__(self, channels: int, class_num: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(2 * channels, class_num)
+        self.local = nn.Conv2D(channels, class_num, 1)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return self.with_maps(x)[0]
+
+    def with_maps(self, x: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """Logits float32 ``[N, class_num]``, and the local logits that are in them ``[N, class_num, H, W]``."""
+        maps = self.local(x)
+        return self.fc(pool(x)) + self.SHARE * largest(maps), maps
+
+
 def pool(x: paddle.Tensor) -> paddle.Tensor:
     """float32 ``[N, C, H, W]`` → ``[N, 2C]``: average, then maximum over the positions."""
+    return paddle.concat([x.mean(axis=[2, 3]), largest(x)], axis=1)
+
+
+def largest(x: paddle.Tensor) -> paddle.Tensor:
+    """float32 ``[N, C, H, W]`` → ``[N, C]``: the maximum over the positions."""
     # Not x.max: on a CPU its gradient takes longer than the whole backbone's (Paddle 3.3, [16, 1280, 12, 12]: 6 s instead of 1 ms).
-    largest = nn.functional.adaptive_max_pool2d(x, 1).flatten(1)
-    return paddle.concat([x.mean(axis=[2, 3]), largest], axis=1)
+    return nn.functional.adaptive_max_pool2d(x, 1).flatten(1)
 
 
 class QueryDecoderLayer(nn.Layer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
@@ -13,10 +14,18 @@ GREY = (128, 128, 128)
 Operation = Callable[[Image.Image, float], Image.Image]
 
 
-def augment_image(image: np.ndarray, size: tuple[int, int], told: Augment, random: np.random.Generator) -> np.ndarray:
+class Augmented(NamedTuple):
+    """uint8 [height, width, 3], and whether left and right have changed places."""
+
+    pixels: np.ndarray
+    is_mirrored: bool
+
+
+def augment_image(image: np.ndarray, size: tuple[int, int], told: Augment, random: np.random.Generator) -> Augmented:
     """uint8 [H, W, 3] → uint8 [height, width, 3] of `size` (width, height)."""
     picture = Image.fromarray(_crop(image, told.crop, random)).resize(size, Image.Resampling.BILINEAR)
-    if random.random() < 0.5:
+    is_mirrored = bool(random.random() < 0.5)
+    if is_mirrored:
         picture = ImageOps.mirror(picture)
     for number in random.integers(len(OPERATIONS), size=told.operations):
         strength = told.magnitude / 10 * (1 if random.random() < 0.5 else -1)
@@ -24,7 +33,7 @@ def augment_image(image: np.ndarray, size: tuple[int, int], told: Augment, rando
     pixels = np.array(picture)
     if told.cutout:
         _cut_out(pixels, told.cutout, random)
-    return pixels
+    return Augmented(pixels, is_mirrored)
 
 
 def _crop(image: np.ndarray, least: float, random: np.random.Generator) -> np.ndarray:

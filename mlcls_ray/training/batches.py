@@ -15,16 +15,17 @@ import ray
 import ray.data
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
+from ray.data.extensions import ArrowTensorArray
 
 from mlcls_ray.errors import ImageError
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.preprocess import Preprocess
-from mlcls_ray.training.augment import augment_image
+from mlcls_ray.training.augment import Augmented, augment_image
 from mlcls_ray.training.config import Augment, FinetuneJob
 from mlcls_ray.training.dataset import Dataset
 from mlcls_ray.training.processes import Processes
 
-PATH, TARGETS, KNOWN, PLACE, PIXELS = "path", "targets", "known", "place", "pixels"
+PATH, TARGETS, KNOWN, PLACE, PIXELS, MAPS = "path", "targets", "known", "place", "pixels", "maps"
 BLOCKS_AHEAD = 2
 PAUSE_S = 0.02
 
@@ -37,7 +38,7 @@ class Unhurried(ExecutionCallback):
 
 
 class Prepare:
-    """Rows → pixels uint8 [N, H, W, 3], targets and known float32 [N, C].
+    """Rows → pixels uint8 [N, H, W, 3], targets and known float32 [N, C], and maps float32 [N, C, h, w] where the rows have some.
 
     An image that cannot be read is grey, and nothing of it is known.
     """
@@ -48,20 +49,25 @@ class Prepare:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         with ThreadPoolExecutor(2) as threads:
-            pixels = list(threads.map(self._prepare, batch[PATH], batch[PLACE]))
+            augmented = list(threads.map(self._prepare, batch[PATH], batch[PLACE]))
         known = np.stack(list(batch[KNOWN])).astype(np.float32)
-        for row, one in enumerate(pixels):
+        for row, one in enumerate(augmented):
             if one is None:
                 known[row] = 0.0
         width, height = self.size
         blank = np.full((height, width, 3), 128, np.uint8)
+        maps = {}
+        if MAPS in batch:
+            mirrored = np.array([one is not None and one.is_mirrored for one in augmented])[:, None, None, None]
+            maps = {MAPS: np.where(mirrored, batch[MAPS][..., ::-1], batch[MAPS]).astype(np.float32) / 255}
         return {
-            PIXELS: np.stack([blank if one is None else one for one in pixels]),
+            **maps,
+            PIXELS: np.stack([blank if one is None else one.pixels for one in augmented]),
             TARGETS: np.stack(list(batch[TARGETS])).astype(np.float32),
             KNOWN: known,
         }
 
-    def _prepare(self, path: str, place: int) -> np.ndarray | None:
+    def _prepare(self, path: str, place: int) -> Augmented | None:
         random = np.random.default_rng((*self.seed, int(place)))
         try:
             return augment_image(decode(Path(path).read_bytes()).image, self.size, self.told, random)
@@ -100,6 +106,7 @@ def epoch_batches(
             PLACE: places,
             TARGETS: list(np.nan_to_num(data.targets[rows])),
             KNOWN: list(known.astype(np.float32)),
+            **({} if data.maps is None else {MAPS: ArrowTensorArray.from_numpy(data.maps[rows])}),
         }
     )
     own = len(processes.share(size))

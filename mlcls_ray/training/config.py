@@ -19,13 +19,22 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Loss(BaseModel):
-    """Asymmetric loss (Ridnik et al., arXiv 2009.14119); all zero is binary cross-entropy."""
+    """Asymmetric loss (Ridnik et al., arXiv 2009.14119); all zero is binary cross-entropy; with `margin` another one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     gamma_negative: NonNegativeFloat = Field(default=4.0, description="How much easy negatives are played down")
     gamma_positive: NonNegativeFloat = Field(default=0.0, description="The same for positives")
     clip: Share = Field(default=0.05, description="Negatives below this score count nothing")
+    margin: Annotated[float, Field(gt=0.0, lt=0.5)] | None = Field(
+        default=None,
+        description="For a teacher's scores: squared distance from their logits instead, scores kept so far from 0 and 1",
+    )
+    local: NonNegativeFloat = Field(
+        default=0.0,
+        description="Weight of what the local logits of the head pooled_local learn from train_maps.npy (uint8 [N, C, h, w] "
+        "beside train.txt: the scores times 255 at each position of each image)",
+    )
 
 
 class Augment(BaseModel):
@@ -54,8 +63,10 @@ class FinetuneJob(BaseModel):
         default=None,
         description=".pdparams, .safetensors, or a model folder; None: the starter's own weights, or random ones",
     )
-    head: Literal["pooled", "ml_decoder"] | None = Field(
-        default=None, description="pooled: average and maximum, then linear; None: the network's usual one"
+    head: Literal["pooled", "pooled_local", "ml_decoder"] | None = Field(
+        default=None,
+        description="pooled: average and maximum, then linear; pooled_local: each class's best place too; "
+        "None: the network's usual one",
     )
     input_size: PositiveInt | None = Field(default=None, description="Side of the input; None: the network's usual one")
     device: str = Field(
@@ -71,6 +82,9 @@ class FinetuneJob(BaseModel):
         default=1, description="Parts that a batch is computed in; their gradients are added"
     )
     frozen_epochs: NonNegativeInt = Field(default=1, description="First epochs in which only the head learns")
+    frozen_statistics: bool = Field(
+        default=False, description="Batch norms keep the statistics they came with: for small batches"
+    )
     frozen_parts: Annotated[int, Field(ge=0, le=8)] = Field(
         default=0,
         description="Eighths of the backbone, from the front, that never learn; on a CPU each saves much of the time",

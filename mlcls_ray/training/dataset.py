@@ -11,10 +11,11 @@ from mlcls_ray.errors import UsageError
 
 
 class Dataset(NamedTuple):
-    """Image paths, and targets float32 [N, C]: 0/1, or probabilities where they are soft."""
+    """Image paths, and targets float32 [N, C]: 0/1, or probabilities where they are soft. Maps are those of `local_maps`."""
 
     paths: list[Path]
     targets: np.ndarray
+    maps: np.ndarray | None = None
 
 
 def read_dataset(list_file: Path, class_num: int) -> Dataset:

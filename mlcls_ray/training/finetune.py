@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import paddle
 from paddle import nn
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mlcls_ray.engines.device import check_device, parse_device
 from mlcls_ray.errors import ImageError, RunError, RunInterruptedError, UsageError
@@ -27,13 +23,14 @@ from mlcls_ray.runs.cluster import connect
 from mlcls_ray.stages.score import is_out_of_memory
 from mlcls_ray.terminal import asked_by_interrupt
 from mlcls_ray.training import checkpoints, networks
-from mlcls_ray.training.batches import KNOWN, PIXELS, TARGETS, epoch_batches
+from mlcls_ray.training.batches import KNOWN, MAPS, PIXELS, TARGETS, epoch_batches
 from mlcls_ray.training.card import write_card
 from mlcls_ray.training.config import FinetuneJob
 from mlcls_ray.training.dataset import Dataset
-from mlcls_ray.training.front import Front, forward, make_front
-from mlcls_ray.training.losses import asymmetric_loss
-from mlcls_ray.training.metrics_log import draw_curves, note
+from mlcls_ray.training.front import Front, forward, forward_with_maps, make_front
+from mlcls_ray.training.local_maps import read_maps
+from mlcls_ray.training.losses import local_loss, training_loss
+from mlcls_ray.training.metrics_log import draw_curves, note, progress_bar
 from mlcls_ray.training.optimizer import AveragedWeights, is_head, make_optimizer, parts_of, rate_at
 from mlcls_ray.training.processes import Processes, on_processes
 from mlcls_ray.training.splits import SUFFIXES, find_split, read_classes, read_split
@@ -90,6 +87,7 @@ def finetune(job: FinetuneJob, save_interval_s: float = SAVE_INTERVAL_S) -> Trai
         request.touch()
 
     training = prepare(job)  # what is wrong is told before anything starts
+    job.out.mkdir(parents=True, exist_ok=True)
     connect(None)
     with asked_by_interrupt(ask, "this step is finished and saved"):
         if job.workers == 1:
@@ -126,7 +124,7 @@ def train(training: Training, save_interval_s: float) -> None:
     training = training._replace(front=front)
     processes.total(0.0)  # none begins to save while another one looks for what was saved
     steps_an_epoch = max(1, len(training.train.paths) // job.batch_size)
-    with _bar(job.epochs * steps_an_epoch, state.step) as advance:
+    with progress_bar(job.epochs * steps_an_epoch, state.step) as advance:
         while state.epoch < job.epochs:
             state, is_to_stop = _train_epoch(training, state, steps_an_epoch, folder, save_interval_s, advance)
             if is_to_stop:
@@ -157,12 +155,14 @@ def prepare(job: FinetuneJob) -> Training:
     classes = read_classes(job.data, train_file)
     network = networks.build(job.network, len(classes), job.seed, job.head)
     networks.load_start(network, job, classes)
+    preprocess = networks.preprocess_of(job)
+    train = _read_images(train_file, classes)
     return Training(
         job=job,
         classes=classes,
-        train=_read_images(train_file, classes),
+        train=train._replace(maps=read_maps(job, network, preprocess, len(train.paths))),
         dev=_read_images(dev_file, classes),
-        preprocess=networks.preprocess_of(job),
+        preprocess=preprocess,
         network=network,
         optimizer=make_optimizer(network, job),
         averaged=AveragedWeights(network, job.ema),
@@ -190,7 +190,7 @@ def _train_epoch(
     """The rest of an epoch, from the step that `state` is at; and whether it ended early because that was asked for."""
     job, processes = training.job, training.processes
     steps = job.epochs * steps_an_epoch
-    freeze(training.network, state.epoch < job.frozen_epochs, job.frozen_parts)
+    freeze(training.network, state.epoch < job.frozen_epochs, job)
     saved, chunks, losses = time.monotonic(), job.accumulate, []
     for batch in epoch_batches(training.train, job, training.preprocess, state.epoch, state.done, processes):
         rate = rate_at(state.step, steps, job)
@@ -220,14 +220,15 @@ def _train_epoch(
     return state, False
 
 
-def freeze(network: nn.Layer, is_head_alone: bool, frozen_parts: int) -> None:
+def freeze(network: nn.Layer, is_head_alone: bool, job: FinetuneJob) -> None:
     """Let only the head learn, or all but so many parts of the backbone. The norms of what does not learn keep their statistics."""
     part_of = parts_of(network)
-    still = {name for name, part in part_of.items() if is_head_alone or part < frozen_parts}
+    still = {name for name, part in part_of.items() if is_head_alone or part < job.frozen_parts}
     network.train()
     for name, layer in network.named_sublayers():
         is_still = any(f"{name}.{own}" in still for own, _ in layer.named_parameters(include_sublayers=False))
-        if is_still or (is_head_alone and not is_head(f"{name}.")):
+        is_kept = job.frozen_statistics and isinstance(layer, nn.BatchNorm2D)
+        if is_still or is_kept or (is_head_alone and not is_head(f"{name}.")):
             layer.training = False
     for name, one in network.named_parameters():
         if name in part_of:
@@ -245,14 +246,7 @@ def _step(training: Training, batch: dict[str, np.ndarray], chunks: int) -> tupl
             total = 0.0
             parts = np.array_split(np.arange(len(batch[PIXELS])), min(chunks, len(batch[PIXELS])))
             for part in parts:
-                with paddle.amp.auto_cast(enable=training.job.precision == "amp"):
-                    logits = forward(training.network, training.front, batch[PIXELS][part], training.preprocess)
-                loss = asymmetric_loss(
-                    logits.astype("float32"),
-                    paddle.to_tensor(batch[TARGETS][part]),
-                    paddle.to_tensor(batch[KNOWN][part]),
-                    training.job.loss,
-                ) * (len(part) / rows)
+                loss = _loss(training, {name: one[part] for name, one in batch.items()}) * (len(part) / rows)
                 loss.backward()
                 total += float(loss)
         except Exception as error:
@@ -268,6 +262,17 @@ def _step(training: Training, batch: dict[str, np.ndarray], chunks: int) -> tupl
             training.optimizer.step()
         training.optimizer.clear_grad()
         return total, chunks
+
+
+def _loss(training: Training, batch: dict[str, np.ndarray]) -> paddle.Tensor:
+    told, known = training.job.loss, paddle.to_tensor(batch[KNOWN])
+    given = (training.network, training.front, batch[PIXELS], training.preprocess)
+    with paddle.amp.auto_cast(enable=training.job.precision == "amp"):
+        logits, maps = forward_with_maps(*given) if told.local else (forward(*given), None)
+    loss = training_loss(logits.astype("float32"), paddle.to_tensor(batch[TARGETS]), known, told)
+    if maps is None:
+        return loss
+    return loss + told.local * local_loss(maps.astype("float32"), paddle.to_tensor(batch[MAPS]), known, told)
 
 
 def _end_epoch(training: Training, state: checkpoints.State, folder: Path) -> checkpoints.State:
@@ -330,18 +335,3 @@ def _export(training: Training, state: checkpoints.State, folder: Path) -> None:
     target = training.job.out / INFERENCE
     networks.export(training.averaged.values, training.job, training.classes, threshold, target)
     write_card(target.parent, training.job, training.classes, training.train, training.dev, scores, threshold, state)
-
-
-@contextlib.contextmanager
-def _bar(steps: int, done: int) -> Iterator[Any]:
-    """A live bar on a terminal, else nothing: the metrics file has it all."""
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("", total=steps, completed=done, loss="–")
-        yield lambda loss: progress.update(task, advance=1, loss=f"{loss:.3f}")

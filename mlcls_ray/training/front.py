@@ -16,6 +16,7 @@ from mlcls_ray.engines.paddle_inference import PaddleEngine
 from mlcls_ray.images.preprocess import Preprocess, to_tensor
 from mlcls_ray.models.artifact import load_model
 from mlcls_ray.models.export import export_network, write_config
+from mlcls_ray.models.heads import PooledLocalHead
 from mlcls_ray.training.networks import Trained
 from mlcls_ray.training.optimizer import parts_of
 
@@ -57,7 +58,21 @@ def forward(network: nn.Layer, front: Front | None, pixels: np.ndarray, preproce
     if front is None:
         return network(paddle.to_tensor(to_tensor(pixels, preprocess)))
     assert isinstance(network, Trained)
+    return network.head(_feature_maps(network, front, pixels, preprocess))
+
+
+def forward_with_maps(
+    network: nn.Layer, front: Front | None, pixels: np.ndarray, preprocess: Preprocess
+) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """As `forward`, and the head's local logits float32 [N, C, h, w]."""
+    assert isinstance(network, Trained) and isinstance(network.head, PooledLocalHead)
+    return network.head.with_maps(_feature_maps(network, front, pixels, preprocess))
+
+
+def _feature_maps(network: Trained, front: Front | None, pixels: np.ndarray, preprocess: Preprocess) -> paddle.Tensor:
+    if front is None:
+        return network.backbone(paddle.to_tensor(to_tensor(pixels, preprocess)))
     x = paddle.to_tensor(front.features(pixels))
     for block in network.backbone.sequence()[front.count :]:
         x = block(x)
-    return network.head(x)
+    return x

@@ -8,6 +8,47 @@ from paddle import nn
 from mlcls_ray.training.config import Loss
 
 
+def training_loss(logits: paddle.Tensor, targets: paddle.Tensor, known: paddle.Tensor, loss: Loss) -> paddle.Tensor:
+    """The loss that the job asks for; arguments as those of `asymmetric_loss`."""
+    if loss.margin is None:
+        return asymmetric_loss(logits, targets, known, loss)
+    return squared_logit_loss(logits, targets, known, loss.margin)
+
+
+def local_loss(maps: paddle.Tensor, targets: paddle.Tensor, known: paddle.Tensor, loss: Loss) -> paddle.Tensor:
+    """`training_loss` of each position as if it were an image, their mean.
+
+    Args:
+        maps: logits float32 [N, C, h, w].
+        targets: float32 [N, C, h, w] in 0..1.
+        known: float32 [N, C]; what is not known of an image is known nowhere in it.
+    """
+    classes = maps.shape[1]
+    everywhere = known.unsqueeze([2, 3]).expand_as(maps)
+    logits, aims, looked_at = (
+        one.transpose([0, 2, 3, 1]).reshape([-1, classes]) for one in (maps, targets, everywhere)
+    )
+    return training_loss(logits, aims, looked_at, loss)
+
+
+def squared_logit_loss(
+    logits: paddle.Tensor, targets: paddle.Tensor, known: paddle.Tensor, margin: float
+) -> paddle.Tensor:
+    """Squared distance from the targets' own logits, mean over the images of the sum over their known classes (Ba and Caruana, "Do Deep
+    Nets Really Need to be Deep?", arXiv 1312.6184).
+
+    What a teacher finds unlikely teaches as well as what it finds: cross-entropy hardly tells 0.02 from 0.1.
+
+    Args:
+        logits: float32 [N, C].
+        targets: float32 [N, C] in 0..1; those nearer to 0 or 1 than `margin` count as so near.
+        known: float32 [N, C], 1 where the target says something, 0 where nobody looked.
+        margin: 0 < margin < 0.5.
+    """
+    wanted = paddle.logit(paddle.clip(targets, margin, 1 - margin))
+    return (((logits - wanted) ** 2) * known).sum() / logits.shape[0]
+
+
 def asymmetric_loss(logits: paddle.Tensor, targets: paddle.Tensor, known: paddle.Tensor, loss: Loss) -> paddle.Tensor:
     """Asymmetric loss (Ridnik et al., arXiv 2009.14119), mean over the images of the sum over their known classes.
 

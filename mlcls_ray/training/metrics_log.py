@@ -1,10 +1,17 @@
-"""What a training tells while it runs: JSON lines for any script, TensorBoard's event files, and a picture of loss and dev mAP."""
+"""What a training tells while it runs: a bar, JSON lines for any script, TensorBoard's event files, a picture of loss and dev mAP."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 METRICS, EVENTS, CURVES = "metrics.jsonl", "tensorboard", "curves.png"
 
@@ -35,3 +42,18 @@ def draw_curves(out: Path) -> None:
     right.plot(list(precisions), list(precisions.values()), marker=".")
     right.set(xlabel="epoch", ylabel="dev mAP %")
     figure.savefig(out / CURVES, dpi=120)
+
+
+@contextlib.contextmanager
+def progress_bar(steps: int, done: int) -> Iterator[Any]:
+    """A live bar on a terminal, else nothing: the metrics file has it all."""
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("", total=steps, completed=done, loss="–")
+        yield lambda loss: progress.update(task, advance=1, loss=f"{loss:.3f}")

@@ -18,7 +18,7 @@ from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.models.artifact import load_model
 from mlcls_ray.models.build import build_network, read_pdparams
 from mlcls_ray.models.export import export_network, write_config
-from mlcls_ray.models.heads import MLDecoder, MultiLabelClassifier, PooledLinearHead, WithSigmoid
+from mlcls_ray.models.heads import MLDecoder, MultiLabelClassifier, PooledLinearHead, PooledLocalHead, WithSigmoid
 from mlcls_ray.models.networks import NETWORKS
 from mlcls_ray.models.networks.efficientnet_lite import FEATURE_CHANNELS, EfficientNetLite0
 from mlcls_ray.models.networks.tiny import CHANNELS, TinyBackbone
@@ -30,8 +30,8 @@ TINY = "tiny"
 """For tests."""
 
 
-POOLED, ML_DECODER = "pooled", "ml_decoder"
-HEADS: dict[str, type[nn.Layer]] = {POOLED: PooledLinearHead, ML_DECODER: MLDecoder}
+POOLED, POOLED_LOCAL, ML_DECODER = "pooled", "pooled_local", "ml_decoder"
+HEADS: dict[str, type[nn.Layer]] = {POOLED: PooledLinearHead, POOLED_LOCAL: PooledLocalHead, ML_DECODER: MLDecoder}
 
 
 class Trained(nn.Layer):
@@ -47,7 +47,7 @@ class Trained(nn.Layer):
 
 
 def build(name: str, class_num: int, seed: int, head: str | None = None) -> nn.Layer:
-    """A network that gives logits float32 [N, C], with seeded random weights; `head`: pooled, ml_decoder, or None, its usual one.
+    """A network that gives logits float32 [N, C], with seeded random weights; `head`: one of HEADS, or None, its usual one.
 
     Raises:
         UsageError: no network has this name.
@@ -60,8 +60,8 @@ def build(name: str, class_num: int, seed: int, head: str | None = None) -> nn.L
     if name not in NETWORKS:
         raise UsageError(f"unknown network '{name}'{did_you_mean(name, [STARTER, *NETWORKS])}")
     network = build_network(name, class_num, seed)
-    if head == POOLED:
-        network.fc = PooledLinearHead(network.fc.input_proj.weight.shape[1], class_num)
+    if head in (POOLED, POOLED_LOCAL):
+        network.fc = HEADS[head](network.fc.input_proj.weight.shape[1], class_num)
     return network
 
 

@@ -1,10 +1,13 @@
-"""What the starter model starts from: EfficientNet-Lite0 features, frozen, under a linear head for the COCO-80 classes; and the data set
-that it is then fine-tuned on.
+"""How the starter model is made: EfficientNet-Lite0 under a head that looks everywhere, both taught by a detector.
 
-    python -m mlcls_ray.training.starter WEIGHTS.safetensors DATA OUT
+    python -m mlcls_ray.training.starter prepare WEIGHTS.safetensors TEACHER.json DATA OUT
+    mlcls finetune --config configs/finetune_starter.yaml --data OUT/data --start OUT/model --out OUT/finetuned
+    python -m mlcls_ray.training.starter finish OUT/finetuned/checkpoints/best/averaged.safetensors DATA OUT
 
-WEIGHTS from scripts/convert_efficientnet_lite0.py; DATA holds `coco_mini/` and `coco_pool/`. OUT gets `model/` and `data/`.
-`scripts/build_starter` runs all steps.
+WEIGHTS from scripts/convert_efficientnet_lite0.py; TEACHER as `training.teacher` reads it; DATA holds `coco_mini/` and `coco_pool/`. OUT
+gets `views/`, `data/` and `model/`, which the fine-tuning starts from, and at last `package/`. `scripts/build_starter` runs all.
+
+The weights learn from the pool alone. Its labelled photographs calibrate the teacher before, and the model's scores and thresholds after.
 """
 
 from __future__ import annotations
@@ -12,12 +15,14 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import paddle
-from paddle import nn
+import yaml
+from PIL import Image
 from safetensors.numpy import load_file
 
 from mlcls_ray.engines.device import parse_device
@@ -26,34 +31,40 @@ from mlcls_ray.images.decode import decode
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.labels.metrics import micro_f1, per_class_average_precision
 from mlcls_ray.labels.vocabulary import read_vocabulary, write_vocabulary
-from mlcls_ray.models.artifact import Model, load_model
+from mlcls_ray.models.artifact import THRESHOLDS, Model, load_model
 from mlcls_ray.models.export import export_network, write_config
-from mlcls_ray.models.heads import MultiLabelClassifier, PooledLinearHead, pool
-from mlcls_ray.models.networks.efficientnet_lite import FEATURE_CHANNELS, EfficientNetLite0
+from mlcls_ray.models.heads import MultiLabelClassifier, PooledLocalHead, largest, pool
+from mlcls_ray.models.networks.efficientnet_lite import FEATURE_CHANNELS, STRIDE, EfficientNetLite0
+from mlcls_ray.training import local_maps
+from mlcls_ray.training.augment import augment_image
+from mlcls_ray.training.config import Augment
 from mlcls_ray.training.dataset import Dataset, read_dataset, write_list
-from mlcls_ray.training.linear_head import LinearHead, best_threshold, calibrate, fit, sigmoid
+from mlcls_ray.training.linear_head import (
+    Moments,
+    as_logits,
+    best_threshold,
+    calibrate,
+    sigmoid,
+    thresholds_by_class,
+)
+from mlcls_ray.training.teacher import Found, Teacher
 
 NAME = "EfficientNet-Lite0_ML"
-INPUT_SIZE = 320
+INPUT_SIZE = 384
+VIEW_SIZE = 288
+"""As `configs/finetune_starter.yaml` has it."""
 PREPROCESS = Preprocess(
     size=(INPUT_SIZE, INPUT_SIZE), backend="pil", interpolation="BILINEAR", mean=(0.5,) * 3, std=(0.5,) * 3
 )
 LABELLED_WEIGHT = 3
 """How much an image with complete labels counts against one with a teacher's scores."""
-L2_CANDIDATES = (0.003, 0.01, 0.03)
-FOLDS = 5
+L2, LOCAL_L2 = 0.6, 0.5
+MARGIN, LOCAL_MARGIN = 0.03, 0.02
+"""How near to 0 and 1 a teacher's scores may come before their logits are learnt from: 0.01 to 0.05 do about as well."""
+CROPS, FULL = 5, 2
+"""Parts of each image of the pool that the fine-tuning sees, and how often it sees the whole."""
+CROPPING = Augment(operations=0, magnitude=0, cutout=0.0, crop=0.2)
 BATCH = 16
-
-
-class PooledFeatures(nn.Layer):
-    """The backbone up to what the head's linear layer sees: float32 [N, 3, S, S] → [N, 2560]."""
-
-    def __init__(self, backbone: EfficientNetLite0) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return pool(self.backbone(x))
 
 
 def load_backbone(weights: Path) -> EfficientNetLite0:
@@ -76,76 +87,89 @@ def read_pool(folder: Path) -> Dataset:
     return Dataset([folder / "images" / name for name in names], targets)
 
 
-class FeatureReader:
-    """Frozen features of image files, through the engine that will run the model."""
+def write_views(pooled: Dataset, folder: Path) -> list[Path]:
+    """Cut CROPS parts out of each image, as squares of the size that is learnt from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    size = (VIEW_SIZE, VIEW_SIZE)
 
-    def __init__(self, backbone: EfficientNetLite0, folder: Path) -> None:
-        export_network(PooledFeatures(backbone), INPUT_SIZE, folder)
-        write_config(folder, "features", PREPROCESS, [str(number) for number in range(2 * FEATURE_CHANNELS)], 0.5)
-        self.engine = PaddleEngine(load_model(folder), parse_device("cpu"), threads=2)
+    def cut(row: int) -> list[Path]:
+        image = decode(pooled.paths[row].read_bytes()).image
+        paths = [folder / f"{pooled.paths[row].stem}-{number}.jpg" for number in range(CROPS)]
+        for number, path in enumerate(paths):
+            part = augment_image(image, size, CROPPING, np.random.default_rng((0, row, number))).pixels
+            Image.fromarray(part).save(path, quality=92)
+        return paths
 
-    def read(self, paths: list[Path], flip: bool = False) -> np.ndarray:
-        """float32 [N, 2560]; `flip` mirrors the images."""
-        batches = []
-        with ThreadPoolExecutor(2) as threads:
-            for start in range(0, len(paths), BATCH):
-                pixels = np.stack(list(threads.map(_pixels, paths[start : start + BATCH])))
-                batches.append(self.engine.score(pixels[:, :, ::-1] if flip else pixels))
-        return np.concatenate(batches)
+    with ThreadPoolExecutor(2) as threads:
+        return [path for one in threads.map(cut, range(len(pooled.paths))) for path in one]
+
+
+def find_all(teacher: Teacher, paths: list[Path]) -> list[Found]:
+    """What the teacher finds in each image."""
+    found = []
+    with ThreadPoolExecutor(2) as threads:
+        for start in range(0, len(paths), BATCH):
+            images = threads.map(lambda path: decode(path.read_bytes()).image, paths[start : start + BATCH])
+            found += teacher.find(list(images))
+    return found
+
+
+def start_head(backbone: EfficientNetLite0, pooled: Dataset, maps: np.ndarray) -> PooledLocalHead:
+    """The head on frozen features, by ridge regression: its local part of `maps` [N, C, h, w], its pooled part of what is lacking then."""
+    head = PooledLocalHead(FEATURE_CHANNELS, pooled.targets.shape[1])
+    local: Moments | None = None
+    for rows, features in read_features(backbone, pooled.paths):
+        told = as_logits(maps[rows] / np.float32(255), LOCAL_MARGIN)
+        local = Moments.of(*(one.transpose(0, 2, 3, 1).reshape(-1, one.shape[1]) for one in (features, told))).plus(
+            local
+        )
+    assert local is not None
+    found = local.ridge(LOCAL_L2)
+    head.local.weight.set_value(found.weight.T[:, :, None, None])
+    head.local.bias.set_value(found.bias)
+    pooled_part: Moments | None = None
+    for rows, features in read_features(backbone, pooled.paths):
+        with paddle.no_grad():
+            x = paddle.to_tensor(features)
+            lacking = as_logits(pooled.targets[rows], MARGIN) - head.SHARE * largest(head.local(x)).numpy()
+            pooled_part = Moments.of(pool(x).numpy(), lacking).plus(pooled_part)
+    assert pooled_part is not None
+    found = pooled_part.ridge(L2)
+    head.fc.weight.set_value(found.weight)
+    head.fc.bias.set_value(found.bias)
+    return head
+
+
+def read_features(backbone: EfficientNetLite0, paths: list[Path]) -> Iterator[tuple[slice, np.ndarray]]:
+    """Batches of feature maps float32 [n, 1280, h, w], each with its rows; by the engine that will run the model."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        export_network(backbone, INPUT_SIZE, folder)
+        write_config(folder, "features", PREPROCESS, [str(number) for number in range(FEATURE_CHANNELS)], 0.5)
+        engine = PaddleEngine(load_model(folder), parse_device("cpu"), threads=2)
+        yield from _run(engine, paths)
+
+
+def _run(engine: PaddleEngine, paths: list[Path]) -> Iterator[tuple[slice, np.ndarray]]:
+    with ThreadPoolExecutor(2) as threads:
+        for start in range(0, len(paths), BATCH):
+            rows = slice(start, start + BATCH)
+            yield rows, engine.run(np.stack(list(threads.map(_pixels, paths[rows]))))
 
 
 def _pixels(path: Path) -> np.ndarray:
     return PREPROCESS.to_pixels(decode(path.read_bytes()).image)
 
 
-def fit_head(
-    labelled: np.ndarray, flipped: np.ndarray, train: Dataset, soft: np.ndarray, pooled: Dataset
-) -> tuple[LinearHead, float, float]:
-    """Choose the penalty and the threshold by cross-validation on the labelled images, then fit on everything.
-
-    Returns the head, its threshold and the penalty.
-    """
-    folds = np.random.RandomState(0).permutation(len(labelled)) % FOLDS
-    pool_weight = np.ones(len(soft))
-    best: tuple[float, float, np.ndarray] | None = None
-    for l2 in L2_CANDIDATES:
-        held_out = np.zeros_like(train.targets)
-        for fold in range(FOLDS):
-            kept = folds != fold
-            head = fit(
-                np.concatenate([labelled[kept], soft]),
-                np.concatenate([train.targets[kept], pooled.targets]),
-                np.concatenate([np.full(kept.sum(), LABELLED_WEIGHT), pool_weight]),
-                l2,
-                iterations=40,
-            )
-            held_out[~kept] = head.logits(labelled[~kept])
-        value = float(np.nanmean(per_class_average_precision(held_out, train.targets)))
-        print(f"l2 {l2}: out-of-fold mAP {value:.4f}", flush=True)
-        if best is None or value > best[0]:
-            best = (value, l2, held_out)
-    assert best is not None
-    _, l2, held_out = best
-    identity = LinearHead(np.eye(held_out.shape[1], dtype=np.float32), np.zeros(held_out.shape[1], dtype=np.float32))
-    threshold = best_threshold(sigmoid(calibrate(identity, held_out, train.targets).logits(held_out)), train.targets)
-    head = fit(
-        np.concatenate([labelled, flipped, soft]),
-        np.concatenate([train.targets, train.targets, pooled.targets]),
-        np.concatenate([np.full(2 * len(labelled), LABELLED_WEIGHT / 2), pool_weight]),
-        l2,
-    )
-    return calibrate(head, held_out, train.targets), threshold, l2
+def scores_of(model: Model, paths: list[Path]) -> np.ndarray:
+    """float32 [N, C]."""
+    engine = PaddleEngine(model, parse_device("cpu"), threads=2)
+    return np.concatenate([scores for _, scores in _run(engine, paths)])
 
 
 def evaluate(model: Model, dataset: Dataset) -> dict[str, object]:
     """mAP, micro-F1 at the model's thresholds, and the AP of each class."""
-    engine = PaddleEngine(model, parse_device("cpu"), threads=2)
-    scores = np.concatenate(
-        [
-            engine.score(np.stack([_pixels(path) for path in dataset.paths[start : start + BATCH]]))
-            for start in range(0, len(dataset.paths), BATCH)
-        ]
-    )
+    scores = scores_of(model, dataset.paths)
     precisions = per_class_average_precision(scores, dataset.targets)
     predicted = scores > np.asarray(model.thresholds, dtype=np.float32)
     return {
@@ -161,39 +185,82 @@ def evaluate(model: Model, dataset: Dataset) -> dict[str, object]:
     }
 
 
-def write_data(data: Path, out: Path) -> None:
-    """The lists to fine-tune on: labelled photographs as often as they count, and those with a teacher's scores; dev as it is."""
-    vocabulary = read_vocabulary(data / "coco_mini" / "label.txt")
-    train, dev = (read_dataset(data / "coco_mini" / f"{name}.txt", len(vocabulary)) for name in ("train", "dev"))
-    pooled = read_pool(data / "coco_pool")
-    out.mkdir(parents=True, exist_ok=True)
-    write_vocabulary(out / "label.txt", vocabulary)
-    targets = np.concatenate([*[train.targets] * LABELLED_WEIGHT, pooled.targets])
-    write_list(out / "train.txt", Dataset([*train.paths * LABELLED_WEIGHT, *pooled.paths], targets))
-    write_list(out / "dev.txt", dev)
-
-
-def build(weights: Path, data: Path, out: Path) -> None:
-    """Fit the head and export; prints the evaluation on dev, which is used for nothing else."""
-    vocabulary = read_vocabulary(data / "coco_mini" / "label.txt")
-    train = read_dataset(data / "coco_mini" / "train.txt", len(vocabulary))
-    pooled = read_pool(data / "coco_pool")
-    backbone = load_backbone(weights)
-    with tempfile.TemporaryDirectory() as folder:
-        reader = FeatureReader(backbone, Path(folder))
-        labelled, flipped = reader.read(train.paths), reader.read(train.paths, flip=True)
-        soft = reader.read(pooled.paths)
-    head, threshold, l2 = fit_head(labelled, flipped, train, soft, pooled)
-    layer = PooledLinearHead(FEATURE_CHANNELS, len(vocabulary))
-    layer.fc.weight.set_value(head.weight)
-    layer.fc.bias.set_value(head.bias)
-    export_network(MultiLabelClassifier(backbone, layer), INPUT_SIZE, out)
+def export(network: MultiLabelClassifier, vocabulary: tuple[str, ...], threshold: float, out: Path) -> Model:
+    export_network(network, INPUT_SIZE, out)
     write_config(out, NAME, PREPROCESS, vocabulary, threshold)
-    result = evaluate(load_model(out), read_dataset(data / "coco_mini" / "dev.txt", len(vocabulary)))
-    print(json.dumps({"l2": l2, "threshold": threshold, "dev": result}, indent=1))
+    return load_model(out)
+
+
+def prepare(weights: Path, graph: Path, data: Path, out: Path) -> None:
+    """What the fine-tuning needs: views of the pool with what the teacher finds in them, and a head on ImageNet's features."""
+    vocabulary = read_vocabulary(data / "coco_mini" / "label.txt")
+    classes = len(vocabulary)
+    labelled, pooled = read_dataset(data / "coco_mini" / "train.txt", classes), read_pool(data / "coco_pool")
+    teacher = Teacher(graph)
+    whole = find_all(teacher, [*labelled.paths, *pooled.paths])
+    greatest = as_logits(np.stack([one.greatest(classes) for one in whole]))
+    known, told = greatest[: len(labelled.paths)], greatest[len(labelled.paths) :]
+    scale = calibrate(
+        np.concatenate([*[known] * LABELLED_WEIGHT, told]),
+        np.concatenate([*[labelled.targets] * LABELLED_WEIGHT, pooled.targets]),
+    )
+
+    def calibrated(scores: np.ndarray) -> np.ndarray:
+        return sigmoid(scale.logits(as_logits(scores)))
+
+    def map_of(found: Found, size: int) -> np.ndarray:
+        side = size // STRIDE
+        maps = calibrated(found.map(classes, side).reshape(classes, -1).T).T.reshape(classes, side, side)
+        return np.round(255 * maps).astype(np.uint8)
+
+    pool_found = whole[len(labelled.paths) :]
+    paths = write_views(pooled, out / "views")
+    found = find_all(teacher, paths)
+    lists = out / "data"
+    lists.mkdir(parents=True, exist_ok=True)
+    write_vocabulary(lists / "label.txt", vocabulary)
+    targets = calibrated(np.stack([one.greatest(classes) for one in found]))
+    views = Dataset([*pooled.paths * FULL, *paths], np.concatenate([*[pooled.targets] * FULL, targets]))
+    write_list(lists / "train.txt", views)
+    np.save(lists / local_maps.NAME, np.stack([map_of(one, VIEW_SIZE) for one in [*pool_found * FULL, *found]]))
+    write_list(lists / "dev.txt", labelled)
+    backbone = load_backbone(weights)
+    head = start_head(backbone, pooled, np.stack([map_of(one, INPUT_SIZE) for one in pool_found]))
+    model = export(MultiLabelClassifier(backbone, head), vocabulary, 0.25, out / "model")
+    print(
+        f"start: mAP {evaluate(model, labelled)['mAP']} on the labelled photographs, which it has not seen", flush=True
+    )
+
+
+def finish(finetuned: Path, data: Path, out: Path) -> None:
+    """Calibrate scores and choose thresholds by the labelled photographs, which the weights have not learnt from; export.
+
+    Prints the evaluation on dev, which is used for nothing else.
+    """
+    vocabulary = read_vocabulary(data / "coco_mini" / "label.txt")
+    labelled = read_dataset(data / "coco_mini" / "train.txt", len(vocabulary))
+    network = MultiLabelClassifier(EfficientNetLite0(), PooledLocalHead(FEATURE_CHANNELS, len(vocabulary)))
+    network.set_state_dict({name: paddle.to_tensor(value) for name, value in load_file(finetuned).items()})
+    folder = out / "package"
+    logits = as_logits(scores_of(export(network, vocabulary, 0.5, folder), labelled.paths), 1e-7)
+    scale = calibrate(logits, labelled.targets)
+    head = network.head
+    for parameter in (head.fc.weight, head.local.weight, head.local.bias):
+        parameter.set_value(parameter * scale.slope)
+    head.fc.bias.set_value(head.fc.bias * scale.slope + paddle.to_tensor(scale.offset))
+    scores = sigmoid(scale.logits(logits))
+    threshold = best_threshold(scores, labelled.targets)
+    export(network, vocabulary, threshold, folder)
+    by_class = thresholds_by_class(scores, labelled.targets, threshold)
+    told = {name: round(float(value), 3) for name, value in zip(vocabulary, by_class, strict=True)}
+    (folder / THRESHOLDS).write_text(yaml.safe_dump(told, sort_keys=False), encoding="utf-8")
+    result = evaluate(load_model(folder), read_dataset(data / "coco_mini" / "dev.txt", len(vocabulary)))
+    print(json.dumps({"threshold": threshold, "dev": result}, indent=1))
 
 
 if __name__ == "__main__":
-    weights, data, out = (Path(argument) for argument in sys.argv[1:4])
-    write_data(data, out / "data")
-    build(weights, data, out / "model")
+    step, *paths = sys.argv[1:]
+    if step == "prepare":
+        prepare(*(Path(path) for path in paths))
+    else:
+        finish(*(Path(path) for path in paths))

@@ -157,6 +157,17 @@ def test_frozen_parts_stay_as_they_are(data: Path, tmp_path: Path) -> None:
         assert np.array_equal(value, after[name]) == (name.rpartition(".")[0] in still), name
 
 
+def test_frozen_statistics_stay_while_everything_learns(data: Path, tmp_path: Path) -> None:
+    changes = {"network": "starter", "input_size": 64, "epochs": 1, "batch_size": 80, "frozen_statistics": True}
+    job = job_of(data, tmp_path / "out", **changes)
+    before = {name: value.numpy().copy() for name, value in module.prepare(job).network.state_dict().items()}
+    after = weights(job.out, f"step-{finetune(job).steps}")
+    statistics = {name for name in before if name.endswith(("._mean", "._variance"))}
+    assert len(statistics) == 98
+    for name, value in before.items():
+        assert np.array_equal(value, after[name]) == (name in statistics), name
+
+
 def test_the_best_epoch_was_one_in_which_only_the_head_learned(learned: Path, data: Path, tmp_path: Path) -> None:
     """A start that cannot be bettered: what is exported is the first epoch, whose optimizer knows nothing of the backbone."""
     start = str(learned / "best_model" / "inference")
@@ -228,7 +239,7 @@ def test_what_goes_wrong(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_out_of_memory_halves_the_parts(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    loss, sizes = module.asymmetric_loss, []
+    loss, sizes = module.training_loss, []
 
     def small(logits: object, *rest: object) -> object:
         sizes.append(len(logits))  # type: ignore[arg-type]
@@ -236,7 +247,7 @@ def test_out_of_memory_halves_the_parts(
             raise MemoryError("out of memory")
         return loss(logits, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "asymmetric_loss", small)
+    monkeypatch.setattr(module, "training_loss", small)
     finetune(job_of(data, tmp_path / "out", epochs=1))
     assert sizes[:3] == [16, 8, 8]
     assert "batches are computed in 2 parts" in capsys.readouterr().err
@@ -367,7 +378,7 @@ def test_a_table_becomes_a_data_set(learned: Path, data: Path, tmp_path: Path) -
     np.testing.assert_allclose(soft.targets, [row[0] for row in told], atol=1e-3)
 
 
-@pytest.mark.parametrize("head", ["pooled", "ml_decoder"])
+@pytest.mark.parametrize("head", ["pooled", "pooled_local", "ml_decoder"])
 def test_the_head_is_a_choice(head: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = finetune(job_of(data, tmp_path / "out", epochs=1, head=head))
     assert load_model(done.model).vocabulary == tuple(COLORS)
