@@ -65,16 +65,16 @@ def add_features(graph: GraphProto, name: str) -> None:
 
 def feature_map(nodes: list[NodeProto], shapes: dict[str, list[int]]) -> str | None:
     """The name of the tensor float32 [N, D, h, w] that a head starts from; `shapes`: those that are known, 0 for an unknown side."""
-    maxima = [one for one in nodes if one.op_type == "GlobalMaxPool" or _reduces(one, "ReduceMax")]
-    if maxima:
-        return str(maxima[-1].input[0])
+    averages = [str(one.input[0]) for one in nodes if one.op_type == "GlobalAveragePool" or _reduces(one, "ReduceMean")]
+    maxima = [str(one.input[0]) for one in nodes if one.op_type == "GlobalMaxPool" or _reduces(one, "ReduceMax")]
+    if maxima:  # local logits have a maximum too, but no average
+        return next((one for one in maxima if one in averages), maxima[-1])
     convolutions = [one for one in nodes if one.op_type == "Conv"]
     wide = [one for one in convolutions if _positions(shapes.get(one.input[0], [])) > 1]
     # ML-Decoder ends in a convolution with a group for each class, at one position; SE blocks have one group.
     if wide and convolutions[-1] is not wide[-1] and _groups(convolutions[-1]) > 1:
         return str(wide[-1].input[0])
-    averages = [one for one in nodes if one.op_type == "GlobalAveragePool" or _reduces(one, "ReduceMean")]
-    return str(averages[-1].input[0]) if averages else None
+    return averages[-1] if averages else None
 
 
 def _reduces(node: NodeProto, kind: str) -> bool:

@@ -1,13 +1,14 @@
 """How the starter model is made: EfficientNet-Lite0 under a head that looks everywhere, both taught by a detector.
 
     python -m mlcls_ray.training.starter prepare WEIGHTS.safetensors TEACHER.json DATA OUT
-    mlcls finetune --config configs/finetune_starter.yaml --data OUT/data --start OUT/model --out OUT/finetuned
+    mlcls finetune --config configs/finetune_starter.yaml --data OUT/data --start OUT/start.safetensors --out OUT/finetuned
     python -m mlcls_ray.training.starter finish OUT/finetuned/checkpoints/best/averaged.safetensors DATA OUT
 
 WEIGHTS from scripts/convert_efficientnet_lite0.py; TEACHER as `training.teacher` reads it; DATA holds `coco_mini/` and `coco_pool/`. OUT
-gets `views/`, `data/` and `model/`, which the fine-tuning starts from, and at last `package/`. `scripts/build_starter` runs all.
+gets `views/`, `data/`, what the fine-tuning starts from, and at last `package/`. `scripts/build_starter` runs all.
 
-The weights learn from the pool alone. Its labelled photographs calibrate the teacher before, and the model's scores and thresholds after.
+The weights learn from the pool alone. The labelled photographs calibrate the teacher before; after, they choose how much of what was learnt
+is kept, and calibrate scores and thresholds.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 import paddle
 import yaml
 from PIL import Image
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from mlcls_ray.engines.device import parse_device
 from mlcls_ray.engines.paddle_inference import PaddleEngine
@@ -64,6 +65,9 @@ MARGIN, LOCAL_MARGIN = 0.03, 0.02
 CROPS, FULL = 5, 2
 """Parts of each image of the pool that the fine-tuning sees, and how often it sees the whole."""
 CROPPING = Augment(operations=0, magnitude=0, cutout=0.0, crop=0.2)
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""How much of the fine-tuned weights: the rest is what they started from (Wortsman et al., arXiv 2109.01903)."""
+START = "start.safetensors"
 BATCH = 16
 
 
@@ -226,23 +230,33 @@ def prepare(weights: Path, graph: Path, data: Path, out: Path) -> None:
     write_list(lists / "dev.txt", labelled)
     backbone = load_backbone(weights)
     head = start_head(backbone, pooled, np.stack([map_of(one, INPUT_SIZE) for one in pool_found]))
-    model = export(MultiLabelClassifier(backbone, head), vocabulary, 0.25, out / "model")
-    print(
-        f"start: mAP {evaluate(model, labelled)['mAP']} on the labelled photographs, which it has not seen", flush=True
-    )
+    start = MultiLabelClassifier(backbone, head)
+    save_file({name: value.numpy() for name, value in start.state_dict().items()}, out / START)
 
 
 def finish(finetuned: Path, data: Path, out: Path) -> None:
-    """Calibrate scores and choose thresholds by the labelled photographs, which the weights have not learnt from; export.
+    """Keep as much of what was learnt as suits the labelled photographs, calibrate scores and choose thresholds by them, export.
 
     Prints the evaluation on dev, which is used for nothing else.
     """
     vocabulary = read_vocabulary(data / "coco_mini" / "label.txt")
     labelled = read_dataset(data / "coco_mini" / "train.txt", len(vocabulary))
     network = MultiLabelClassifier(EfficientNetLite0(), PooledLocalHead(FEATURE_CHANNELS, len(vocabulary)))
-    network.set_state_dict({name: paddle.to_tensor(value) for name, value in load_file(finetuned).items()})
+    start, learnt = load_file(out / START), load_file(finetuned)
     folder = out / "package"
-    logits = as_logits(scores_of(export(network, vocabulary, 0.5, folder), labelled.paths), 1e-7)
+
+    def mix(share: float) -> np.ndarray:
+        """Logits of the labelled photographs, by so much of the learnt weights and the rest of those before."""
+        network.set_state_dict(
+            {name: paddle.to_tensor(share * learnt[name] + (1 - share) * value) for name, value in start.items()}
+        )
+        return as_logits(scores_of(export(network, vocabulary, 0.5, folder), labelled.paths), 1e-7)
+
+    told = {}
+    for share in SHARES:
+        told[share] = float(np.nanmean(per_class_average_precision(mix(share), labelled.targets)))
+        print(f"{share} of what was learnt: mAP {100 * told[share]:.2f} on the labelled photographs", flush=True)
+    logits = mix(max(told, key=lambda share: told[share]))
     scale = calibrate(logits, labelled.targets)
     head = network.head
     for parameter in (head.fc.weight, head.local.weight, head.local.bias):
@@ -252,8 +266,8 @@ def finish(finetuned: Path, data: Path, out: Path) -> None:
     threshold = best_threshold(scores, labelled.targets)
     export(network, vocabulary, threshold, folder)
     by_class = thresholds_by_class(scores, labelled.targets, threshold)
-    told = {name: round(float(value), 3) for name, value in zip(vocabulary, by_class, strict=True)}
-    (folder / THRESHOLDS).write_text(yaml.safe_dump(told, sort_keys=False), encoding="utf-8")
+    cuts = {name: round(float(value), 3) for name, value in zip(vocabulary, by_class, strict=True)}
+    (folder / THRESHOLDS).write_text(yaml.safe_dump(cuts, sort_keys=False), encoding="utf-8")
     result = evaluate(load_model(folder), read_dataset(data / "coco_mini" / "dev.txt", len(vocabulary)))
     print(json.dumps({"threshold": threshold, "dev": result}, indent=1))
 

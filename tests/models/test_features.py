@@ -14,7 +14,7 @@ from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.models.artifact import Model, load_model
 from mlcls_ray.models.export import export_network, write_config
-from mlcls_ray.models.heads import MLDecoder, MultiLabelClassifier
+from mlcls_ray.models.heads import MLDecoder, MultiLabelClassifier, PooledLocalHead
 from mlcls_ray.models.networks.tiny import CHANNELS, TinyBackbone
 from tests.conftest import TINY_VOCABULARY
 
@@ -32,13 +32,16 @@ def test_scores_stay_and_features_are_of_length_one(tiny_model: Model, engine: s
     np.testing.assert_allclose(embedder.score(PIXELS), told, atol=1e-4)
 
 
-def test_of_a_network_with_ml_decoder(tmp_path: Path, tiny_model: Model) -> None:
-    """The average of what the decoder looks at."""
+@pytest.mark.parametrize("head", [MLDecoder, PooledLocalHead])
+def test_of_a_network_with_another_head(
+    head: type[MLDecoder | PooledLocalHead], tmp_path: Path, tiny_model: Model
+) -> None:
+    """The average of what the head looks at."""
     paddle.seed(3)
     backbone = TinyBackbone()
-    network = MultiLabelClassifier(backbone, MLDecoder(CHANNELS, len(TINY_VOCABULARY)))
+    network = MultiLabelClassifier(backbone, head(CHANNELS, len(TINY_VOCABULARY)))
     export_network(network, 32, tmp_path)
-    write_config(tmp_path, "decoded", tiny_model.preprocess, TINY_VOCABULARY, 0.5)
+    write_config(tmp_path, "another", tiny_model.preprocess, TINY_VOCABULARY, 0.5)
     model = load_model(tmp_path)
     _, features = load_embedder("onnxruntime", model, Device("cpu"), 1).embed(PIXELS)
     backbone.eval()
