@@ -15,7 +15,6 @@ import numpy as np
 import openvino as ov
 import openvino.opset13 as ops
 from PIL import Image
-from scipy.ndimage import maximum_filter
 
 SIZE = 512
 """Side of its input; the graph has its maps' sizes as constants."""
@@ -71,16 +70,15 @@ class Teacher:
         batches = [x[start : start + BATCH].transpose(0, 3, 1, 2) for start in range(0, len(x), BATCH)]
         found = []
         for batch in batches:
-            heat_maps, extents = self._compiled(batch.astype(np.float32)).to_tuple()
-            found += [_peaks(*one) for one in zip(heat_maps, extents, strict=True)]
+            peaks, extents = self._compiled(batch.astype(np.float32)).to_tuple()
+            found += [_things(*one) for one in zip(peaks, extents, strict=True)]
         return found
 
 
-def _peaks(heat_map: np.ndarray, extent: np.ndarray) -> Found:
-    """Things stand at local maxima of a heat map [C, h, w]; an extent [4, h, w] reaches from there left, up, right and down, in pixels."""
-    is_peak = (maximum_filter(heat_map, size=(1, 3, 3)) == heat_map) & (heat_map > LEAST_SCORE)
-    classes, y, x = np.nonzero(is_peak)
-    scores, (left, up, right, down) = heat_map[classes, y, x], extent[:, y, x]
+def _things(peaks: np.ndarray, extents: np.ndarray) -> Found:
+    """Things stand where `peaks` [C, h, w] are not 0; `extents` [4, h, w] reach from there left, up, right and down, in pixels."""
+    classes, y, x = np.nonzero(peaks > LEAST_SCORE)
+    scores, (left, up, right, down) = peaks[classes, y, x], extents[:, y, x]
     boxes = np.stack([x * STRIDE - left, y * STRIDE - up, x * STRIDE + right, y * STRIDE + down], axis=1) / SIZE
     order = np.argsort(scores, kind="stable")
     return Found(classes[order], scores[order], boxes[order])
@@ -100,7 +98,10 @@ def _read_graph(path: Path) -> ov.Model:
             made[name] = _operation(nodes[name], output, weights)
         return made[name]
 
-    return ov.Model([output(HEAT_MAPS), output(EXTENTS)], [pixels], "centernet")
+    heat_maps, once = output(HEAT_MAPS), [1, 1]
+    largest_around = ops.max_pool(heat_maps, once, once, once, once, [3, 3]).output(0)
+    peaks = ops.select(ops.equal(heat_maps, largest_around), heat_maps, ops.constant(np.float32(0))).output(0)
+    return ov.Model([peaks, output(EXTENTS)], [pixels], "centernet")
 
 
 def _operation(node: dict[str, Any], output: Any, weights: dict[str, np.ndarray]) -> ov.Output:
