@@ -11,7 +11,7 @@ from mlcls_ray import schema
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError, did_you_mean
 from mlcls_ray.runs.ledger_view import ALL_ROWS, LABELS, committed_files, create_label_views
-from mlcls_ray.runs.records import RunRecord, Success, newest_record, read_record, read_success
+from mlcls_ray.runs.records import RunRecord, Success, newest_record, no_runs, read_record, read_success
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.store import Store
 
@@ -36,7 +36,7 @@ def open_labels(out: str, s3: S3Options | None = None, run_id: str | None = None
     store = Store(out, s3)
     committed = {name: success for name in store.names(layout.RUNS) if (success := read_success(store, name))}
     if not committed:
-        raise UsageError(f"'{out}' holds no committed run")
+        raise no_runs(store)
     if run_id is not None and run_id not in committed:
         raise UsageError(f"'{out}' holds no committed run '{run_id}'{did_you_mean(run_id, committed)}")
     chosen = {run_id: committed[run_id]} if run_id else committed

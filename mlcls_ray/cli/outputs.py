@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from mlcls_ray.errors import RunError, UsageError
+from mlcls_ray.errors import RunError
 
 FAILED = RunError.exit_code
 
@@ -48,7 +48,7 @@ def status(out: str, *, last: int = 10, json: Annotated[bool, Parameter(negative
     json
         Print one JSON object a run instead of a table.
     """
-    from mlcls_ray.runs.records import run_ids
+    from mlcls_ray.runs.records import no_runs, run_ids
     from mlcls_ray.runs.report import print_status
     from mlcls_ray.runs.status import run_status
     from mlcls_ray.storage.store import Store
@@ -57,7 +57,7 @@ def status(out: str, *, last: int = 10, json: Annotated[bool, Parameter(negative
     found = [run_status(store, run_id) for run_id in run_ids(store)[-last:]]
     known = sorted((one for one in found if one is not None), key=lambda one: one.created_at)
     if not known:
-        raise UsageError(f"'{out}' holds no runs")
+        raise no_runs(store, "runs")
     if json:
         for one in known:
             print(one.model_dump_json())

@@ -74,6 +74,17 @@ def newest_record(records: Iterable[RunRecord | None]) -> RunRecord | None:
     return max((one for one in records if one), key=lambda record: record.created_at, default=None)
 
 
+LOOKED_INTO = 50
+"""Folders of an output without runs that are looked into for some."""
+
+
+def no_runs(store: Store, what: str = "committed run") -> UsageError:
+    """That an output holds none; and which folders in it do, as a job of several models leaves them."""
+    inner = [store.uri(name) for name in store.names("")[:LOOKED_INTO] if store.names(f"{name}/{layout.RUNS}")]
+    hint = f": did you mean {' or '.join(repr(one) for one in inner)}?" if inner else ""
+    return UsageError(f"'{store.root}' holds no {what}{hint}")
+
+
 def run_ids(store: Store) -> list[str]:
     """The runs of an output, sorted: what has a `run.json`. A folder without one is of a listing that never ended."""
     return [name for name in store.names(layout.RUNS) if store.read(layout.run_json(name)) is not None]

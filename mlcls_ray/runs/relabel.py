@@ -26,7 +26,7 @@ from mlcls_ray.labels.thresholds import resolve, threshold_id
 from mlcls_ray.runs.commit import make_visible
 from mlcls_ray.runs.lease import held_lease
 from mlcls_ray.runs.ledger_view import superseded_rows
-from mlcls_ray.runs.records import RunRecord, Success, newest_record, read_record, read_success, run_ids
+from mlcls_ray.runs.records import RunRecord, Success, newest_record, no_runs, read_record, read_success, run_ids
 from mlcls_ray.runs.same_run import new_run_id
 from mlcls_ray.stages.select import lists
 from mlcls_ray.storage import layout
@@ -89,7 +89,7 @@ def _sources(store: Store, chosen: str | None) -> list[Source]:
     known = [(read_record(store, one), read_success(store, one)) for one in names]
     committed = [(record, success) for record, success in known if record and success and success.rows]
     if not committed:
-        raise UsageError(f"'{store.root}' holds no committed run" + (f" '{chosen}'" if chosen else ""))
+        raise no_runs(store, f"committed run '{chosen}'" if chosen else "committed run")
     totals = {record.run_id: success.rows for record, success in committed}
     superseded = {} if len(totals) == 1 else superseded_rows(store, totals)
     sources = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlcls_ray.config import LabelJob, make_job
 from mlcls_ray.errors import Status, UsageError, did_you_mean
-from mlcls_ray.runs.records import newest_record, read_record, read_success, run_ids
+from mlcls_ray.runs.records import newest_record, no_runs, read_record, read_success, run_ids
 from mlcls_ray.storage.store import Store
 
 
@@ -22,7 +22,7 @@ def retry_job(out: str, statuses: tuple[str, ...], run_id: str | None, max_failu
     records = [read_record(store, name) for name in run_ids(store) if read_success(store, name)]
     newest = newest_record(records)
     if newest is None:
-        raise UsageError(f"'{out}' holds no committed run")
+        raise no_runs(store)
     changes = {
         "out": out,
         "retry": statuses,

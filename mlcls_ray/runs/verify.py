@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from mlcls_ray import schema
 from mlcls_ray.errors import Status, UsageError
 from mlcls_ray.runs.ledger_view import create_view, open_database, quoted
-from mlcls_ray.runs.records import Success, read_success, run_ids
+from mlcls_ray.runs.records import Success, no_runs, read_success, run_ids
 from mlcls_ray.storage import layout
 from mlcls_ray.storage.ledger import count_statuses, describe_fragment, fragment_names, read_rows
 from mlcls_ray.storage.manifest import manifest_rows
@@ -24,7 +24,7 @@ def verify(store: Store, run_id: str | None = None) -> list[str]:
     """
     runs = [run_id] if run_id else run_ids(store)
     if not runs:
-        raise UsageError(f"'{store.root}' holds no runs")
+        raise no_runs(store, "runs")
     return [f"run {name}: {problem}" for name in runs for problem in _verify_run(store, name)]
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mlcls_ray import schema
+from mlcls_ray import open_labels, schema
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import Status, UsageError
 from mlcls_ray.images.preprocess import Preprocess
@@ -18,6 +19,7 @@ from mlcls_ray.runs.cluster import living_nodes
 from mlcls_ray.runs.job import label, outputs, prepare_models
 from mlcls_ray.runs.plan import freeze
 from mlcls_ray.runs.records import read_success
+from mlcls_ray.runs.retry import retry_job
 from mlcls_ray.runs.verify import verify
 from mlcls_ray.stages import read
 from mlcls_ray.stages.read import ReadImages
@@ -63,6 +65,17 @@ def test_each_output_is_what_its_own_job_writes(job: LabelJob, tmp_path: Path) -
         label(alone)
         assert table(out).equals(table(alone.out))
     assert label(job) == success  # committed, and left as it is
+
+
+def test_their_common_folder_names_them(job: LabelJob) -> None:
+    label(job)
+    message = f"'{job.out}' holds no committed run: did you mean '{outputs(job)[0]}' or '{outputs(job)[1]}'"
+    with pytest.raises(UsageError, match=re.escape(message)):
+        open_labels(job.out)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        retry_job(job.out, (), None, None)
+    with pytest.raises(UsageError, match="holds no runs: did you mean"):
+        verify(Store(job.out))
 
 
 def test_what_only_one_model_has_runs_again_in_both(job: LabelJob) -> None:
