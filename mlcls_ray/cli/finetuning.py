@@ -20,7 +20,7 @@ def finetune(
     frozen_parts: int | None = None,
     learning_rate: float | None = None,
     input_size: int | None = None,
-    head: Literal["pooled", "ml_decoder"] | None = None,
+    head: Literal["pooled", "pooled_local", "ml_decoder"] | None = None,
     device: str | None = None,
     workers: int | None = None,
     seed: int | None = None,
@@ -53,7 +53,7 @@ def finetune(
     input_size
         Side of the input.
     head
-        pooled (average and maximum, then linear), or ml_decoder. Default: the network's usual one.
+        pooled (average and maximum, then linear), pooled_local (each class's best place too) or ml_decoder. Default: the network's usual one.
     device
         cpu, gpu:0, npu:0 …; with several workers gpu, npu …, one card each.
     workers

@@ -150,25 +150,24 @@ def read_features(backbone: EfficientNetLite0, paths: list[Path]) -> Iterator[tu
         folder = Path(temporary)
         export_network(backbone, INPUT_SIZE, folder)
         write_config(folder, "features", PREPROCESS, [str(number) for number in range(FEATURE_CHANNELS)], 0.5)
-        engine = PaddleEngine(load_model(folder), parse_device("cpu"), threads=2)
-        yield from _run(engine, paths)
+        yield from _run(load_model(folder), paths)
 
 
-def _run(engine: PaddleEngine, paths: list[Path]) -> Iterator[tuple[slice, np.ndarray]]:
+def _run(model: Model, paths: list[Path]) -> Iterator[tuple[slice, np.ndarray]]:
+    engine = PaddleEngine(model, parse_device("cpu"), threads=2)
+
+    def pixels(path: Path) -> np.ndarray:
+        return model.preprocess.to_pixels(decode(path.read_bytes()).image)
+
     with ThreadPoolExecutor(2) as threads:
         for start in range(0, len(paths), BATCH):
             rows = slice(start, start + BATCH)
-            yield rows, engine.run(np.stack(list(threads.map(_pixels, paths[rows]))))
-
-
-def _pixels(path: Path) -> np.ndarray:
-    return PREPROCESS.to_pixels(decode(path.read_bytes()).image)
+            yield rows, engine.run(np.stack(list(threads.map(pixels, paths[rows]))))
 
 
 def scores_of(model: Model, paths: list[Path]) -> np.ndarray:
     """float32 [N, C]."""
-    engine = PaddleEngine(model, parse_device("cpu"), threads=2)
-    return np.concatenate([scores for _, scores in _run(engine, paths)])
+    return np.concatenate([scores for _, scores in _run(model, paths)])
 
 
 def evaluate(model: Model, dataset: Dataset) -> dict[str, object]:

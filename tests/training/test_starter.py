@@ -9,6 +9,7 @@ import paddle
 import pytest
 from PIL import Image
 
+from mlcls_ray.images.decode import decode
 from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.models.networks.efficientnet_lite import EfficientNetLite0
 from mlcls_ray.training import starter
@@ -29,7 +30,7 @@ def test_the_start_hits_the_mean(pooled: Dataset) -> None:
     maps = np.random.default_rng(1).integers(0, 256, (len(pooled.paths), 3, 12, 12)).astype(np.uint8)
     head = starter.start_head(backbone, pooled, maps)
     backbone.eval()
-    pixels = np.stack([starter._pixels(path) for path in pooled.paths])
+    pixels = np.stack([starter.PREPROCESS.to_pixels(decode(path.read_bytes()).image) for path in pooled.paths])
     with paddle.no_grad():
         logits, local = head.with_maps(backbone(paddle.to_tensor(to_tensor(pixels, starter.PREPROCESS))))
     wanted = as_logits(maps / np.float32(255), starter.LOCAL_MARGIN)
