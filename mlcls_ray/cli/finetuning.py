@@ -53,7 +53,7 @@ def finetune(
     input_size
         Side of the input.
     head
-        pooled (average and maximum, then linear), pooled_local (each class's best place too) or ml_decoder. Default: the network's usual one.
+        pooled (average and maximum, then linear), pooled_local (each class's best place too), or ml_decoder. Default: the network's usual.
     device
         cpu, gpu:0, npu:0 …; with several workers gpu, npu …, one card each.
     workers
