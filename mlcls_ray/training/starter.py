@@ -244,18 +244,21 @@ def finish(finetuned: Path, data: Path, out: Path) -> None:
     start, learnt = load_file(out / START), load_file(finetuned)
     folder = out / "package"
 
-    def mix(share: float) -> np.ndarray:
-        """Logits of the labelled photographs, by so much of the learnt weights and the rest of those before."""
+    def mix(share: float) -> None:
+        """Give the network so much of the learnt weights and the rest of those before."""
         network.set_state_dict(
             {name: paddle.to_tensor(share * learnt[name] + (1 - share) * value) for name, value in start.items()}
         )
-        return as_logits(scores_of(export(network, vocabulary, 0.5, folder), labelled.paths), 1e-7)
 
-    told = {}
+    best, chosen, logits = -1.0, 0.0, np.empty(0)
     for share in SHARES:
-        told[share] = float(np.nanmean(per_class_average_precision(mix(share), labelled.targets)))
-        print(f"{share} of what was learnt: mAP {100 * told[share]:.2f} on the labelled photographs", flush=True)
-    logits = mix(max(told, key=lambda share: told[share]))
+        mix(share)
+        given = as_logits(scores_of(export(network, vocabulary, 0.5, folder), labelled.paths), 1e-7)
+        value = float(np.nanmean(per_class_average_precision(given, labelled.targets)))
+        print(f"{share} of what was learnt: mAP {100 * value:.2f} on the labelled photographs", flush=True)
+        if value > best:
+            best, chosen, logits = value, share, given
+    mix(chosen)
     scale = calibrate(logits, labelled.targets)
     head = network.head
     for parameter in (head.fc.weight, head.local.weight, head.local.bias):
