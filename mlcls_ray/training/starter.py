@@ -19,11 +19,13 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import paddle
 import yaml
-from PIL import Image
+from paddle import nn
+from PIL import Image, ImageEnhance
 from safetensors.numpy import load_file, save_file
 
 from mlcls_ray.engines.device import parse_device
@@ -35,10 +37,8 @@ from mlcls_ray.labels.vocabulary import read_vocabulary, write_vocabulary
 from mlcls_ray.models.artifact import THRESHOLDS, Model, load_model
 from mlcls_ray.models.export import export_network, write_config
 from mlcls_ray.models.heads import MultiLabelClassifier, PooledLocalHead, largest, pool
-from mlcls_ray.models.networks.efficientnet_lite import FEATURE_CHANNELS, STRIDE, EfficientNetLite0
+from mlcls_ray.models.networks.efficientnet_lite import BATCH_NORM_EPSILON, FEATURE_CHANNELS, STRIDE, EfficientNetLite0
 from mlcls_ray.training import local_maps
-from mlcls_ray.training.augment import augment_image
-from mlcls_ray.training.config import Augment
 from mlcls_ray.training.dataset import Dataset, read_dataset, write_list
 from mlcls_ray.training.linear_head import (
     Moments,
@@ -48,11 +48,11 @@ from mlcls_ray.training.linear_head import (
     sigmoid,
     thresholds_by_class,
 )
-from mlcls_ray.training.teacher import Found, Teacher
+from mlcls_ray.training.teacher import LEAST_SCORE, Found, Teacher
 
 NAME = "EfficientNet-Lite0_ML"
 INPUT_SIZE = 384
-VIEW_SIZE = 288
+VIEW_SIZE = 320
 """As `configs/finetune_starter.yaml` has it."""
 PREPROCESS = Preprocess(
     size=(INPUT_SIZE, INPUT_SIZE), backend="pil", interpolation="BILINEAR", mean=(0.5,) * 3, std=(0.5,) * 3
@@ -62,10 +62,13 @@ LABELLED_WEIGHT = 3
 L2, LOCAL_L2 = 0.6, 0.5
 MARGIN, LOCAL_MARGIN = 0.03, 0.02
 """How near to 0 and 1 a teacher's scores may come before their logits are learnt from: 0.01 to 0.05 do about as well."""
-CROPS, FULL = 5, 2
-"""Parts of each image of the pool that the fine-tuning sees, and how often it sees the whole."""
-CROPPING = Augment(operations=0, magnitude=0, cutout=0.0, crop=0.2)
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+PARTS, WHOLE = 3, 1
+"""Views of each image of the pool: parts of it, and the whole."""
+LEAST_AREA = 0.25
+"""Of a part."""
+COLOURS = 0.3
+"""How much brighter or darker, paler or stronger a view may be."""
+SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """How much of the fine-tuned weights: the rest is what they started from (Wortsman et al., arXiv 2109.01903)."""
 START = "start.safetensors"
 BATCH = 16
@@ -91,21 +94,57 @@ def read_pool(folder: Path) -> Dataset:
     return Dataset([folder / "images" / name for name in names], targets)
 
 
-def write_views(pooled: Dataset, folder: Path) -> list[Path]:
-    """Cut CROPS parts out of each image, as squares of the size that is learnt from."""
-    folder.mkdir(parents=True, exist_ok=True)
-    size = (VIEW_SIZE, VIEW_SIZE)
+def without_scales(backbone: EfficientNetLite0) -> EfficientNetLite0:
+    """The same function, each norm's factor in the convolution before it: steps of one size then move all channels alike."""
+    layers = [layer for layer in backbone.sublayers() if isinstance(layer, nn.Conv2D | nn.BatchNorm2D)]
+    for convolution, norm in zip(layers[::2], layers[1::2], strict=True):
+        factor = norm.weight / (norm._variance + BATCH_NORM_EPSILON).sqrt()
+        convolution.weight.set_value(convolution.weight * factor.reshape([-1, 1, 1, 1]))
+        norm._mean.set_value(norm._mean * factor)
+        norm._variance.set_value(paddle.full_like(norm._variance, 1 - BATCH_NORM_EPSILON))
+        norm.weight.set_value(paddle.ones_like(norm.weight))
+    return backbone
 
-    def cut(row: int) -> list[Path]:
-        image = decode(pooled.paths[row].read_bytes()).image
-        paths = [folder / f"{pooled.paths[row].stem}-{number}.jpg" for number in range(CROPS)]
-        for number, path in enumerate(paths):
-            part = augment_image(image, size, CROPPING, np.random.default_rng((0, row, number))).pixels
-            Image.fromarray(part).save(path, quality=92)
-        return paths
+
+class View(NamedTuple):
+    """A file, the row of the image that it shows, and the part of it [4] as x0 y0 x1 y1 in shares of its sides."""
+
+    path: Path
+    row: int
+    part: np.ndarray
+
+
+def write_views(pooled: Dataset, folder: Path) -> list[View]:
+    """Each image whole and in parts, in other colours, as squares of the size that is learnt from."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def cut(row: int) -> list[View]:
+        image = Image.fromarray(decode(pooled.paths[row].read_bytes()).image)
+        views = []
+        for number in range(WHOLE + PARTS):
+            random = np.random.default_rng((0, row, number))
+            part = WHOLE_IMAGE if number < WHOLE else _part(random)
+            left, top, right, bottom = (part * np.tile(image.size, 2)).tolist()
+            picture = image.resize((VIEW_SIZE, VIEW_SIZE), Image.Resampling.BILINEAR, (left, top, right, bottom))
+            for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+                picture = enhance(picture).enhance(random.uniform(1 - COLOURS, 1 + COLOURS))
+            views.append(View(folder / f"{pooled.paths[row].stem}-{number}.jpg", row, part))
+            picture.save(views[-1].path, quality=92)
+        return views
 
     with ThreadPoolExecutor(2) as threads:
-        return [path for one in threads.map(cut, range(len(pooled.paths))) for path in one]
+        return [view for one in threads.map(cut, range(len(pooled.paths))) for view in one]
+
+
+WHOLE_IMAGE = np.array([0.0, 0.0, 1.0, 1.0])
+
+
+def _part(random: np.random.Generator) -> np.ndarray:
+    """A random part of at least LEAST_AREA, its sides a little stretched."""
+    area, stretch = random.uniform(LEAST_AREA, 1.0), np.exp(random.uniform(-0.2, 0.2))
+    sides = np.minimum(1, np.sqrt(area) * np.array([stretch, 1 / stretch]))
+    low = random.uniform(0, 1, 2) * (1 - sides)
+    return np.concatenate([low, low + sides])
 
 
 def find_all(teacher: Teacher, paths: list[Path]) -> list[Found]:
@@ -216,21 +255,30 @@ def prepare(weights: Path, graph: Path, data: Path, out: Path) -> None:
         maps = calibrated(found.map(classes, side).reshape(classes, -1).T).T.reshape(classes, side, side)
         return np.round(255 * maps).astype(np.uint8)
 
-    pool_found = whole[len(labelled.paths) :]
-    paths = write_views(pooled, out / "views")
-    found = find_all(teacher, paths)
+    found = whole[len(labelled.paths) :]
+    views = write_views(pooled, out / "views")
+    shown = [found[view.row].within(view.part) for view in views]
+    targets = np.stack(
+        [
+            pooled.targets[view.row] * _kept(found[view.row].greatest(classes), one.greatest(classes))
+            for view, one in zip(views, shown, strict=True)
+        ]
+    )
     lists = out / "data"
     lists.mkdir(parents=True, exist_ok=True)
     write_vocabulary(lists / "label.txt", vocabulary)
-    targets = calibrated(np.stack([one.greatest(classes) for one in found]))
-    views = Dataset([*pooled.paths * FULL, *paths], np.concatenate([*[pooled.targets] * FULL, targets]))
-    write_list(lists / "train.txt", views)
-    np.save(lists / local_maps.NAME, np.stack([map_of(one, VIEW_SIZE) for one in [*pool_found * FULL, *found]]))
+    write_list(lists / "train.txt", Dataset([view.path for view in views], targets))
+    np.save(lists / local_maps.NAME, np.stack([map_of(one, VIEW_SIZE) for one in shown]))
     write_list(lists / "dev.txt", labelled)
-    backbone = load_backbone(weights)
-    head = start_head(backbone, pooled, np.stack([map_of(one, INPUT_SIZE) for one in pool_found]))
+    backbone = without_scales(load_backbone(weights))
+    head = start_head(backbone, pooled, np.stack([map_of(one, INPUT_SIZE) for one in found]))
     start = MultiLabelClassifier(backbone, head)
     save_file({name: value.numpy() for name, value in start.state_dict().items()}, out / START)
+
+
+def _kept(whole: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """How much of what an image shows a part of it shows, by the greatest scores [C] of both: all of what is found nowhere."""
+    return np.where(whole > 0, part / np.maximum(whole, LEAST_SCORE), 1.0).astype(np.float32)
 
 
 def finish(finetuned: Path, data: Path, out: Path) -> None:

@@ -52,6 +52,17 @@ class Found(NamedTuple):
             scores[self.classes[place], top : bottom + 1, left : right + 1] = self.scores[place]
         return scores
 
+    def within(self, part: np.ndarray) -> Found:
+        """What a part of the image shows, `part` [4] as a box: a thing of which half is in it counts as before, less of it less."""
+        low, high = part[:2], part[2:]
+        boxes = ((self.boxes.reshape(-1, 2, 2) - low) / (high - low)).reshape(-1, 4)
+        sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6)
+        seen = np.maximum(np.minimum(boxes[:, 2:], 1) - np.maximum(boxes[:, :2], 0), 0)
+        scores = self.scores * np.minimum(1, 2 * (seen / sides).prod(axis=1))
+        order = np.argsort(scores, kind="stable")
+        kept = order[scores[order] > LEAST_SCORE]
+        return Found(self.classes[kept], scores[kept], boxes[kept])
+
 
 class Teacher:
     """Finds things of the 80 classes: uint8 images [H, W, 3] → what each shows."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
+from paddle import nn
 from PIL import Image
 
 from mlcls_ray.images.decode import decode
@@ -41,6 +42,32 @@ def test_the_start_hits_the_mean(pooled: Dataset) -> None:
 
 def test_views_are_the_same_each_time(pooled: Dataset, tmp_path: Path) -> None:
     first, second = (starter.write_views(pooled, tmp_path / name) for name in ("first", "second"))
-    assert len(first) == starter.CROPS * len(pooled.paths)
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
-    assert {Image.open(path).size for path in first} == {(starter.VIEW_SIZE, starter.VIEW_SIZE)}
+    assert [view.row for view in first] == sorted(list(range(len(pooled.paths))) * (starter.WHOLE + starter.PARTS))
+    assert [view.path.read_bytes() for view in first] == [view.path.read_bytes() for view in second]
+    assert {Image.open(view.path).size for view in first} == {(starter.VIEW_SIZE, starter.VIEW_SIZE)}
+
+
+def test_a_view_shows_its_part(pooled: Dataset, tmp_path: Path) -> None:
+    for view in starter.write_views(pooled, tmp_path):
+        image = Image.open(pooled.paths[view.row]).convert("RGB")
+        left, top, right, bottom = (view.part * np.tile(image.size, 2)).tolist()
+        assert (right - left) * (bottom - top) >= 0.99 * starter.LEAST_AREA * 0.8 * image.width * image.height
+        expected = image.resize((20, 20), Image.Resampling.BILINEAR, (left, top, right, bottom)).convert("L")
+        shown = Image.open(view.path).resize((20, 20)).convert("L")
+        assert np.corrcoef(np.asarray(expected).ravel(), np.asarray(shown).ravel())[0, 1] > 0.8
+
+
+def test_without_scales_it_is_the_same_function() -> None:
+    paddle.seed(0)
+    backbone = EfficientNetLite0()
+    for layer in backbone.sublayers():
+        if isinstance(layer, nn.BatchNorm2D):
+            for one in (layer.weight, layer._variance, layer._mean):
+                one.set_value(paddle.rand(one.shape) + 0.5)
+    backbone.eval()
+    x = paddle.rand([1, 3, 64, 64])
+    with paddle.no_grad():
+        before = backbone(x).numpy()
+        after = starter.without_scales(backbone)(x).numpy()
+    assert before.std() > 0.01
+    np.testing.assert_allclose(after, before, atol=1e-3)

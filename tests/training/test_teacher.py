@@ -123,6 +123,19 @@ def test_what_is_where() -> None:
     assert (maps[1] > 0).sum() == 1 and not maps[2].any()
 
 
+def test_what_a_part_shows() -> None:
+    """The lower right quarter: a thing that lies in it, one of which a quarter does, and one that is elsewhere."""
+    boxes = np.array([[0.0, 0.0, 0.4, 0.4], [0.5, 0.75, 1.0, 1.0], [0.25, 0.25, 0.75, 0.75]], np.float32)
+    found = Found(np.array([0, 1, 2]), np.array([0.3, 0.6, 0.8], np.float32), boxes)
+    part = found.within(np.array([0.5, 0.5, 1.0, 1.0]))
+    assert part.classes.tolist() == [2, 1]
+    np.testing.assert_allclose(part.scores, [0.4, 0.6], atol=1e-6)
+    np.testing.assert_allclose(part.boxes, [[-0.5, -0.5, 0.5, 0.5], [0.0, 0.5, 1.0, 1.0]], atol=1e-6)
+    whole = found.within(np.array([0.0, 0.0, 1.0, 1.0]))
+    np.testing.assert_allclose(whole.greatest(3), found.greatest(3))
+    np.testing.assert_allclose(whole.map(3, 4), found.map(3, 4))
+
+
 def test_another_graph_is_refused(tmp_path: Path, tensors: dict[str, np.ndarray]) -> None:
     path = write_graph(tmp_path, tensors)
     path.write_text(path.read_text().replace('"Relu6"', '"Elu"'))
