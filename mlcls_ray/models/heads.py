@@ -132,13 +132,18 @@ class WithSigmoid(nn.Layer):
 class MultiLabelClassifier(nn.Layer):
     """What is exported: backbone, head, and the sigmoid that PaddleX expects inside the graph.
 
-    float32 ``[N, 3, S, S]`` → scores float32 ``[N, class_num]`` in 0..1.
+    float32 ``[N, 3, S, S]`` → scores float32 ``[N, class_num]`` in 0..1. With a `tail` what is unlikely becomes still less likely, as
+    calibration found it to be: logits z count as z - tail·exp(-z).
     """
 
-    def __init__(self, backbone: nn.Layer, head: nn.Layer) -> None:
+    def __init__(self, backbone: nn.Layer, head: nn.Layer, tail: float = 0.0) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.tail = tail
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return nn.functional.sigmoid(self.head(self.backbone(x)))
+        logits = self.head(self.backbone(x))
+        if self.tail:
+            logits = logits - self.tail * paddle.exp(-logits)
+        return nn.functional.sigmoid(logits)

@@ -7,12 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
-from mlcls_ray.labels.metrics import micro_f1
-
-CANDIDATES = np.arange(0.05, 0.96, 0.01)
+CANDIDATES = np.arange(0.05, 0.505, 0.01)
 """Thresholds that are tried."""
-SHRINKAGE = 20.0
-"""Images of a class at which its own threshold counts half."""
+LARGEST_EXPONENT = 30.0
+"""Keeps a search that went too far finite."""
+MOST_STEPS = 1000
 
 
 class LinearHead(NamedTuple):
@@ -62,20 +61,25 @@ class Moments(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """Platt scaling: one slope for all classes, one offset [C] for each. Ranks within a class, and so the average precision, stay."""
+    """Platt scaling: one slope for all classes, one offset [C] for each, and a tail that makes what is unlikely still less likely. Ranks
+    within a class, and so the average precision, stay.
+    """
 
     slope: float
     offset: np.ndarray
+    tail: float = 0.0
 
     def logits(self, logits: np.ndarray) -> np.ndarray:
-        scaled: np.ndarray = (self.slope * logits + self.offset).astype(np.float32)
-        return scaled
+        scaled = self.slope * logits + self.offset
+        told: np.ndarray = (scaled - self.tail * np.exp(-scaled)).astype(np.float32)
+        return told
 
 
-def calibrate(held_out_logits: np.ndarray, targets: np.ndarray, ridge: float = 0.01) -> Scale:
+def calibrate(held_out_logits: np.ndarray, targets: np.ndarray, ridge: float = 0.01, has_tail: bool = False) -> Scale:
     """The scale with the least cross-entropy; offsets are shrunk by `ridge`.
 
-    Strong penalties make timid scores, and a training pool with another class balance biased ones.
+    Strong penalties make timid scores, and a training pool with another class balance biased ones. Who learnt logits with a margin never
+    goes far below it: that is what the tail is for.
 
     Args:
         held_out_logits: float [N, C] of images that the fit behind them had not seen.
@@ -83,38 +87,42 @@ def calibrate(held_out_logits: np.ndarray, targets: np.ndarray, ridge: float = 0
     """
 
     def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        slope, offset = flat[0], flat[1:]
-        logits = slope * held_out_logits + offset
+        slope, tail, offset = flat[0], flat[1], flat[2:]
+        scaled = slope * held_out_logits + offset
+        rest = np.exp(np.minimum(-scaled, LARGEST_EXPONENT))
+        logits = scaled - tail * rest
         error = (sigmoid(logits) - targets) / len(targets)
         loss = float((np.logaddexp(0, logits) - targets * logits).sum() / len(targets) + ridge * (offset**2).sum())
-        return loss, np.concatenate([[(error * held_out_logits).sum()], error.sum(axis=0) + 2 * ridge * offset])
+        inner = error * (1 + tail * rest)
+        gradient = [(inner * held_out_logits).sum()], [-(error * rest).sum()], inner.sum(axis=0) + 2 * ridge * offset
+        return loss, np.concatenate(gradient)
 
-    start = np.concatenate([[1.0], np.zeros(targets.shape[1])])
-    found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B").x
-    return Scale(float(found[0]), found[1:].astype(np.float32))
+    start = np.concatenate([[1.0, 0.0], np.zeros(targets.shape[1])])
+    bounds = [(None, None), (0.0, None if has_tail else 0.0), *[(None, None)] * targets.shape[1]]
+    found = minimize(
+        loss_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": MOST_STEPS}
+    ).x
+    return Scale(float(found[0]), found[2:].astype(np.float32), float(found[1]))
 
 
-def best_threshold(scores: np.ndarray, targets: np.ndarray) -> float:
-    """The one threshold (a multiple of 0.01) that gives the best micro-F1 of scores [N, C] against targets [N, C]."""
-    values = [micro_f1(scores > candidate, targets > 0.5) for candidate in CANDIDATES]
-    return round(float(CANDIDATES[int(np.argmax(values))]), 2)
+def expected_threshold(scores: np.ndarray) -> float:
+    """The one of CANDIDATES with the best F1 that is to be expected where calibrated scores, float [N], come true.
 
-
-def thresholds_by_class(scores: np.ndarray, targets: np.ndarray, together: float) -> np.ndarray:
-    """float32 [C]: for each class the threshold with the best F1, drawn towards `together` where the class has few images.
-
-    Args:
-        scores: float32 [N, C] in 0..1.
-        targets: 0/1 [N, C].
-        together: the threshold of all classes together.
+    No label is looked at: most classes have too few true images for a threshold of their own to be more than chance. The best one is half
+    of the best F1 (Lipton et al., "Optimal Thresholding of Classifiers to Maximize F1 Measure", arXiv 1402.1892): none is above 0.5.
     """
-    images = targets.sum(axis=0)
     values = []
     for candidate in CANDIDATES:
         kept = scores > candidate
-        values.append(2 * (targets * kept).sum(axis=0) / (kept.sum(axis=0) + images + 1e-9))
-    own = CANDIDATES[np.argmax(values, axis=0)]
-    return ((images * own + SHRINKAGE * together) / (images + SHRINKAGE)).astype(np.float32)
+        values.append(2 * (scores * kept).sum() / (kept.sum() + scores.sum() + 1e-9))
+    return float(CANDIDATES[int(np.argmax(values))])
+
+
+def thresholds_by_class(scores: np.ndarray) -> np.ndarray:
+    """float [C] for calibrated scores [N, C]: halfway between the best for the class's F1 and the best for that of all decisions."""
+    own = np.array([expected_threshold(one) for one in scores.T])
+    halfway: np.ndarray = (own + expected_threshold(scores.ravel())) / 2
+    return halfway
 
 
 def as_logits(scores: np.ndarray, margin: float = 1e-5) -> np.ndarray:

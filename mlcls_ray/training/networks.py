@@ -67,7 +67,7 @@ def build(name: str, class_num: int, seed: int, head: str | None = None) -> nn.L
 
 def usual_head(name: str) -> str:
     """PaddleX's six end in ML-Decoder."""
-    return POOLED if name in (STARTER, TINY) else ML_DECODER
+    return {STARTER: POOLED_LOCAL, TINY: POOLED}.get(name, ML_DECODER)
 
 
 def preprocess_of(job: FinetuneJob) -> Preprocess:

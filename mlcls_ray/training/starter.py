@@ -1,8 +1,8 @@
 """How the starter model is made: EfficientNet-Lite0 under a head that looks everywhere, both taught by a detector.
 
     python -m mlcls_ray.training.starter prepare WEIGHTS.safetensors TEACHER.json DATA OUT
-    mlcls finetune --config configs/finetune_starter.yaml --data OUT/data --start OUT/start.safetensors --out OUT/finetuned
-    python -m mlcls_ray.training.starter finish OUT/finetuned/checkpoints/best/averaged.safetensors DATA OUT
+    mlcls finetune --config configs/finetune_starter.yaml --data OUT/data --start OUT/start.safetensors --out OUT/finetuned-0   (and -1)
+    python -m mlcls_ray.training.starter finish DATA OUT OUT/finetuned-0 OUT/finetuned-1
 
 WEIGHTS from scripts/convert_efficientnet_lite0.py; TEACHER as `training.teacher` reads it; DATA holds `coco_mini/` and `coco_pool/`. OUT
 gets `views/`, `data/`, what the fine-tuning starts from, and at last `package/`. `scripts/build_starter` runs all.
@@ -38,13 +38,14 @@ from mlcls_ray.models.artifact import THRESHOLDS, Model, load_model
 from mlcls_ray.models.export import export_network, write_config
 from mlcls_ray.models.heads import MultiLabelClassifier, PooledLocalHead, largest, pool
 from mlcls_ray.models.networks.efficientnet_lite import BATCH_NORM_EPSILON, FEATURE_CHANNELS, STRIDE, EfficientNetLite0
-from mlcls_ray.training import local_maps
+from mlcls_ray.training import checkpoints, local_maps
 from mlcls_ray.training.dataset import Dataset, read_dataset, write_list
+from mlcls_ray.training.finetune import CHECKPOINTS
 from mlcls_ray.training.linear_head import (
     Moments,
     as_logits,
-    best_threshold,
     calibrate,
+    expected_threshold,
     sigmoid,
     thresholds_by_class,
 )
@@ -69,7 +70,11 @@ LEAST_AREA = 0.25
 COLOURS = 0.3
 """How much brighter or darker, paler or stronger a view may be."""
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-"""How much of the fine-tuned weights: the rest is what they started from (Wortsman et al., arXiv 2109.01903)."""
+"""How much of the fine-tuned weights, of which the mean is taken (Wortsman et al., arXiv 2203.05482): the rest is what they started from
+(Wortsman et al., arXiv 2109.01903).
+"""
+SCORE_RIDGE = 0.0005
+"""For calibrating what is exported."""
 START = "start.safetensors"
 BATCH = 16
 
@@ -281,21 +286,25 @@ def _kept(whole: np.ndarray, part: np.ndarray) -> np.ndarray:
     return np.where(whole > 0, part / np.maximum(whole, LEAST_SCORE), 1.0).astype(np.float32)
 
 
-def finish(finetuned: Path, data: Path, out: Path) -> None:
-    """Keep as much of what was learnt as suits the labelled photographs, calibrate scores and choose thresholds by them, export.
+def finish(data: Path, out: Path, *finetuned: Path) -> None:
+    """Of the mean of what was learnt keep as much as suits the labelled photographs, calibrate scores and thresholds by them, export.
 
     Prints the evaluation on dev, which is used for nothing else.
     """
     vocabulary = read_vocabulary(data / "coco_mini" / "label.txt")
     labelled = read_dataset(data / "coco_mini" / "train.txt", len(vocabulary))
     network = MultiLabelClassifier(EfficientNetLite0(), PooledLocalHead(FEATURE_CHANNELS, len(vocabulary)))
-    start, learnt = load_file(out / START), load_file(finetuned)
+    start = load_file(out / START)
+    learnt = [checkpoints.read_arrays(one / CHECKPOINTS / checkpoints.BEST, checkpoints.AVERAGED) for one in finetuned]
     folder = out / "package"
 
     def mix(share: float) -> None:
         """Give the network so much of the learnt weights and the rest of those before."""
         network.set_state_dict(
-            {name: paddle.to_tensor(share * learnt[name] + (1 - share) * value) for name, value in start.items()}
+            {
+                name: paddle.to_tensor(share * np.mean([one[name] for one in learnt], axis=0) + (1 - share) * value)
+                for name, value in start.items()
+            }
         )
 
     best, chosen, logits = -1.0, 0.0, np.empty(0)
@@ -307,15 +316,15 @@ def finish(finetuned: Path, data: Path, out: Path) -> None:
         if value > best:
             best, chosen, logits = value, share, given
     mix(chosen)
-    scale = calibrate(logits, labelled.targets)
-    head = network.head
+    scale = calibrate(logits, labelled.targets, SCORE_RIDGE, has_tail=True)
+    network.tail, head = scale.tail, network.head
     for parameter in (head.fc.weight, head.local.weight, head.local.bias):
         parameter.set_value(parameter * scale.slope)
     head.fc.bias.set_value(head.fc.bias * scale.slope + paddle.to_tensor(scale.offset))
     scores = sigmoid(scale.logits(logits))
-    threshold = best_threshold(scores, labelled.targets)
+    threshold = round(expected_threshold(scores.ravel()), 2)
     export(network, vocabulary, threshold, folder)
-    by_class = thresholds_by_class(scores, labelled.targets, threshold)
+    by_class = thresholds_by_class(scores)
     cuts = {name: round(float(value), 3) for name, value in zip(vocabulary, by_class, strict=True)}
     (folder / THRESHOLDS).write_text(yaml.safe_dump(cuts, sort_keys=False), encoding="utf-8")
     result = evaluate(load_model(folder), read_dataset(data / "coco_mini" / "dev.txt", len(vocabulary)))
@@ -324,7 +333,4 @@ def finish(finetuned: Path, data: Path, out: Path) -> None:
 
 if __name__ == "__main__":
     step, *paths = sys.argv[1:]
-    if step == "prepare":
-        prepare(*(Path(path) for path in paths))
-    else:
-        finish(*(Path(path) for path in paths))
+    (prepare if step == "prepare" else finish)(*(Path(path) for path in paths))

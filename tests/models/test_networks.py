@@ -13,7 +13,7 @@ from mlcls_ray.engines.paddle_inference import PaddleEngine
 from mlcls_ray.images.preprocess import Preprocess, normalize
 from mlcls_ray.models.artifact import load_model
 from mlcls_ray.models.export import export_network, write_config
-from mlcls_ray.models.heads import MultiLabelClassifier, PooledLinearHead
+from mlcls_ray.models.heads import MultiLabelClassifier, PooledLocalHead
 from mlcls_ray.models.networks.efficientnet_lite import FEATURE_CHANNELS, EfficientNetLite0, same_padding
 
 
@@ -33,9 +33,10 @@ def test_padding_is_tensorflows(kernel: int, stride: int, expected: list[int]) -
     assert same_padding(kernel, stride) == expected * 2
 
 
-def test_export_and_reload_give_the_same_scores(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tail", [0.0, 0.4])
+def test_export_and_reload_give_the_same_scores(tmp_path: Path, tail: float) -> None:
     paddle.seed(0)
-    network = MultiLabelClassifier(EfficientNetLite0(), PooledLinearHead(FEATURE_CHANNELS, 5))
+    network = MultiLabelClassifier(EfficientNetLite0(), PooledLocalHead(FEATURE_CHANNELS, 5), tail)
     network.eval()
     preprocess = Preprocess(size=(64, 64), backend="pil", interpolation="BILINEAR")
     export_network(network, 64, tmp_path)
@@ -49,3 +50,8 @@ def test_export_and_reload_give_the_same_scores(tmp_path: Path) -> None:
         ).numpy()
     found = PaddleEngine(model, parse_device("cpu"), threads=1).score(pixels)
     assert np.abs(found - expected).max() <= 1e-5
+    network.tail = 0.0
+    with paddle.no_grad():
+        without = network(paddle.to_tensor(normalize(pixels, preprocess, np.empty((3, 3, 64, 64), np.float32)))).numpy()
+    logits = np.log(without / (1 - without))
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-(logits - tail * np.exp(-logits)))), atol=1e-4)

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 from sklearn.linear_model import Ridge
 
-from mlcls_ray.training.linear_head import Moments, as_logits, calibrate, sigmoid, thresholds_by_class
+from mlcls_ray.training.linear_head import (
+    Moments,
+    as_logits,
+    calibrate,
+    expected_threshold,
+    sigmoid,
+    thresholds_by_class,
+)
 
 
 def test_logits_come_back() -> None:
@@ -47,11 +54,36 @@ def test_calibration_finds_slope_and_offsets() -> None:
     np.testing.assert_allclose(scale.offset, [0.5, -0.5], atol=0.1)
 
 
+def test_calibration_finds_a_tail() -> None:
+    """Logits that stop at -3 where what they are of is far less likely."""
+    random = np.random.default_rng(0)
+    given = np.maximum(random.normal(size=(40_000, 2)) * 3 - 1, -3 + random.random((40_000, 2)))
+    true = given - 0.2 * np.exp(-given)
+    targets = (random.random(true.shape) < sigmoid(true)).astype(np.float32)
+    scale = calibrate(given, targets, ridge=0.0, has_tail=True)
+    assert abs(scale.tail - 0.2) < 0.06 and abs(scale.slope - 1) < 0.1
+    np.testing.assert_allclose(sigmoid(scale.logits(given)), sigmoid(true), atol=0.02)
+    assert calibrate(given, targets, ridge=0.0).tail == 0
+    order = np.argsort(given[:, 0])
+    assert (np.diff(scale.logits(given)[order, 0]) >= 0).all(), "ranks stay"
+
+
+def test_the_threshold_is_half_of_the_best_f1() -> None:
+    random = np.random.default_rng(0)
+    scores = random.beta(0.5, 3, 200_000)
+    cut = expected_threshold(scores)
+    f1 = {one: 2 * scores[scores > one].sum() / ((scores > one).sum() + scores.sum()) for one in (0.1, cut, 0.4)}
+    assert max(f1, key=lambda one: f1[one]) == cut
+    assert abs(cut - f1[cut] / 2) < 0.01
+    is_true = random.random(len(scores)) < scores
+    assert abs(2 * is_true[scores > cut].sum() / ((scores > cut).sum() + is_true.sum()) - f1[cut]) < 0.01
+
+
 def test_thresholds_by_class() -> None:
-    """Two classes, one of them at twice the other's scores; the best cuts lie between 0.2 and 0.3, and between 0.4 and 0.6."""
-    targets = np.repeat([0.0, 1.0], 1000)[:, None] * np.ones((1, 2))
-    scores = np.where(targets > 0.5, [[0.3, 0.6]], [[0.2, 0.4]])
-    many = thresholds_by_class(scores, targets, together=0.5)
-    assert 0.2 <= many[0] < 0.3 and 0.4 <= many[1] < 0.6
-    few = thresholds_by_class(scores[995:1005], targets[995:1005], together=0.5)
-    assert many[0] < few[0] < 0.5, "few images: near the threshold of all classes"
+    random = np.random.default_rng(0)
+    scores = np.stack([random.beta(3, 3, 5000), random.beta(0.3, 5, 5000), np.zeros(5000)], axis=1)
+    high, low, nothing = thresholds_by_class(scores)
+    together = expected_threshold(scores.ravel())
+    assert low < together < high <= (0.5 + together) / 2
+    np.testing.assert_allclose(high, (expected_threshold(scores[:, 0]) + together) / 2)
+    assert nothing < together
