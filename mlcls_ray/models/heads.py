@@ -129,11 +129,15 @@ class WithSigmoid(nn.Layer):
         return nn.functional.sigmoid(self.network(x))
 
 
+TAIL_END = 4.0
+"""Below minus this, logits are all moved alike: an exponential must not overflow in half precision."""
+
+
 class MultiLabelClassifier(nn.Layer):
     """What is exported: backbone, head, and the sigmoid that PaddleX expects inside the graph.
 
     float32 ``[N, 3, S, S]`` → scores float32 ``[N, class_num]`` in 0..1. With a `tail` what is unlikely becomes still less likely, as
-    calibration found it to be: logits z count as z - tail·exp(-z).
+    calibration found it to be: logits z count as z - tail·exp(min(-z, TAIL_END)).
     """
 
     def __init__(self, backbone: nn.Layer, head: nn.Layer, tail: float = 0.0) -> None:
@@ -145,5 +149,5 @@ class MultiLabelClassifier(nn.Layer):
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         logits = self.head(self.backbone(x))
         if self.tail:
-            logits = logits - self.tail * paddle.exp(-logits)
+            logits = logits - self.tail * paddle.exp(paddle.clip(-logits, max=TAIL_END))
         return nn.functional.sigmoid(logits)

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
+from mlcls_ray.models.heads import TAIL_END
+
 CANDIDATES = np.arange(0.05, 0.505, 0.01)
 """Thresholds that are tried."""
-LARGEST_EXPONENT = 30.0
-"""Keeps a search that went too far finite."""
 MOST_STEPS = 1000
 
 
@@ -71,7 +71,7 @@ class Scale(NamedTuple):
 
     def logits(self, logits: np.ndarray) -> np.ndarray:
         scaled = self.slope * logits + self.offset
-        told: np.ndarray = (scaled - self.tail * np.exp(-scaled)).astype(np.float32)
+        told: np.ndarray = (scaled - self.tail * np.exp(np.minimum(-scaled, TAIL_END))).astype(np.float32)
         return told
 
 
@@ -89,11 +89,11 @@ def calibrate(held_out_logits: np.ndarray, targets: np.ndarray, ridge: float = 0
     def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
         slope, tail, offset = flat[0], flat[1], flat[2:]
         scaled = slope * held_out_logits + offset
-        rest = np.exp(np.minimum(-scaled, LARGEST_EXPONENT))
+        rest = np.exp(np.minimum(-scaled, TAIL_END))
         logits = scaled - tail * rest
         error = (sigmoid(logits) - targets) / len(targets)
         loss = float((np.logaddexp(0, logits) - targets * logits).sum() / len(targets) + ridge * (offset**2).sum())
-        inner = error * (1 + tail * rest)
+        inner = error * (1 + tail * rest * (-scaled < TAIL_END))
         gradient = [(inner * held_out_logits).sum()], [-(error * rest).sum()], inner.sum(axis=0) + 2 * ridge * offset
         return loss, np.concatenate(gradient)
 
