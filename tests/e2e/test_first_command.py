@@ -89,7 +89,7 @@ def test_the_line_that_is_printed_opens_the_table(demo_run: tuple[Path, str]) ->
 def test_duckdb_polars_pandas_and_ray_read_it(demo_run: tuple[Path, str], loopback_ray: None) -> None:
     path = glob(demo_run[0])
     assert duckdb.sql(f"SELECT count(*) FROM '{path}' WHERE list_contains(labels, 'person')").fetchall() == [(4,)]
-    assert duckdb.sql(f"SELECT max(len(all_scores)), max(all_scores[1]) > 0.9 FROM '{path}'").fetchall() == [(80, True)]
+    assert duckdb.sql(f"SELECT max(len(all_scores)), max(all_scores[1]) > 0.7 FROM '{path}'").fetchall() == [(80, True)]
     table = polars.read_parquet(path)
     assert table.filter(polars.col("labels").list.contains("person")).height == 4
     labels = next((demo_run[0] / "runs").glob("*/labels"))

@@ -15,6 +15,7 @@ from mlcls_ray.exploring.differences import find_differences, psi
 from mlcls_ray.exploring.facts import gather_facts
 from mlcls_ray.exploring.report import make_report
 from mlcls_ray.exploring.sheets import choose_sheets, list_failed
+from mlcls_ray.models.cache import open_model
 from tests.conftest import run_cli
 from tests.exploring.labeled import HOSTILE
 
@@ -26,7 +27,9 @@ def test_facts(labeled: Path) -> None:
     assert len(labels) == 80
     assert (labels["person"].images, labels["cat"].images, labels["zebra"].images) == (4, 2, 0)
     assert all(sum(one.scores) == 13 for one in facts.labels), "one score an image and class"
-    assert labels["person"].threshold == pytest.approx(0.25)
+    model = open_model("starter")
+    for name, threshold in zip(model.vocabulary, model.thresholds, strict=True):
+        assert labels[name].threshold == pytest.approx(threshold)
     assert sum(number * images for number, images in facts.labels_per_image.items()) == sum(
         one.images for one in facts.labels
     )
