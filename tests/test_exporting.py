@@ -21,9 +21,9 @@ from mlcls_ray.models.lite import PYTHON_VARIABLE
 from tests.conftest import run_cli
 
 FILES = {
-    "paddle": ["inference.json", "inference.pdiparams", "inference.yml"],
-    "onnx": ["inference.onnx", "inference.yml"],
-    "openvino": ["inference.bin", "inference.xml", "inference.yml"],
+    "paddle": ["inference.json", "inference.pdiparams", "inference.yml", "thresholds.yml"],
+    "onnx": ["inference.onnx", "inference.yml", "thresholds.yml"],
+    "openvino": ["inference.bin", "inference.xml", "inference.yml", "thresholds.yml"],
 }
 
 
