@@ -49,7 +49,7 @@ def test_the_librarys_flow_runs(
     (tmp_path / "photo.jpg").write_bytes((demo / "cat.jpg").read_bytes())
     library, _ = blocks("python")
     exec(library, {})
-    assert capsys.readouterr().out.startswith("{'img_path': 'photo.jpg', 'class_ids': [15, ")
+    assert capsys.readouterr().out.startswith("{'img_path': 'photo.jpg', 'class_ids': [15, 59], ")
     assert sorted(path.name for path in (tmp_path / "output").iterdir()) == ["photo.jpg", "photo.json"]
 
 

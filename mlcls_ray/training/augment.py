@@ -41,11 +41,17 @@ def _crop(image: np.ndarray, least: float, random: np.random.Generator) -> np.nd
     if least >= 1:
         return image
     height, width = image.shape[:2]
-    area, stretch = random.uniform(least, 1.0), np.exp(random.uniform(-0.2, 0.2))
-    part_height = min(height, max(1, round(height * np.sqrt(area) * stretch)))
-    part_width = min(width, max(1, round(width * np.sqrt(area) / stretch)))
+    first, second = draw_sides(least, random)
+    part_height = min(height, max(1, round(height * first)))
+    part_width = min(width, max(1, round(width * second)))
     top, left = random.integers(height - part_height + 1), random.integers(width - part_width + 1)
     return image[top : top + part_height, left : left + part_width]
+
+
+def draw_sides(least: float, random: np.random.Generator) -> tuple[float, float]:
+    """Of a random part of at least so much of the area: its two sides in shares of the whole's, one a little longer; some above 1."""
+    area, stretch = random.uniform(least, 1.0), np.exp(random.uniform(-0.2, 0.2))
+    return float(np.sqrt(area) * stretch), float(np.sqrt(area) / stretch)
 
 
 def _cut_out(pixels: np.ndarray, share: float, random: np.random.Generator) -> None:

@@ -39,6 +39,7 @@ from mlcls_ray.models.export import export_network, write_config
 from mlcls_ray.models.heads import MultiLabelClassifier, PooledLocalHead, largest, pool
 from mlcls_ray.models.networks.efficientnet_lite import BATCH_NORM_EPSILON, FEATURE_CHANNELS, STRIDE, EfficientNetLite0
 from mlcls_ray.training import checkpoints, local_maps
+from mlcls_ray.training.augment import draw_sides
 from mlcls_ray.training.dataset import Dataset, read_dataset, write_list
 from mlcls_ray.training.finetune import CHECKPOINTS
 from mlcls_ray.training.linear_head import (
@@ -65,6 +66,7 @@ MARGIN, LOCAL_MARGIN = 0.03, 0.02
 """How near to 0 and 1 a teacher's scores may come before their logits are learnt from: 0.01 to 0.05 do about as well."""
 PARTS, WHOLE = 3, 1
 """Views of each image of the pool: parts of it, and the whole."""
+WHOLE_IMAGE = np.array([0.0, 0.0, 1.0, 1.0])
 LEAST_AREA = 0.25
 """Of a part."""
 COLOURS = 0.3
@@ -141,13 +143,9 @@ def write_views(pooled: Dataset, folder: Path) -> list[View]:
         return [view for one in threads.map(cut, range(len(pooled.paths))) for view in one]
 
 
-WHOLE_IMAGE = np.array([0.0, 0.0, 1.0, 1.0])
-
-
 def _part(random: np.random.Generator) -> np.ndarray:
-    """A random part of at least LEAST_AREA, its sides a little stretched."""
-    area, stretch = random.uniform(LEAST_AREA, 1.0), np.exp(random.uniform(-0.2, 0.2))
-    sides = np.minimum(1, np.sqrt(area) * np.array([stretch, 1 / stretch]))
+    """A random part of at least LEAST_AREA."""
+    sides = np.minimum(1, draw_sides(LEAST_AREA, random))
     low = random.uniform(0, 1, 2) * (1 - sides)
     return np.concatenate([low, low + sides])
 
@@ -295,16 +293,14 @@ def finish(data: Path, out: Path, *finetuned: Path) -> None:
     labelled = read_dataset(data / "coco_mini" / "train.txt", len(vocabulary))
     network = MultiLabelClassifier(EfficientNetLite0(), PooledLocalHead(FEATURE_CHANNELS, len(vocabulary)))
     start = load_file(out / START)
-    learnt = [checkpoints.read_arrays(one / CHECKPOINTS / checkpoints.BEST, checkpoints.AVERAGED) for one in finetuned]
+    several = [checkpoints.read_arrays(one / CHECKPOINTS / checkpoints.BEST, checkpoints.AVERAGED) for one in finetuned]
+    learnt = {name: np.mean([one[name] for one in several], axis=0) for name in start}
     folder = out / "package"
 
     def mix(share: float) -> None:
         """Give the network so much of the learnt weights and the rest of those before."""
         network.set_state_dict(
-            {
-                name: paddle.to_tensor(share * np.mean([one[name] for one in learnt], axis=0) + (1 - share) * value)
-                for name, value in start.items()
-            }
+            {name: paddle.to_tensor(share * learnt[name] + (1 - share) * value) for name, value in start.items()}
         )
 
     best, chosen, logits = -1.0, 0.0, np.empty(0)

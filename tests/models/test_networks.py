@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
+from paddle import nn
 
 from mlcls_ray.engines.device import parse_device
 from mlcls_ray.engines.paddle_inference import PaddleEngine
 from mlcls_ray.images.preprocess import Preprocess, normalize
 from mlcls_ray.models.artifact import load_model
 from mlcls_ray.models.export import export_network, write_config
-from mlcls_ray.models.heads import TAIL_END, MultiLabelClassifier, PooledLocalHead
+from mlcls_ray.models.heads import TAIL_END, MultiLabelClassifier, PooledLinearHead, PooledLocalHead
 from mlcls_ray.models.networks.efficientnet_lite import FEATURE_CHANNELS, EfficientNetLite0, same_padding
 
 
@@ -33,10 +34,10 @@ def test_padding_is_tensorflows(kernel: int, stride: int, expected: list[int]) -
     assert same_padding(kernel, stride) == expected * 2
 
 
-@pytest.mark.parametrize("tail", [0.0, 0.4])
-def test_export_and_reload_give_the_same_scores(tmp_path: Path, tail: float) -> None:
+@pytest.mark.parametrize(("head", "tail"), [(PooledLinearHead, 0.0), (PooledLocalHead, 0.0), (PooledLocalHead, 0.4)])
+def test_export_and_reload_give_the_same_scores(tmp_path: Path, head: type[nn.Layer], tail: float) -> None:
     paddle.seed(0)
-    network = MultiLabelClassifier(EfficientNetLite0(), PooledLocalHead(FEATURE_CHANNELS, 5), tail)
+    network = MultiLabelClassifier(EfficientNetLite0(), head(FEATURE_CHANNELS, 5), tail)
     network.eval()
     preprocess = Preprocess(size=(64, 64), backend="pil", interpolation="BILINEAR")
     export_network(network, 64, tmp_path)

@@ -51,7 +51,7 @@ def test_a_view_shows_its_part(pooled: Dataset, tmp_path: Path) -> None:
     for view in starter.write_views(pooled, tmp_path):
         image = Image.open(pooled.paths[view.row]).convert("RGB")
         left, top, right, bottom = (view.part * np.tile(image.size, 2)).tolist()
-        assert (right - left) * (bottom - top) >= 0.99 * starter.LEAST_AREA * 0.8 * image.width * image.height
+        assert (right - left) * (bottom - top) >= 0.999 * starter.LEAST_AREA * image.width * image.height
         expected = image.resize((20, 20), Image.Resampling.BILINEAR, (left, top, right, bottom)).convert("L")
         shown = Image.open(view.path).resize((20, 20)).convert("L")
         assert np.corrcoef(np.asarray(expected).ravel(), np.asarray(shown).ravel())[0, 1] > 0.8
