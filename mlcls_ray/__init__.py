@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from mlcls_ray.version import __version__
 
 if TYPE_CHECKING:
-    from mlcls_ray.label_table import open_labels
-    from mlcls_ray.pipeline import create_pipeline
+    from mlcls_ray.predict.pipeline import create_pipeline
+    from mlcls_ray.table.label_table import open_labels
 
 __all__ = ["__version__", "create_pipeline", "open_labels"]
 
@@ -16,11 +16,11 @@ __all__ = ["__version__", "create_pipeline", "open_labels"]
 def __getattr__(name: str) -> object:
     """Load what is asked for: the command's help must not wait for Arrow."""
     if name == "open_labels":
-        from mlcls_ray.label_table import open_labels
+        from mlcls_ray.table.label_table import open_labels
 
         return open_labels
     if name == "create_pipeline":
-        from mlcls_ray.pipeline import create_pipeline
+        from mlcls_ray.predict.pipeline import create_pipeline
 
         return create_pipeline
     raise AttributeError(f"module 'mlcls_ray' has no attribute '{name}'")

@@ -14,8 +14,8 @@ from pydantic.fields import FieldInfo
 from mlcls_ray import schema
 from mlcls_ray.config import LabelJob, S3Options, Thresholds
 from mlcls_ray.errors import FailureLimitError, LeaseError, RunError, RunInterruptedError, Status, UsageError
-from mlcls_ray.serving.config import ServeConfig
-from mlcls_ray.training.config import Augment, FinetuneJob, Loss
+from mlcls_ray.serve.config import ServeConfig
+from mlcls_ray.train.config import Augment, FinetuneJob, Loss
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MADE = "<!-- Made by scripts/docs from the code: change it there. -->\n"

@@ -28,7 +28,7 @@ from mlcls_ray.models.artifact import Model, load_model
 from mlcls_ray.models.networks.tiny import export_tiny
 
 atexit.register(shutil.rmtree, os.environ["MLCLS_HOME"], ignore_errors=True)
-pytest_plugins = ["tests.exploring.labeled"]
+pytest_plugins = ["tests.explore.labeled"]
 """A label table with everything in it, and a real browser."""
 ROOT = Path(__file__).parent.parent
 MLCLS = str(Path(sys.executable).parent / "mlcls")
@@ -132,7 +132,7 @@ def loopback_ray() -> None:
     """A Ray for the tests that run in this process: two CPUs, two faked GPUs, two faked NPUs. The next module takes it over."""
     import ray
 
-    from mlcls_ray.runs.cluster import connect
+    from mlcls_ray.job.cluster import connect
 
     if not ray.is_initialized():
         ray.init(

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from mlcls_ray.config import LabelJob, dump_job, load_config, load_job
 from mlcls_ray.errors import UsageError
-from mlcls_ray.training.config import FinetuneJob
+from mlcls_ray.train.config import FinetuneJob
 from tests.conftest import ROOT
 
 CONFIGS = sorted((ROOT / "configs").glob("label_*.yaml"))

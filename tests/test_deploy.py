@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from mlcls_ray.cli import app
-from mlcls_ray.runs import metrics
-from mlcls_ray.serving.config import ServeConfig
+from mlcls_ray.job import metrics
+from mlcls_ray.serve.config import ServeConfig
 from tests.conftest import ROOT
 
 DEPLOY = ROOT / "configs/deploy"

@@ -11,7 +11,7 @@ import pytest
 from mlcls_ray import schema
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import Status
-from mlcls_ray.runs.job import label
+from mlcls_ray.job.label import label
 from tests.conftest import ROOT, run_cli
 
 README = (ROOT / "README.md").read_text()

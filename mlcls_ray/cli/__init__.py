@@ -11,18 +11,18 @@ from collections.abc import Callable, Mapping
 
 from cyclopts import App, CycloptsError, Group
 
+from mlcls_ray.cli.convert import export, quantize
 from mlcls_ray.cli.datasets import check, from_labelstudio, from_table, sample, split
-from mlcls_ray.cli.evaluating import calibrate, evaluate
-from mlcls_ray.cli.exploring import diff, export_labels, query, report, search
-from mlcls_ray.cli.exporting import export, quantize
-from mlcls_ray.cli.finetuning import finetune
-from mlcls_ray.cli.labeling import demo, label, retry
+from mlcls_ray.cli.estimate import probe
+from mlcls_ray.cli.evaluate import calibrate, evaluate
+from mlcls_ray.cli.explore import diff, export_labels, query, report, search
+from mlcls_ray.cli.finetune import finetune
+from mlcls_ray.cli.label import demo, label, retry
+from mlcls_ray.cli.maintain import compact, gc, prune, publish, relabel, status, verify
 from mlcls_ray.cli.models import models, pull
-from mlcls_ray.cli.operating import nightly, submit
-from mlcls_ray.cli.outputs import compact, gc, prune, publish, relabel, status, verify
-from mlcls_ray.cli.predicting import config, predict
-from mlcls_ray.cli.probing import probe
-from mlcls_ray.cli.serving import serve
+from mlcls_ray.cli.operate import nightly, submit
+from mlcls_ray.cli.predict import config, predict
+from mlcls_ray.cli.serve import serve
 from mlcls_ray.errors import MlclsError, RunError, RunInterruptedError, UsageError
 from mlcls_ray.version import __version__
 

@@ -26,7 +26,7 @@ def check(folder: Path, *, html: Path | None = None, json: Annotated[bool, Param
     """
     from json import dumps
 
-    from mlcls_ray.training import dataset_check
+    from mlcls_ray.datasets import check as dataset_check
 
     checked = dataset_check.check(folder)
     for finding in checked.findings:
@@ -61,7 +61,7 @@ def split(data: Path, *, out: Path, dev: float = 0.2, test: float = 0.0, seed: i
     seed
         The same seed makes the same split.
     """
-    from mlcls_ray.training.splits import split_dataset
+    from mlcls_ray.datasets.split import split_dataset
 
     for name, images in split_dataset(data, out, dev, test, seed).items():
         print(f"{out / name}.txt: {images:,} images")
@@ -79,8 +79,8 @@ def from_labelstudio(export: Path, *, labels: Path, out: Path) -> None:
     out
         The new folder.
     """
+    from mlcls_ray.datasets.annotations import read_corrections, write_dataset
     from mlcls_ray.labels.vocabulary import read_vocabulary
-    from mlcls_ray.training.annotations import read_corrections, write_dataset
 
     classes = read_vocabulary(labels)
     found = read_corrections(export, classes)
@@ -111,8 +111,8 @@ def from_table(
     run_id
         Of this run only. Default: the newest row of each uri.
     """
-    from mlcls_ray.label_table import open_labels
-    from mlcls_ray.training.annotations import dataset_of_table
+    from mlcls_ray.datasets.annotations import dataset_of_table
+    from mlcls_ray.table.label_table import open_labels
 
     images = dataset_of_table(open_labels(table, run_id=run_id), corrections, soft, out)
     print(f"{out / 'train.txt'}: {images:,} images")
@@ -141,9 +141,10 @@ def sample(
     run_id
         Of this run only. Default: the newest row of each uri.
     """
-    from mlcls_ray.exploring.exports import vocabulary
-    from mlcls_ray.label_table import open_labels
-    from mlcls_ray.training import annotations, sampling
+    from mlcls_ray.datasets import annotations
+    from mlcls_ray.datasets import sample as sampling
+    from mlcls_ray.table.export.formats import vocabulary
+    from mlcls_ray.table.label_table import open_labels
 
     opened = open_labels(table, run_id=run_id)
     rows = sampling.sample(opened, strategy, n)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from mlcls_ray.engines.device import Device
-from mlcls_ray.engines.paddle_inference import GPU_POOL_MB, PaddleEngine
+from mlcls_ray.engines.devices import Device
+from mlcls_ray.engines.paddle import GPU_POOL_MB, PaddleEngine
 from mlcls_ray.errors import UsageError
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import home

@@ -15,7 +15,7 @@ from filelock import FileLock
 from mlcls_ray.errors import UsageError
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import home
-from mlcls_ray.models.convert import converted
+from mlcls_ray.models.convert.onnx import converted
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto

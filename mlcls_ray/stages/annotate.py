@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlcls_ray import schema
-from mlcls_ray.images.annotate import Chip, annotate, annotated_name
 from mlcls_ray.images.decode import decode
+from mlcls_ray.images.draw import Chip, annotate, annotated_name
 from mlcls_ray.storage.store import Store
 
 

@@ -17,7 +17,7 @@ import tenacity
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import ImageError, Status, UsageError
-from mlcls_ray.storage.members import Member, MemberReader, parse_member
+from mlcls_ray.storage.inputs.members import Member, MemberReader, parse_member
 from mlcls_ray.storage.uris import HTTP, LOCAL, open_filesystem, path_of_uri, scheme_of
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import pytest
 import ray.data
 
 from mlcls_ray import schema
-from mlcls_ray.storage import layout
+from mlcls_ray.table import layout
 from tests.conftest import ROOT, run_cli
 
 SEEN_BY_A_PERSON = {

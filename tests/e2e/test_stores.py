@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlcls_ray.config import LabelJob, S3Options
-from mlcls_ray.label_table import open_labels
-from mlcls_ray.runs.compact import compact
-from mlcls_ray.runs.job import label
-from mlcls_ray.runs.verify import verify
-from mlcls_ray.storage import layout
+from mlcls_ray.job.label import label
 from mlcls_ray.storage.store import Store
+from mlcls_ray.table import layout
+from mlcls_ray.table.compact import compact
+from mlcls_ray.table.label_table import open_labels
+from mlcls_ray.table.verify import verify
 from tests.conftest import encode, picture
 from tests.s3_servers import BUCKET
 

@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlcls_ray.config import S3Options
-from mlcls_ray.runs.verify import verify
-from mlcls_ray.storage import layout
 from mlcls_ray.storage.store import Store
+from mlcls_ray.table import layout
+from mlcls_ray.table.verify import verify
 from tests.conftest import ROOT, encode, picture, run_cli
 from tests.s3_servers import BUCKET, filesystem, free_port
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import duckdb
 
-from mlcls_ray.storage import layout
+from mlcls_ray.table import layout
 
 
 def exactly_once(out: Path | str, run_id: str, rows: int) -> bool:

@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlcls_ray.config import LabelJob
-from mlcls_ray.runs.cluster import living_nodes
-from mlcls_ray.runs.job import label
-from mlcls_ray.runs.plan import freeze, prepare
-from mlcls_ray.runs.verify import verify
-from mlcls_ray.storage import layout
+from mlcls_ray.job.cluster import living_nodes
+from mlcls_ray.job.label import label
+from mlcls_ray.job.plan import freeze, prepare
 from mlcls_ray.storage.store import Store
+from mlcls_ray.table import layout
+from mlcls_ray.table.verify import verify
 from tests.conftest import encode, picture
 
 

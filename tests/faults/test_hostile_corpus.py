@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlcls_ray.config import LabelJob
-from mlcls_ray.runs.job import label
-from mlcls_ray.runs.verify import verify
-from mlcls_ray.storage import layout
+from mlcls_ray.job.label import label
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import path_of_uri
+from mlcls_ray.table import layout
+from mlcls_ray.table.verify import verify
 from tests.conftest import ROOT
 from tests.hostile_corpus import write_corpus
 

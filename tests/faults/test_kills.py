@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from mlcls_ray.runs.verify import verify
-from mlcls_ray.storage import layout
 from mlcls_ray.storage.store import Store
+from mlcls_ray.table import layout
+from mlcls_ray.table.verify import verify
 from tests.conftest import MLCLS, Handler, encode, hard_links, picture, reply
 from tests.faults.exactly_once import exactly_once
 

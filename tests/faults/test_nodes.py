@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from mlcls_ray.config import LabelJob
-from mlcls_ray.runs.records import read_success
-from mlcls_ray.runs.verify import verify
 from mlcls_ray.storage.store import Store
+from mlcls_ray.table.records import read_success
+from mlcls_ray.table.verify import verify
 from tests.conftest import hard_links
 from tests.faults.exactly_once import exactly_once
 
@@ -21,8 +21,8 @@ import ray
 from ray.cluster_utils import Cluster
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import UsageError
-from mlcls_ray.runs import job as jobs
-from mlcls_ray.runs.pipeline import label_waves
+from mlcls_ray.job import label as jobs
+from mlcls_ray.job.pipeline import label_waves
 
 # how soon a silent node counts as dead
 QUICK = {{"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 5}}
@@ -63,9 +63,9 @@ except UsageError as error:
     print(error, flush=True)
 
 # The same pools, with an engine that this machine has: the scoring workers go where the NPU is.
-from mlcls_ray.engines.device import parse_device
-from mlcls_ray.runs.plan import freeze, prepare
-from mlcls_ray.runs.pools import size_pools
+from mlcls_ray.engines.devices import parse_device
+from mlcls_ray.job.plan import freeze, prepare
+from mlcls_ray.job.pools import size_pools
 nodes = jobs.living_nodes()
 plan = freeze(prepare(job), nodes)
 plan = plan._replace(pools=size_pools(job, parse_device("npu"), nodes, plan.record.rows, 1000))

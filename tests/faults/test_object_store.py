@@ -11,10 +11,10 @@ import ray
 
 from mlcls_ray.config import LabelJob, S3Options
 from mlcls_ray.errors import RunError, UsageError
-from mlcls_ray.runs.job import label
-from mlcls_ray.runs.verify import verify
-from mlcls_ray.storage import layout
+from mlcls_ray.job.label import label
 from mlcls_ray.storage.store import Store
+from mlcls_ray.table import layout
+from mlcls_ray.table.verify import verify
 from tests.conftest import encode, hard_links, picture
 from tests.faults.exactly_once import exactly_once
 from tests.faulty_proxy import FAULTS, faulty_proxy

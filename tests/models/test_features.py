@@ -8,12 +8,12 @@ import numpy as np
 import paddle
 import pytest
 
-from mlcls_ray.engines.device import Device
-from mlcls_ray.engines.selection import check_embeds, load_embedder, load_engine
+from mlcls_ray.engines.devices import Device
+from mlcls_ray.engines.load import check_embeds, load_embedder, load_engine
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.models.artifact import Model, load_model
-from mlcls_ray.models.export import export_network, write_config
+from mlcls_ray.models.convert.paddle import export_network, write_config
 from mlcls_ray.models.heads import MLDecoder, MultiLabelClassifier, PooledLocalHead
 from mlcls_ray.models.networks.tiny import CHANNELS, TinyBackbone
 from tests.conftest import TINY_VOCABULARY

@@ -9,11 +9,11 @@ import paddle
 import pytest
 from paddle import nn
 
-from mlcls_ray.engines.device import parse_device
-from mlcls_ray.engines.paddle_inference import PaddleEngine
+from mlcls_ray.engines.devices import parse_device
+from mlcls_ray.engines.paddle import PaddleEngine
 from mlcls_ray.images.preprocess import Preprocess, normalize
 from mlcls_ray.models.artifact import load_model
-from mlcls_ray.models.export import export_network, write_config
+from mlcls_ray.models.convert.paddle import export_network, write_config
 from mlcls_ray.models.heads import TAIL_END, MultiLabelClassifier, PooledLinearHead, PooledLocalHead
 from mlcls_ray.models.networks.efficientnet_lite import FEATURE_CHANNELS, EfficientNetLite0, same_padding
 

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import paddle
+from starter.starter import evaluate
 
-from mlcls_ray.engines.device import parse_device
-from mlcls_ray.engines.paddle_inference import PaddleEngine
+from mlcls_ray.datasets.formats import read_dataset
+from mlcls_ray.engines.devices import parse_device
+from mlcls_ray.engines.paddle import PaddleEngine
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.labels.vocabulary import read_vocabulary
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.heads import TAIL_END
 from mlcls_ray.models.zoo import STARTER_FOLDER, STARTER_MAP, STARTER_SIZE
-from mlcls_ray.training import networks
-from mlcls_ray.training.config import FinetuneJob
-from mlcls_ray.training.dataset import read_dataset
-from mlcls_ray.training.starter import evaluate
+from mlcls_ray.train import networks
+from mlcls_ray.train.config import FinetuneJob
 
 
 def test_it_fits_into_the_package() -> None:

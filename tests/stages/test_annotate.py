@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 from PIL import Image
 
-from mlcls_ray.images.annotate import annotated_name
+from mlcls_ray.images.draw import annotated_name
 from mlcls_ray.stages.annotate import AnnotateImages
 from mlcls_ray.storage.store import Store
 from tests.conftest import encode, picture

@@ -12,7 +12,7 @@ import pytest
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
-from mlcls_ray.storage.listing import list_inputs
+from mlcls_ray.storage.inputs.listing import list_inputs
 from mlcls_ray.storage.store import Store
 from tests.s3_servers import BUCKET
 

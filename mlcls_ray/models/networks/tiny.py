@@ -8,7 +8,7 @@ import paddle
 from paddle import nn
 
 from mlcls_ray.images.preprocess import Preprocess
-from mlcls_ray.models.export import export_network, write_config
+from mlcls_ray.models.convert.paddle import export_network, write_config
 from mlcls_ray.models.heads import MultiLabelClassifier, PooledLinearHead
 
 CHANNELS = 8

@@ -1,0 +1,98 @@
+"""What a person reads when a run is over."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.table import Table
+
+from mlcls_ray import schema
+from mlcls_ray.errors import Status
+from mlcls_ray.storage.store import Store
+from mlcls_ray.storage.uris import shown
+from mlcls_ray.table import layout
+from mlcls_ray.table.records import Success
+from mlcls_ray.table.status import RunStatus
+
+TOP_LABELS = 10
+EXAMPLES = 12
+"""A run of at most so many images is shown image by image."""
+
+
+def print_summary(store: Store, success: Success, console: Console, annotated: bool) -> None:
+    """Counts by status, top labels, rate, where the table is, and the line of Python that opens it."""
+    say = partial(console.print, highlight=False, soft_wrap=True)
+    if success.rows <= EXAMPLES:
+        _print_images(store, success, console)
+    counts = Counter(success.statuses)
+    ok = counts.pop(Status.OK.value, 0)
+    failed = "".join(f", {count:,} {status}" for status, count in counts.most_common())
+    rate = (
+        f" in {success.seconds:.1f} s ({success.rows / success.seconds:.0f} images/s, start of the workers included)"
+        if success.seconds
+        else ""
+    )
+    say(f"[bold]{success.rows:,} {'image' if success.rows == 1 else 'images'}[/]: {ok:,} ok{failed}{rate}")
+    top = label_counts(store, success).most_common(TOP_LABELS)
+    if top:
+        say("top labels: " + ", ".join(f"{name} {count:,}" for name, count in top))
+    spent = sum(success.stage_seconds.values())
+    if spent and success.rows > EXAMPLES:
+        shares = sorted(success.stage_seconds.items(), key=lambda item: -item[1])
+        say(f"{shares[0][0]}-bound: " + ", ".join(f"{stage} {100 * one / spent:.0f} %" for stage, one in shares))
+    path = store.uri(layout.labels_folder(success.run_id))
+    say(f"label table: {shown(path)}")
+    if annotated:
+        folder = store.uri(layout.annotated_folder(success.run_id))
+        say(f"annotated:   {shown(folder)}")
+    say(f'open it:     import pandas; table = pandas.read_parquet("{shown(path)}")')
+
+
+def print_status(runs: Sequence[RunStatus]) -> None:
+    """A line per run."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("run", "state", "done", "of", "per second", "left", "not ok"):
+        table.add_column(column, justify="left" if column in ("run", "state", "not ok") else "right", overflow="fold")
+    for run in runs:
+        bad = ", ".join(f"{count:,} {status}" for status, count in run.statuses.items() if status != Status.OK.value)
+        rate = "–" if run.rate is None else f"{run.rate:.0f}"
+        left = "–" if run.seconds_left is None else f"{run.seconds_left / 60:.0f} min"
+        table.add_row(run.run_id, run.state, f"{run.done:,}", f"{run.rows:,}", rate, left, bad or "–")
+    Console().print(table)
+
+
+def label_counts(store: Store, success: Success) -> Counter[str]:
+    """How many images each label was given to; reads the one column, a fragment at a time."""
+    counts: Counter[str] = Counter()
+    for fragment in success.fragments:
+        rows = store.read_columns(f"{layout.labels_folder(success.run_id)}/{fragment.name}", [schema.LABELS])
+        labels = pc.list_flatten(rows.column(0))
+        for entry in pc.value_counts(labels.combine_chunks()).to_pylist():
+            counts[entry["values"]] += entry["counts"]
+    return counts
+
+
+def _print_images(store: Store, success: Success, console: Console) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("image", overflow="fold")
+    table.add_column("labels", overflow="fold")
+    columns = [schema.URI, schema.STATUS, schema.ERROR_MESSAGE, schema.LABELS, schema.SCORES]
+    for fragment in success.fragments:
+        rows = store.read_columns(f"{layout.labels_folder(success.run_id)}/{fragment.name}", columns).to_pylist()
+        for row in sorted(rows, key=lambda row: str(row[schema.URI])):
+            name = shown(row[schema.URI]).rpartition("/")[2]
+            if row[schema.STATUS] == Status.OK.value:
+                pairs = zip(row[schema.LABELS], row[schema.SCORES], strict=True)
+                text = (
+                    ", ".join(f"{label} {score:.2f}" for label, score in pairs)
+                    or "[dim]no label above the threshold[/]"
+                )
+            else:
+                text = f"[red]{row[schema.STATUS]}[/]: {row[schema.ERROR_MESSAGE]}"
+            table.add_row(name, text)
+    console.print(table)
+    console.print()

@@ -1,0 +1,1 @@
+"""Labelled images: their formats, checks, splits and samples."""

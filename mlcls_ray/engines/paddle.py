@@ -1,0 +1,127 @@
+"""Paddle Inference: on CPU with oneDNN, on the others as PaddleX configures it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlcls_ray.engines.base import check_scores
+from mlcls_ray.engines.devices import Device, check_device
+from mlcls_ray.errors import RunError, UsageError
+from mlcls_ray.images.preprocess import normalize
+from mlcls_ray.models.artifact import Model
+from mlcls_ray.terminal import quiet
+
+ONEDNN_SHAPES = 10
+"""How many input shapes oneDNN keeps its compiled kernels for."""
+GPU_POOL_MB = 100
+PRECISIONS = {"cpu": ("fp32", "bf16"), "gpu": ("fp32", "fp16")}
+"""By kind of device; the others have fp32."""
+DCU_LACKS = ("conv2d_add_act_fuse_pass", "conv2d_add_fuse_pass")
+XPU_LACKS = ("conv2d_bn_xpu_fuse_pass", "transfer_layout_pass")
+"""Fusions that PaddleX leaves out on these devices, because their kernels are not there."""
+
+
+class PaddleEngine:
+    """See `base.Engine`."""
+
+    name = "paddle"
+
+    def __init__(self, model: Model, device: Device, threads: int, precision: str = "fp32") -> None:
+        """Load the network.
+
+        Args:
+            threads: CPU threads of one score call.
+            precision: fp32; on a CPU also bf16 (without the instructions for it slower than fp32), on a GPU fp16.
+
+        Raises:
+            UsageError: the device is not there, or has no such precision.
+            RunError: Paddle cannot load the model.
+        """
+        if precision not in PRECISIONS.get(device.kind, ("fp32",)):
+            raise UsageError(f"engine paddle has no precision '{precision}' on '{device}': use fp32")
+        self.precision = precision
+        self._is_cpu = device.kind == "cpu"
+        with quiet():
+            check_device(device)
+            from paddle import inference
+
+            self._use(inference, self._configure(inference, model, device, threads), model)
+
+    def _configure(self, inference: Any, model: Model, device: Device, threads: int) -> Any:
+        """Paddle Inference's configuration for the model."""
+        config = _config(inference, model, device, threads, self.precision)
+        if self.precision == "bf16":
+            config.enable_mkldnn_bfloat16()
+        return config
+
+    def _use(self, inference: Any, config: Any, model: Model) -> None:
+        try:
+            self._predictor = inference.create_predictor(config)
+        except Exception as error:  # Paddle raises what its C++ side maps to: ValueError, RuntimeError, OSError …
+            raise RunError(f"model '{model.name}': Paddle cannot load {model.program}: {error}") from None
+        (input_name,) = self._predictor.get_input_names()
+        (output_name,) = self._predictor.get_output_names()
+        self._input = self._predictor.get_input_handle(input_name)
+        self._output = self._predictor.get_output_handle(output_name)
+        self._preprocess = model.preprocess
+        self._class_num = len(model.vocabulary)
+        self._tensor = np.empty((0, 3, *reversed(model.preprocess.input_size)), dtype=np.float32)
+
+    def warm_up(self, batch_size: int) -> None:
+        width, height = self._preprocess.input_size
+        with quiet():  # its first run has something to say too
+            # On a CPU little is made for a batch size, and a large network takes seconds for one.
+            images = 1 if self._is_cpu else batch_size
+            self.score(np.zeros((images, height, width, 3), dtype=np.uint8))
+
+    def score(self, pixels: np.ndarray) -> np.ndarray:
+        return check_scores(self.run(pixels), len(pixels), self._class_num)
+
+    def run(self, pixels: np.ndarray) -> np.ndarray:
+        """What comes out for uint8 pixels [N, H, W, 3], whatever it is: a part of a network gives feature maps."""
+        if len(self._tensor) < len(pixels):
+            self._tensor = np.empty((len(pixels), *self._tensor.shape[1:]), dtype=np.float32)
+        tensor = normalize(pixels, self._preprocess, self._tensor[: len(pixels)])
+        self._input.reshape(tensor.shape)
+        self._input.copy_from_cpu(tensor)
+        self._predictor.run()
+        return np.asarray(self._output.copy_to_cpu())
+
+
+def _config(inference: Any, model: Model, device: Device, threads: int, precision: str = "fp32") -> Any:
+    config = inference.Config(str(model.program), str(model.parameters))
+    if device.kind in ("gpu", "dcu"):
+        config.disable_mkldnn()
+        if precision == "fp16":
+            config.exp_disable_mixed_precision_ops({"feed", "fetch"})  # tensors go in and scores come out as float32
+            config.enable_use_gpu(GPU_POOL_MB, device.card, inference.PrecisionType.Half)
+        else:
+            config.enable_use_gpu(GPU_POOL_MB, device.card)
+        config.set_optimization_level(3)
+        for name in DCU_LACKS if device.kind == "dcu" else ():
+            config.delete_pass(name)
+    elif device.kind == "cpu":
+        config.disable_gpu()
+        config.enable_mkldnn()
+        config.set_mkldnn_cache_capacity(ONEDNN_SHAPES)
+        config.set_cpu_math_library_num_threads(threads)
+        config.set_optimization_level(3)
+    elif device.kind == "xpu":
+        config.enable_xpu()
+        config.set_xpu_device_id(device.card)
+        for name in XPU_LACKS:
+            config.delete_pass(name)
+    else:
+        if device.kind == "gcu":
+            from paddle_custom_device.gcu import passes  # comes with the plug-in
+
+            passes.setUp()
+        config.enable_custom_device(device.kind, device.card)
+    if model.program.suffix == ".json":
+        config.enable_new_ir(True)
+    config.enable_new_executor()
+    config.enable_memory_optim()
+    config.disable_glog_info()
+    return config

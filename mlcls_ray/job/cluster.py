@@ -1,0 +1,135 @@
+"""The Ray cluster: connecting to one, or starting one on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from typing import Any, NamedTuple
+
+from mlcls_ray.engines.devices import KINDS, Device, check_device, count_cards
+from mlcls_ray.errors import UsageError
+from mlcls_ray.terminal import quiet
+
+QUIET = {
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
+LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Ray resolves 127.0.0.1 to the machine's public address, and then listens everywhere, unless this says that there will be no
+cluster; the name is history."""
+
+
+CONNECT_TIMEOUT_S = 10.0
+
+
+class Node(NamedTuple):
+    """What one living node has: CPUs, and everything by Ray's resource names."""
+
+    cpus: int
+    resources: dict[str, float]
+
+
+def connect(address: str | None, verbose: bool = False, device: Device | None = None) -> None:
+    """Connect to `address`, or RAY_ADDRESS, or the cluster that this process is part of; else start Ray here.
+
+    A Ray started here listens on 127.0.0.1 only, without a dashboard. Its workers inherit this process's environment, and see the cards
+    that `device` names. On a cluster it is Ray that picks the cards, of those that its nodes were started with.
+
+    Raises:
+        UsageError: the cluster cannot be reached; or Ray is to be started here, and the device is not there.
+    """
+    target = address or os.environ.get("RAY_ADDRESS")
+    os.environ.update(
+        {name: value for name, value in ({} if target else LOOPBACK_ONLY).items() if name not in os.environ}
+    )
+    if not verbose:
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
+    import ray  # it reads the environment above when it is imported
+
+    if not ray.is_initialized():
+        options: dict[str, Any] = {"address": target} if target else {"address": "local", "include_dashboard": False}
+        if not target and device is not None:
+            options |= _own_cards(device)
+        if not verbose:
+            options |= {"log_to_driver": False, "logging_level": logging.ERROR}
+        if target:
+            _check_reachable(target)
+        # Only where Ray is ours: a foreign cluster may end this process, and then says why on stderr only.
+        with contextlib.nullcontext() if verbose or target else quiet():
+            try:
+                ray.init(**options)
+            except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+                if not target:
+                    raise
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise UsageError(
+                    f"the Ray cluster at '{target}' cannot be reached: {reason}. Is the address right, and RAY_AUTH_TOKEN set?"
+                ) from None
+    _configure_data(verbose)
+
+
+def _own_cards(device: Device) -> dict[str, Any]:
+    """What a Ray started here is told of this machine's cards: nothing where it finds them itself."""
+    kind = KINDS[device.kind]
+    if kind.is_known_to_ray:
+        if device.cards:
+            seen = [name for name in os.environ.get(kind.visible, "").split(",") if name]
+            if seen and max(device.cards) >= len(seen):
+                raise UsageError(f"device '{device}': {kind.visible}={','.join(seen)} shows {len(seen)} card(s)")
+            os.environ[kind.visible] = ",".join(seen[card] if seen else str(card) for card in device.cards)
+        return {}
+    check_device(device)
+    return {"resources": {kind.resource: float(len(device.cards) or count_cards(device))}}
+
+
+def _check_reachable(address: str) -> None:
+    """Knock first: where nothing answers, Ray's C++ side ends the process after half a minute without an exception."""
+    host, separator, port = address.rpartition("://")[2].rpartition(":")
+    if not separator or not port.isdecimal():
+        return  # "auto" and the like: Ray looks for itself
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise UsageError(f"the Ray cluster at '{address}' cannot be reached: {error}") from None
+
+
+def _configure_data(verbose: bool) -> None:
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = verbose
+    context.print_on_execution_start = verbose
+    # Workers that die while they load the model must not end the job; one that cannot load it must.
+    context.max_consecutive_actor_init_deaths = 5
+    if not verbose:
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def living_nodes() -> list[Node]:
+    """The nodes of the connected cluster."""
+    import ray
+
+    return [
+        Node(int(node["Resources"].get("CPU", 0)), dict(node["Resources"])) for node in ray.nodes() if node["Alive"]
+    ]
+
+
+def check_device_on_workers(device: Device) -> None:
+    """Whether Paddle can use the device where Ray would place a worker; loads Paddle there, so only for accelerators.
+
+    Raises:
+        UsageError: it cannot; names the package to install.
+    """
+    import ray
+
+    amounts: dict[str, Any] = {"num_gpus": 1} if device.resource == "GPU" else {"resources": {device.resource: 1}}
+    shown = Device(device.kind) if KINDS[device.kind].is_known_to_ray else device  # Ray shows it one card, as the first
+    try:
+        ray.get(ray.remote(check_device).options(num_cpus=0, max_retries=0, **amounts).remote(shown))
+    except ray.exceptions.RayTaskError as error:
+        raise UsageError(f"{error.cause} (on the Ray worker that has the {device.resource})") from None

@@ -1,0 +1,63 @@
+"""The commit: every row exactly once, nothing else visible, `_SUCCESS` written last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+
+from mlcls_ray.errors import RunError
+from mlcls_ray.job.plan import Plan
+from mlcls_ray.storage.store import Store
+from mlcls_ray.table import layout
+from mlcls_ray.table.ledger import Fragment, count_statuses, fragment_names, read_rows
+from mlcls_ray.table.records import Success
+
+
+def commit(
+    plan: Plan, written: list[Fragment], seconds: float, stage_seconds: Mapping[str, float] | None = None
+) -> Success:
+    """Commit what earlier attempts and this one wrote. The seconds are of this command: from its workers' start on, and by stage.
+
+    Raises:
+        RunError: rows are missing or double; nothing is committed, the same command resumes the run.
+    """
+    store, run_id = plan.prepared.store, plan.prepared.run_id
+    fragments = sorted([*plan.attempt.accepted, *written], key=lambda fragment: fragment.name)
+    names = {fragment.name for fragment in fragments}
+    rows = read_rows(store, run_id, sorted(names), plan.record.rows)
+    if len(rows) != plan.record.rows or rows.duplicates or rows.strangers:
+        raise RunError(
+            f"run '{run_id}' has {len(rows)} of {plan.record.rows} rows, {rows.duplicates} double, {rows.strangers} unknown; "
+            f"run the same command with --run-id {run_id} to go on"
+        )
+    for name in fragment_names(store, run_id):
+        if name not in names:  # of a dead driver's late worker
+            store.remove(f"{layout.labels_folder(run_id)}/{name}")
+    return make_visible(store, run_id, fragments, seconds, stage_seconds)
+
+
+def make_visible(
+    store: Store,
+    run_id: str,
+    fragments: list[Fragment],
+    seconds: float,
+    stage_seconds: Mapping[str, float] | None = None,
+) -> Success:
+    """Write `_SUCCESS`, and let `latest.json` point to the run."""
+    success = Success(
+        run_id=run_id,
+        rows=sum(fragment.rows for fragment in fragments),
+        statuses=count_statuses(fragments),
+        fragments=fragments,
+        seconds=round(seconds, 3),
+        stage_seconds={stage: round(spent, 3) for stage, spent in (stage_seconds or {}).items()},
+        committed_at=datetime.now(timezone.utc),
+    )
+    store.write_json(layout.success(run_id), success.model_dump(mode="json"))
+    latest = {
+        "run_id": run_id,
+        "labels": layout.labels_folder(run_id),
+        "committed_at": success.committed_at.isoformat(),
+    }
+    store.write_json(layout.LATEST, latest)
+    return success

@@ -1,0 +1,72 @@
+"""Which run a job is: a new one, or one that it began before and goes on with; what decides that stands in `run.json`."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+
+from mlcls_ray.config import LabelJob
+from mlcls_ray.errors import UsageError
+from mlcls_ray.labels.thresholds import threshold_id
+from mlcls_ray.models.artifact import Model
+from mlcls_ray.storage.store import Store
+from mlcls_ray.storage.uris import shown
+from mlcls_ray.table import layout
+from mlcls_ray.table.records import RunRecord, read_record
+
+UNNAMED_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
+"""What `new_run_id` makes: sorted by time."""
+RUNS_LOOKED_AT = 20
+
+
+def new_run_id() -> str:
+    """The time in UTC, and four characters so that two runs of one second differ."""
+    return datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ-") + secrets.token_hex(2)
+
+
+def unfinished_run(store: Store, job: LabelJob, model: Model, thresholds: np.ndarray) -> str | None:
+    """The newest run without a name of its own that this same command began and did not commit."""
+    unnamed = [name for name in store.names(layout.RUNS) if UNNAMED_RUN.fullmatch(name)]
+    for run_id in reversed(unnamed[-RUNS_LOOKED_AT:]):
+        record = read_record(store, run_id)
+        if record is None or _differences(record, model, thresholds, job):
+            continue
+        return run_id if store.read(layout.success(run_id)) is None else None
+    return None
+
+
+def check_same_run(record: RunRecord, model: Model, thresholds: np.ndarray, job: LabelJob) -> None:
+    """A run is one set of inputs under one model: resuming it with another would mix two tables."""
+    for name, (before, now) in _differences(record, model, thresholds, job).items():
+        raise UsageError(
+            f"run '{record.run_id}' was started with another {name}: {before} then, {now} now; use another --run-id"
+        )
+
+
+def _differences(
+    record: RunRecord, model: Model, thresholds: np.ndarray, job: LabelJob
+) -> dict[str, tuple[object, object]]:
+    """What decides a run's rows and is not the same now: name → (then, now)."""
+    config = public_config(job)
+    told: dict[str, tuple[object, object]] = {
+        "model": (record.model_fingerprint, model.fingerprint),
+        "preprocessing": (record.preprocess_fingerprint, model.preprocess_fingerprint(job.decode)),
+        "threshold": (record.threshold_id, threshold_id(thresholds)),
+        **{
+            name: (record.config.get(name), config[name])
+            for name in ("inputs", "limit", "uri_column", "incremental", "retry")
+        },
+        "embeddings": (record.config.get("embeddings", False), job.embeddings),
+    }
+    return {name: values for name, values in told.items() if values[0] != values[1]}
+
+
+def public_config(job: LabelJob) -> dict[str, Any]:
+    """The job as `run.json` keeps it: uris without their query, user and password."""
+    config = job.model_dump(mode="json")
+    config["inputs"] = [shown(text) for text in job.inputs]
+    return config

@@ -1,0 +1,1 @@
+"""A model in other formats; one format, one file."""

@@ -1,0 +1,1 @@
+"""What a job takes as input; one kind, one file."""

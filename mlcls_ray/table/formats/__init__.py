@@ -1,0 +1,1 @@
+"""The label table in other formats; one format, one file."""

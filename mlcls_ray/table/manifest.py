@@ -1,0 +1,78 @@
+"""The manifest: the frozen list of a run's inputs, as Parquet parts."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlcls_ray import schema
+from mlcls_ray.storage.inputs.listing import Found
+from mlcls_ray.storage.store import Store
+from mlcls_ray.table import layout
+
+PART_ROWS = 100_000
+
+
+def write_manifest(store: Store, run_id: str, found: Iterable[Found], limit: int | None = None) -> int:
+    """Stream what was found into Parquet parts of at most PART_ROWS rows; returns the number of rows.
+
+    Parts left by a listing that died are removed first. Memory: one part.
+    """
+    folder = layout.manifest_folder(run_id)
+    for name in store.names(folder):
+        store.remove(f"{folder}/{name}")
+    rows = 0
+    for number, part in enumerate(_parts(islice(found, limit))):
+        table = manifest_table(part, first_row=rows)
+        store.write(f"{folder}/part-{number:05d}.parquet", to_parquet(table))
+        rows += len(part)
+    return rows
+
+
+def copy_manifest(source: Store, store: Store, run_id: str) -> int:
+    """The manifest of a run of the same name elsewhere; returns the number of rows."""
+    folder = layout.manifest_folder(run_id)
+    for name in store.names(folder):
+        store.remove(f"{folder}/{name}")
+    for name in source.names(folder):
+        store.write(f"{folder}/{name}", source.read(f"{folder}/{name}") or b"")
+    return manifest_rows(store, run_id)
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _parts(found: Iterable[Found]) -> Iterator[list[Found]]:
+    iterator = iter(found)
+    while part := list(islice(iterator, PART_ROWS)):
+        yield part
+
+
+def manifest_table(part: list[Found], first_row: int) -> pa.Table:
+    """Manifest rows for what was found, numbered from `first_row`."""
+    columns = {
+        schema.ROW_ID: range(first_row, first_row + len(part)),
+        schema.URI: [entry.uri for entry in part],
+        schema.SIZE_BYTES: [entry.size_bytes for entry in part],
+        schema.MTIME: [entry.mtime for entry in part],
+        schema.ETAG: [entry.etag for entry in part],
+        schema.ATTEMPTS: [entry.attempts for entry in part],
+    }
+    return pa.table(columns, schema=schema.MANIFEST)
+
+
+def manifest_rows(store: Store, run_id: str) -> int:
+    """The number of rows, from the parts' footers."""
+    folder = layout.manifest_folder(run_id)
+    total = 0
+    for name in store.names(folder):
+        with store.open(f"{folder}/{name}") as stream:
+            total += pq.ParquetFile(stream).metadata.num_rows
+    return total

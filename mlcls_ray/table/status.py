@@ -1,0 +1,96 @@
+"""`mlcls status`: how each run of an output stands, read off its files; also of a run that is going on, without asking its Ray."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from mlcls_ray import schema
+from mlcls_ray.storage.lease import living_claims
+from mlcls_ray.storage.store import Store
+from mlcls_ray.table import layout
+from mlcls_ray.table.ledger import fragment_names
+from mlcls_ray.table.records import RunRecord, read_record, read_success
+
+
+class RunStatus(BaseModel):
+    """One run. `done` counts the rows in fragments; `rate` is rows per second between the first and the last of this attempt's rows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_id: str
+    state: Literal["committed", "running", "unfinished"]
+    rows: int
+    done: int
+    statuses: dict[str, int]
+    rate: float | None = None
+    seconds_left: float | None = None
+    created_at: datetime
+
+
+class _Written(NamedTuple):
+    """What the fragments of a run that is not committed hold."""
+
+    statuses: Counter[str]
+    rate: float | None
+
+
+def run_status(store: Store, run_id: str) -> RunStatus | None:
+    """How a run stands; None where it has no complete manifest."""
+    record = read_record(store, run_id)
+    if record is None:
+        return None
+    success = read_success(store, run_id)
+    if success is not None:
+        rate = success.rows / success.seconds if success.rows and success.seconds else None
+        return _status(record, "committed", Counter(success.statuses), rate)
+    written = _read_written(store, run_id)
+    state: Literal["running", "unfinished"] = "running" if living_claims(store, run_id) else "unfinished"
+    return _status(record, state, written.statuses, written.rate)
+
+
+def _status(
+    record: RunRecord, state: Literal["committed", "running", "unfinished"], statuses: Counter[str], rate: float | None
+) -> RunStatus:
+    done = statuses.total()
+    return RunStatus(
+        run_id=record.run_id,
+        state=state,
+        rows=record.rows,
+        done=done,
+        statuses=dict(statuses.most_common()),
+        rate=rate,
+        seconds_left=(record.rows - done) / rate if rate and state == "running" else None,
+        created_at=record.created_at,
+    )
+
+
+def _read_written(store: Store, run_id: str) -> _Written:
+    statuses: Counter[str] = Counter()
+    latest_attempt, rows, times = 0, 0, list[datetime]()
+    for name in fragment_names(store, run_id):
+        try:
+            with store.open(f"{layout.labels_folder(run_id)}/{name}") as stream:
+                file = pq.ParquetFile(stream, pre_buffer=False)
+                statuses.update(file.read(columns=[schema.STATUS], use_threads=False).column(0).to_pylist())
+        except (FileNotFoundError, pa.ArrowInvalid):
+            continue  # removed meanwhile, or not whole
+        if layout.attempt_of(name) > latest_attempt:
+            latest_attempt, rows, times = layout.attempt_of(name), 0, []
+        rows += file.metadata.num_rows
+        times += _labeled_between(file.metadata)
+    seconds = (max(times) - min(times)).total_seconds() if times else 0.0
+    return _Written(statuses, rows / seconds if seconds else None)
+
+
+def _labeled_between(metadata: pq.FileMetaData) -> list[datetime]:
+    """First and last `labeled_at` of each row group, from the footer's statistics."""
+    paths = [metadata.schema.column(number).path for number in range(len(metadata.schema))]
+    position = paths.index(schema.LABELED_AT)
+    groups = [metadata.row_group(number).column(position).statistics for number in range(metadata.num_row_groups)]
+    return [time for group in groups if group is not None and group.has_min_max for time in (group.min, group.max)]

@@ -1,0 +1,127 @@
+"""`scripts/cron_label`: three nights over a changing folder, and the nights that go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from http.server import SimpleHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mlcls_ray import open_labels
+from mlcls_ray.job.nightly import LOG_BYTES, LOGS_KEPT, open_log
+from mlcls_ray.storage.store import Store
+from mlcls_ray.table.verify import verify
+from tests.conftest import ROOT, Handler, encode, hard_links, picture, reply
+
+CRON = ROOT / "scripts" / "cron_label"
+
+
+@pytest.fixture
+def config(tiny_folder: Path, tmp_path: Path) -> Path:
+    (tmp_path / "photos").mkdir()
+    path = tmp_path / "photos.yaml"
+    job = {"inputs": str(tmp_path / "photos"), "out": str(tmp_path / "out"), "model": str(tiny_folder)}
+    path.write_text(yaml.safe_dump(job))
+    return path
+
+
+def night(config: Path, *flags: object, check: int = 0) -> dict[str, object]:
+    command = [CRON, config, "--logs", config.parent / "logs", *map(str, flags)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd="/")
+    assert done.returncode == check, done.stdout + done.stderr
+    (line,) = done.stdout.splitlines()
+    assert (config.parent / "logs/summary.jsonl").read_text().splitlines()[-1] == line
+    told: dict[str, object] = json.loads(line)
+    assert told["exit_code"] == check
+    return told
+
+
+@pytest.mark.slow
+def test_three_nights(config: Path) -> None:
+    photos, out = config.parent / "photos", config.parent / "out"
+    for number in range(4):
+        (photos / f"{number}.jpg").write_bytes(encode(picture(seed=number)))
+    first = night(config)
+    assert (first["rows"], first["statuses"]) == (4, {"ok": 4})
+    (photos / "new.jpg").write_bytes(encode(picture(seed=9)))
+    (photos / "0.jpg").write_bytes(encode(picture(80, 60, seed=10)))
+    (photos / "bad.jpg").write_text("no image")
+    second = night(config)
+    assert (second["rows"], second["statuses"]) == (3, {"not_an_image": 1, "ok": 2})
+    third = night(config, "--keep", "0h")
+    assert (third["run_id"], third["rows"], third["pruned"]) == (None, 0, [])
+    for number in range(4):
+        (photos / f"{number}.jpg").write_bytes(encode(picture(90, 60, seed=20 + number)))
+    fourth = night(config, "--keep", "0h")
+    assert (fourth["rows"], fourth["pruned"]) == (4, [first["run_id"]])
+    assert verify(Store(str(out))) == []
+    assert open_labels(str(out)).sql("SELECT count(*) FROM labels").fetchall() == [(6,)]
+    log = (config.parent / "logs/mlcls.log").read_text()
+    assert "nothing new" in log
+    assert "3 images: 2 ok, 1 not_an_image" in log
+
+
+def test_a_night_that_fails_is_told(config: Path, http_server: Callable[[Handler], str]) -> None:
+    heard: list[dict[str, object]] = []
+
+    def webhook(request: SimpleHTTPRequestHandler) -> None:
+        heard.append(json.loads(request.rfile.read(int(request.headers["Content-Length"]))))
+        reply(request, b"", 503 if len(heard) == 1 else 200)
+
+    url = http_server(webhook)
+    told = night(config, "--webhook", url, check=2)  # an empty folder may be one that is not mounted
+    assert "no image found" in str(told["message"])
+    assert len(heard) == 2, "tried again after the 503"
+    assert "no image found" in str(heard[1]["text"])
+    assert heard[1]["exit_code"] == 2
+    assert night(config, "--webhook", "http://127.0.0.1:9/", check=2)["exit_code"] == 2
+
+
+def done_so_far(out: Path) -> int:
+    """By the progress file, as any script may read it."""
+    return sum(json.loads(path.read_text())["done"] for path in out.glob("runs/*/progress.json"))
+
+
+@pytest.mark.slow
+def test_two_at_once_and_sigterm(config: Path) -> None:
+    """The second is refused with exit code 4; SIGTERM writes what is in hand, and the next night goes on with it."""
+    photos = config.parent / "photos"
+    photos.rmdir()
+    hard_links(photos, 20_000)
+    config.write_text(config.read_text() + "batch_size: 1\nblock_rows: 32\nfetch_threads: 1\nrows_per_fragment: 100\n")
+    first = subprocess.Popen([CRON, config, "--logs", config.parent / "logs-1"], stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not done_so_far(config.parent / "out"):
+        assert first.poll() is None, first.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert "is being worked on" in str(night(config, check=4)["message"])
+    first.send_signal(signal.SIGTERM)
+    told = json.loads(first.communicate(timeout=120)[0])
+    assert told["exit_code"] == 130, told
+    assert night(config)["rows"] == 20_000
+    assert verify(Store(str(config.parent / "out"))) == []
+
+
+def test_what_is_wrong_is_told_before_anything_starts(config: Path) -> None:
+    for flags, message in ((("--keep", "monthly"), "not an age"), (("--webhook", "ftp://x"), "not an http")):
+        done = subprocess.run([CRON, config, *flags], capture_output=True, text=True, cwd=config.parent)
+        assert (done.returncode, message in done.stderr) == (2, True)
+
+
+def test_logs_rotate(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    for _ in range(LOG_BYTES * (LOGS_KEPT + 2) // 1_000_000):
+        log.info("x" * 999_000)
+    for handler in log.handlers:
+        handler.close()
+    sizes = [os.path.getsize(path) for path in tmp_path.iterdir()]
+    assert len(sizes) == LOGS_KEPT + 1
+    assert max(sizes) <= LOG_BYTES

@@ -1,0 +1,110 @@
+"""Everything that can be known to fail does so before anything starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mlcls_ray.config import LabelJob
+from mlcls_ray.errors import UsageError
+from mlcls_ray.job.cluster import Node
+from mlcls_ray.job.plan import freeze, prepare
+from mlcls_ray.job.resume import new_run_id, public_config
+from mlcls_ray.table import layout
+
+NODES = [Node(2, {"CPU": 2.0})]
+
+
+@pytest.fixture
+def job(folder_of_images: Path, tiny_folder: Path, tmp_path: Path) -> LabelJob:
+    return LabelJob(inputs=(str(folder_of_images),), out=str(tmp_path / "out"), model=str(tiny_folder), run_id="r")
+
+
+def changed(job: LabelJob, **values: object) -> LabelJob:
+    return LabelJob.model_validate({**job.model_dump(), **values})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"out": ""}, "no output"),
+        ({"inputs": ()}, "no input"),
+        ({"inputs": "/nowhere"}, "does not exist"),
+        ({"model": "PP-LCNet"}, "unknown model 'PP-LCNet': did you mean"),
+        ({"device": "cuda"}, "unknown device 'cuda'"),
+        ({"threshold": {"dgo": 0.5}}, "unknown class 'dgo': did you mean 'dog'"),
+    ],
+)
+def test_wrong_jobs(job: LabelJob, values: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        prepare(changed(job, **values))
+
+
+def test_an_output_that_holds_something_else(job: LabelJob, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").touch()
+    with pytest.raises(UsageError, match=r"holds something else \(thesis.tex\)"):
+        prepare(job)
+
+
+def test_nothing_found(job: LabelJob, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    prepared = prepare(changed(job, inputs=str(tmp_path / "none")))
+    with pytest.raises(UsageError, match="no image found in"):
+        freeze(prepared, NODES)
+    assert prepared.store.read(layout.run_json("r")) is None
+
+
+def test_the_manifest_is_frozen_before_run_json(job: LabelJob) -> None:
+    plan = freeze(prepare(job), NODES)
+    assert plan.record.rows == 30
+    assert plan.record.thresholds == {"cat": 0.5, "dog": 0.5, "猫": 0.5}
+    written = json.loads((plan.prepared.store.read(layout.run_json("r"))) or b"")
+    assert written["versions"]["ray"]
+    assert (written["hardware"]["cpus"], written["config"]["inputs"]) == ([2], list(job.inputs))
+
+
+def test_a_half_listed_manifest_is_listed_again(job: LabelJob) -> None:
+    prepared = prepare(job)
+    prepared.store.write(f"{layout.manifest_folder('r')}/part-00007.parquet", b"of a listing that died")
+    assert freeze(prepared, NODES).record.rows == 30
+    assert prepared.store.names(layout.manifest_folder("r")) == ["part-00000.parquet"]
+
+
+def test_a_run_is_resumed_with_the_same_manifest(job: LabelJob, folder_of_images: Path) -> None:
+    assert freeze(prepare(job), NODES).attempt.number == 1
+    again = freeze(prepare(job), NODES)
+    assert (again.attempt.number, again.record.rows, len(again.attempt.done)) == (2, 30, 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "name"), [({"threshold": 0.9}, "threshold"), ({"model": "starter"}, "model"), ({"limit": 3}, "limit")]
+)
+def test_a_run_is_not_resumed_as_another(job: LabelJob, values: dict[str, object], name: str) -> None:
+    freeze(prepare(job), NODES)
+    with pytest.raises(UsageError, match=f"run 'r' was started with another {name}: .*use another --run-id"):
+        prepare(changed(job, **values))
+
+
+def test_the_same_command_goes_on_with_what_it_left_unfinished(job: LabelJob) -> None:
+    unnamed = changed(job, run_id=None)
+    first = freeze(prepare(unnamed), NODES).prepared.run_id
+    assert prepare(unnamed).run_id == first
+    assert prepare(changed(unnamed, threshold=0.9)).run_id != first
+    assert prepare(changed(unnamed, limit=3)).run_id != first
+    prepare(unnamed).store.write(layout.success(first), b"{}")
+    assert prepare(unnamed).run_id != first
+    freeze(prepare(job), NODES)
+    assert prepare(unnamed).run_id not in (first, "r"), "a named run is its name's"
+
+
+def test_secrets_do_not_reach_run_json() -> None:
+    job = LabelJob(inputs=("https://u:p@host/a.jpg?X-Amz-Signature=s",), out="o")
+    assert public_config(job)["inputs"] == ["https://host/a.jpg"]
+
+
+def test_run_ids_sort_by_time_and_differ() -> None:
+    assert new_run_id() != new_run_id()
+    assert LabelJob(run_id=new_run_id())

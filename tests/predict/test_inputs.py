@@ -1,0 +1,168 @@
+"""What `predict` takes: each type, taken apart lazily and in order."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlcls_ray.errors import Status, UsageError
+from mlcls_ray.predict.inputs import Page, read_inputs
+from tests.conftest import Handler, encode, picture, reply
+
+RED = np.full((4, 6, 3), (200, 10, 20), np.uint8)
+
+
+def only(given: object) -> Page:
+    (page,) = read_inputs(given)
+    return page
+
+
+def tiff(pages: int) -> bytes:
+    images = [Image.fromarray(np.full((5, 7, 3), 40 * number, np.uint8)) for number in range(pages)]
+    stream = io.BytesIO()
+    images[0].save(stream, "TIFF", save_all=True, append_images=images[1:])
+    return stream.getvalue()
+
+
+def pdf(pages: int) -> bytes:
+    images = [Image.fromarray(np.full((72, 144, 3), 40 * number, np.uint8)) for number in range(pages)]
+    stream = io.BytesIO()
+    images[0].save(stream, "PDF", save_all=True, append_images=images[1:], resolution=72)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number, name in enumerate(("b/2.png", "b/1.jpg", "a.webp", "notes.txt")):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(
+            b"text"
+            if name.endswith("txt")
+            else encode(picture(20 + number, 10), path.suffix[1:].replace("jpg", "jpeg").upper())
+        )
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (RED[:, :, ::-1], RED),
+        (RED[:, :, 0], np.repeat(RED[:, :, :1], 3, axis=2)),
+        (RED[:, :, :1], np.repeat(RED[:, :, :1], 3, axis=2)),
+        (np.dstack([RED[:, :, ::-1], RED[:, :, 0]]), RED),
+    ],
+    ids=["BGR", "grey", "grey with an axis", "BGRA"],
+)
+def test_arrays_are_bgr(array: np.ndarray, expected: np.ndarray) -> None:
+    page = only(array)
+    assert np.array_equal(page.image, expected)
+    assert (page.path, page.page_index, page.error) == (None, None, None)
+    assert len(list(read_inputs(np.stack([array, array])))) == (2 if array.ndim == 3 else 1)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4, 5), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros(4, np.uint8),
+    ],
+)
+def test_what_is_no_image_array_is_an_error_of_its_own(array: np.ndarray) -> None:
+    page = only(array)
+    assert page.image is None
+    assert page.error is not None
+    assert page.error.status == Status.UNSUPPORTED
+
+
+def test_pillow_images_and_bytes() -> None:
+    assert np.array_equal(only(Image.fromarray(RED)).image, RED)
+    assert only(Image.fromarray(RED).convert("L")).image.shape == RED.shape
+    turned = Image.fromarray(RED)
+    turned.getexif()[0x0112] = 6
+    assert only(turned).image.shape == (6, 4, 3)
+    assert np.array_equal(only(encode(Image.fromarray(RED), "PNG")).image, RED)
+
+
+def test_lists_folders_mappings_in_the_inputs_order(folder: Path) -> None:
+    """PaddleX gives a folder's images before the files around it, and ignores Paths, tuples and nested lists."""
+    given = [str(folder / "b" / "1.jpg"), folder, ({"img": str(folder / "a.webp")}, [[RED]]), Path(folder / "b")]
+    found = [page.path and str(Path(page.path).relative_to(folder)) for page in read_inputs(given)]
+    assert found == ["b/1.jpg", "a.webp", "b/1.jpg", "b/2.png", "a.webp", None, "b/1.jpg", "b/2.png"]
+
+
+def test_an_unreadable_file_in_the_middle_costs_itself_only(folder: Path) -> None:
+    """PaddleX ends there, or gives the batch before it twice."""
+    given = [
+        str(folder / "a.webp"),
+        str(folder / "missing.jpg"),
+        str(folder / "notes.txt"),
+        str(folder / "b" / "1.jpg"),
+    ]
+    pages = list(read_inputs(given))
+    assert [page.error and str(page.error.status) for page in pages] == [None, "missing", "not_an_image", None]
+
+
+@pytest.mark.parametrize(("make", "size"), [(tiff, (5, 7, 3)), (pdf, (144, 288, 3))])
+def test_documents_by_page(tmp_path: Path, make: Callable[[int], bytes], size: tuple[int, ...]) -> None:
+    path = tmp_path / "document.any"
+    path.write_bytes(make(3))
+    pages = list(read_inputs([path, make(1)]))
+    assert [(page.path and Path(page.path).name, page.page_index) for page in pages] == [
+        ("document.any", 0), ("document.any", 1), ("document.any", 2), (None, 0),
+    ]  # fmt: skip
+    assert all(page.image is not None and page.image.shape == size for page in pages)
+    assert [int(page.image.mean()) for page in pages[:3]] == [0, 40, 80]
+
+
+def test_a_damaged_document_keeps_the_pages_before(tmp_path: Path) -> None:
+    (page,) = read_inputs(b"%PDF-1.7 nothing behind it")
+    assert page.error is not None
+    assert page.error.status == Status.CORRUPT
+    (page,) = read_inputs(tiff(2)[:20])
+    assert page.error is not None
+
+
+def test_urls_with_a_query(http_server: Callable[[Handler], str]) -> None:
+    """PaddleX refuses a URL whose query hides the suffix."""
+
+    def answer(request: SimpleHTTPRequestHandler) -> None:
+        reply(request, encode(picture(30, 20))) if request.path == "/x?a=1&b=2" else reply(request, b"", 404)
+
+    base = http_server(answer)
+    good, bad = read_inputs([f"{base}/x?a=1&b=2", f"{base}/gone"])
+    assert good.image is not None
+    assert good.image.shape == (20, 30, 3)
+    assert bad.error is not None
+    assert bad.error.status == Status.MISSING
+
+
+def test_it_is_lazy(folder: Path) -> None:
+    asked = []
+
+    def endless() -> Iterator[str]:
+        while True:
+            asked.append(1)
+            yield str(folder / "a.webp")
+
+    pages = read_inputs(endless())
+    for _ in range(3):
+        next(pages)
+    assert len(asked) < 20
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [(3, "a int is none"), ({"image": "x"}, "needs the key 'img'; it has image"), (None, "a NoneType")],
+)
+def test_what_is_no_input(given: object, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        list(read_inputs(given))

@@ -1,0 +1,66 @@
+"""Pipeline YAML of both of PaddleX's generations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mlcls_ray.errors import UsageError
+from mlcls_ray.predict.paddlex_config import PIPELINES, TEMPLATE, PipelineConfig, parse_pipeline, read_pipeline
+
+BETA = """
+Global: {pipeline_name: multi_label_image_classification, input: https://host/x.jpg}
+Pipeline: {model: PP-LCNet_x1_0_ML, batch_size: 1, device: "gpu:0"}
+"""
+FINAL = """
+pipeline_name: image_multilabel_classification
+use_hpip: true
+SubModules:
+  ImageMultiLabelClassification:
+    module_name: image_multilabel_classification
+    model_name: PP-HGNetV2-B6_ML
+    model_dir: null
+    batch_size: 4
+    threshold: {default: 0.3, 0: 0.9}
+"""
+
+
+def test_both_names_and_both_formats(tmp_path: Path) -> None:
+    assert [read_pipeline(name) for name in PIPELINES] == [PipelineConfig()] * 2
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(BETA)
+    assert read_pipeline(path) == PipelineConfig(model="PP-LCNet_x1_0_ML", batch_size=1, device="gpu:0")
+    path.write_text(FINAL)
+    expected = PipelineConfig(model="PP-HGNetV2-B6_ML", batch_size=4, threshold={"default": 0.3, 0: 0.9}, use_hpip=True)
+    assert read_pipeline(str(path)) == expected
+    assert (
+        parse_pipeline(yaml.safe_load(FINAL.replace("model_dir: null", "model_dir: ./best_model"))).model
+        == "./best_model"
+    )
+    assert parse_pipeline(yaml.safe_load(TEMPLATE)).model == "starter"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Pipeline: {batch_size: 0}", "batch_size: .*greater than 0"),
+        ("Global: {pipeline_name: ocr}\nPipeline: {}", "unknown pipeline 'ocr'"),
+        ("SubModules: {TextDetection: {}}", "lacks ImageMultiLabelClassification"),
+        ("model: x", "neither Pipeline .* nor SubModules"),
+        ("[1]", "is not a mapping"),
+        ("a: [", "is not valid YAML"),
+    ],
+)
+def test_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "p.yml").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        read_pipeline(tmp_path / "p.yml")
+
+
+def test_names_that_do_not_exist() -> None:
+    with pytest.raises(UsageError, match="did you mean 'multi_label_image_classification'"):
+        read_pipeline("multilabel_image_classification")
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_pipeline("nowhere.yaml")

@@ -1,0 +1,171 @@
+"""The library face: PaddleX's calls, without its bugs (the tests name them)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from mlcls_ray import create_pipeline
+from mlcls_ray.config import LabelJob
+from mlcls_ray.engines.load import load_engine
+from mlcls_ray.errors import UsageError
+from mlcls_ray.job.label import label
+from mlcls_ray.predict.pipeline import Pipeline, PredictError
+from mlcls_ray.table import layout
+from tests.conftest import encode, picture, run_cli
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_folder: Path) -> Pipeline:
+    return create_pipeline("multi_label_image_classification", model=tiny_folder, threshold=0.0)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> list[str]:
+    paths = [tmp_path / f"{number}.jpg" for number in range(5)]
+    for number, path in enumerate(paths):
+        path.write_bytes(encode(picture(seed=number)))
+    return [str(path) for path in paths]
+
+
+def test_the_tutorials_flow_with_the_starter(demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipeline = create_pipeline(pipeline="multi_label_image_classification", device="cpu")
+    output = pipeline.predict(str(demo / "boats.jpg"))
+    for res in output:
+        res.print()
+        res.save_to_img(tmp_path / "output")
+        res.save_to_json(tmp_path / "output")
+    line = capsys.readouterr().out.strip()
+    assert line.startswith(f"{{'img_path': '{demo / 'boats.jpg'}', 'class_ids': [8], ")
+    assert "'label_names': ['boat']" in line
+    saved = json.loads((tmp_path / "output" / "boats.json").read_text())
+    assert str(saved) == line
+    with Image.open(tmp_path / "output" / "boats.jpg") as annotated, Image.open(demo / "boats.jpg") as original:
+        assert annotated.width == original.width
+        assert annotated.height > original.height
+
+
+@pytest.mark.usefixtures("loopback_ray")
+def test_the_same_labels_as_the_job(tiny_folder: Path, folder_of_images: Path, tmp_path: Path) -> None:
+    exact = {"engine": "paddle", "precision": "fp32"}  # as the pipeline's own
+    label(LabelJob(inputs=(str(folder_of_images),), out=str(tmp_path), model=str(tiny_folder), run_id="r", **exact))
+    rows = pq.read_table(tmp_path / layout.labels_folder("r")).sort_by("row_id").to_pylist()
+    pipeline = create_pipeline(model=tiny_folder, batch_size=4)
+    results = list(pipeline.predict(str(folder_of_images), on_error="return"))
+    assert [result["img_path"] for result in results] == [row["uri"] for row in rows]
+    for result, row in zip(results, rows, strict=True):
+        assert result["label_names"] == (row["labels"] or [])
+        assert result["class_ids"] == (row["class_ids"] or [])
+        assert result["scores"] == [round(score, 5) for score in (row["scores"] or [])]
+        assert (result.error is None) == (row["status"] == "ok")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 16])
+def test_results_do_not_depend_on_the_batch(pipeline: Pipeline, photos: list[str], size: int) -> None:
+    """PaddleX: thresholds are taken by the position in the batch, and a batch larger than the vocabulary is cut."""
+    assert [dict(one.json) for one in pipeline.predict(photos, batch_size=size)] == [
+        dict(next(iter(pipeline.predict(one))).json) for one in photos
+    ]
+
+
+def test_thresholds_of_each_form(pipeline: Pipeline, photos: list[str]) -> None:
+    (every,) = pipeline.predict(photos[0])
+    scores = dict(zip(every["class_ids"], every["scores"], strict=True))
+    between = sorted(scores.values())[1]
+    best = max(scores, key=lambda one: scores[one])
+    name = pipeline.model.vocabulary[best]
+
+    def ids(threshold: object) -> list[int]:
+        (found,) = pipeline.predict(photos[0], threshold=threshold)  # type: ignore[arg-type]
+        return sorted(found["class_ids"])
+
+    above = sorted(one for one, score in scores.items() if score > between + 1e-4)
+    assert ids(between + 1e-4) == ids(np.float64(between + 1e-4)) == above
+    assert ids(0) == sorted(scores)
+    assert ids(1) == []
+    assert (
+        ids({"default": 1.0, best: 0.0})
+        == ids({"default": 1, str(best): 0})
+        == ids({"default": 1.0, name: 0.0})
+        == [best]
+    )
+    assert ids([0.0 if one == best else 1.0 for one in range(3)]) == [best]
+    for wrong, message in (
+        ([0.5], "1 numbers for 3 classes"), (2, "2 is not a number"), ("x", "'x' is not"), ({"bird": 0.1}, "unknown class 'bird'"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=message):
+            pipeline.predict(photos[0], threshold=wrong)  # type: ignore[arg-type]
+
+
+def test_errors_are_raised_skipped_or_returned(pipeline: Pipeline, photos: list[str]) -> None:
+    given = [photos[0], "/nowhere/x.jpg", photos[1]]
+    results = pipeline.predict(given, batch_size=8)
+    assert next(results)["img_path"] == photos[0], "its neighbour is given first"
+    with pytest.raises(PredictError, match="'/nowhere/x.jpg': missing"):
+        next(results)
+    assert [one["img_path"] for one in pipeline.predict(given, on_error="skip")] == [photos[0], photos[1]]
+    errors = [one["error"] for one in pipeline.predict(given, on_error="return", batch_size=2)]
+    assert errors == [None, "missing: No such file or directory", None]
+    with pytest.raises(UsageError, match="on_error: 'ignore'"):
+        pipeline.predict(given, on_error="ignore")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="batch_size: 0"):
+        pipeline.predict(given, batch_size=0)
+
+
+def test_no_ray_is_started(tiny_folder: Path, photos: list[str]) -> None:
+    code = f"""
+import sys
+from mlcls_ray import create_pipeline
+list(create_pipeline(model={str(tiny_folder)!r}).predict({photos[0]!r}))
+print("ray" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_command(tiny_folder: Path, photos: list[str], tmp_path: Path) -> None:
+    """PaddleX's flags, with underscores and with dashes."""
+    run_cli("config", "image_multilabel_classification", "--config_save_path", tmp_path / "conf")
+    written = tmp_path / "conf" / "image_multilabel_classification.yaml"
+    written.write_text(written.read_text().replace("model: starter", f"model: {tiny_folder}"))
+    assert (
+        "exists already"
+        in run_cli("config", "image_multilabel_classification", "--config-save-path", tmp_path / "conf", check=2).stderr
+    )
+    out = tmp_path / "out"
+    done = run_cli(
+        "predict",
+        "--pipeline",
+        written,
+        "--input",
+        photos[0],
+        "--device",
+        "cpu",
+        "--save_path",
+        out,
+        "--threshold",
+        "0.0",
+    )
+    assert done.stdout.startswith(f"{{'img_path': '{photos[0]}', 'class_ids': [")
+    assert sorted(path.name for path in out.iterdir()) == ["0.jpg", "0.json"]
+    (tmp_path / "bad.jpg").write_bytes(b"")
+    done = run_cli("predict", "--pipeline", written, "--input", tmp_path, "--save-path", out, check=1)
+    assert "'error': 'empty: 0 bytes'" in done.stdout
+    assert "1 input(s) could not be labeled" in done.stderr
+
+
+def test_several_cards_keep_the_order(demo: Path, tiny_folder: Path) -> None:
+    """Two engines on the CPU stand for two cards; what is asked of them comes back in the input's order."""
+    one = create_pipeline(model=tiny_folder, batch_size=2)
+    two = create_pipeline(model=tiny_folder, batch_size=2)
+    two.engines.append(load_engine("paddle", two.model, two.device, 1))
+    expected, found = list(one.predict(demo)), list(two.predict(demo))
+    assert [result["input_path"] for result in found] == [result["input_path"] for result in expected]
+    assert [result["scores"] for result in found] == [result["scores"] for result in expected]

@@ -1,0 +1,73 @@
+"""How the starter is made: the head that its fine-tuning starts from, and the views that it learns from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+from PIL import Image
+from starter import starter
+from starter.linear_head import as_logits
+
+from mlcls_ray.datasets.formats import Dataset
+from mlcls_ray.images.decode import decode
+from mlcls_ray.images.preprocess import to_tensor
+from mlcls_ray.models.networks.efficientnet_lite import EfficientNetLite0
+
+
+@pytest.fixture
+def pooled(demo: Path) -> Dataset:
+    paths = sorted(demo.glob("*.jpg"))[:6]
+    return Dataset(paths, np.random.default_rng(0).random((len(paths), 3)).astype(np.float32))
+
+
+def test_the_start_hits_the_mean(pooled: Dataset) -> None:
+    """A regression with an intercept: over the images that it was fitted on, the mean of its logits is the mean of the targets'."""
+    paddle.seed(0)
+    backbone = EfficientNetLite0()
+    maps = np.random.default_rng(1).integers(0, 256, (len(pooled.paths), 3, 12, 12)).astype(np.uint8)
+    head = starter.start_head(backbone, pooled, maps)
+    backbone.eval()
+    pixels = np.stack([starter.PREPROCESS.to_pixels(decode(path.read_bytes()).image) for path in pooled.paths])
+    with paddle.no_grad():
+        logits, local = head.with_maps(backbone(paddle.to_tensor(to_tensor(pixels, starter.PREPROCESS))))
+    wanted = as_logits(maps / np.float32(255), starter.LOCAL_MARGIN)
+    np.testing.assert_allclose(local.numpy().mean(axis=(0, 2, 3)), wanted.mean(axis=(0, 2, 3)), atol=1e-2)
+    expected = as_logits(pooled.targets, starter.MARGIN).mean(axis=0)
+    np.testing.assert_allclose(logits.numpy().mean(axis=0), expected, atol=1e-2)
+
+
+def test_views_are_the_same_each_time(pooled: Dataset, tmp_path: Path) -> None:
+    first, second = (starter.write_views(pooled, tmp_path / name) for name in ("first", "second"))
+    assert [view.row for view in first] == sorted(list(range(len(pooled.paths))) * (starter.WHOLE + starter.PARTS))
+    assert [view.path.read_bytes() for view in first] == [view.path.read_bytes() for view in second]
+    assert {Image.open(view.path).size for view in first} == {(starter.VIEW_SIZE, starter.VIEW_SIZE)}
+
+
+def test_a_view_shows_its_part(pooled: Dataset, tmp_path: Path) -> None:
+    for view in starter.write_views(pooled, tmp_path):
+        image = Image.open(pooled.paths[view.row]).convert("RGB")
+        left, top, right, bottom = (view.part * np.tile(image.size, 2)).tolist()
+        assert (right - left) * (bottom - top) >= 0.999 * starter.LEAST_AREA * image.width * image.height
+        expected = image.resize((20, 20), Image.Resampling.BILINEAR, (left, top, right, bottom)).convert("L")
+        shown = Image.open(view.path).resize((20, 20)).convert("L")
+        assert np.corrcoef(np.asarray(expected).ravel(), np.asarray(shown).ravel())[0, 1] > 0.8
+
+
+def test_without_scales_it_is_the_same_function() -> None:
+    paddle.seed(0)
+    backbone = EfficientNetLite0()
+    for layer in backbone.sublayers():
+        if isinstance(layer, nn.BatchNorm2D):
+            for one in (layer.weight, layer._variance, layer._mean):
+                one.set_value(paddle.rand(one.shape) + 0.5)
+    backbone.eval()
+    x = paddle.rand([1, 3, 64, 64])
+    with paddle.no_grad():
+        before = backbone(x).numpy()
+        after = starter.without_scales(backbone)(x).numpy()
+    assert before.std() > 0.01
+    np.testing.assert_allclose(after, before, atol=1e-3)

@@ -1,0 +1,245 @@
+"""The service over real HTTP: PaddleX's answers to good requests, a 4xx with a reason to bad ones, limits, guard, token, drain."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import SimpleHTTPRequestHandler
+from pathlib import Path
+
+import grpc
+import httpx
+import psutil
+import pytest
+from PIL import Image
+
+from mlcls_ray import create_pipeline
+from mlcls_ray.serve.wire import PATH
+from tests.conftest import TINY_VOCABULARY, Handler, encode, picture
+from tests.serve.service import Service, serving
+
+MAX_BODY = 300_000
+TOKEN = "let me in"
+
+
+def text_of(image_bytes: bytes) -> str:
+    return base64.b64encode(image_bytes).decode()
+
+
+GOOD = text_of(encode(picture()))
+
+
+@pytest.fixture(scope="module")
+def service(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("service")
+    config = folder / "serve.yaml"
+    config.write_text(
+        f"engine: paddle\nprecision: fp32\nmax_body_bytes: {MAX_BODY}\nbatch_wait_ms: 20\nmax_pixels: 1000000\n"
+    )
+    with serving(folder / "log", "--model", tiny_folder, "--config", config) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def guarded(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """With a token, and free to fetch from loopback."""
+    folder = tmp_path_factory.mktemp("guarded")
+    with serving(
+        folder / "log",
+        "--model",
+        tiny_folder,
+        "--allow-private-urls",
+        "--engine",
+        "paddle",
+        "--precision",
+        "fp32",
+        token=TOKEN,
+    ) as started:
+        started.client.headers["Authorization"] = f"Bearer {TOKEN}"
+        yield started
+
+
+def test_health_and_description(service: Service) -> None:
+    answer = service.client.get("/health")
+    assert answer.json() | {"logId": ""} == {"logId": "", "errorCode": 0, "errorMsg": "Healthy"}
+    assert "swagger" in service.client.get("/docs").text.lower()
+    described = service.client.get("/openapi.json").json()
+    assert set(described["paths"]) == {"/health", PATH}
+    assert "threshold" in json.dumps(described["paths"][PATH]["post"]["requestBody"])
+
+
+def test_the_answer_is_predicts_and_has_paddlex_form(service: Service, tiny_folder: Path, demo: Path) -> None:
+    (expected,) = create_pipeline(model=tiny_folder).predict(demo / "cat.jpg", threshold=0.3)
+    answer = service.post(image=text_of((demo / "cat.jpg").read_bytes()), threshold=0.3, logId="mine")
+    assert answer.status_code == 200
+    body = answer.json()
+    assert list(body) == ["logId", "errorCode", "errorMsg", "result"]
+    assert (body["logId"], body["errorCode"], body["errorMsg"]) == ("mine", 0, "Success")
+    categories = body["result"]["categories"]
+    assert [one["id"] for one in categories] == expected["class_ids"]
+    assert [one["name"] for one in categories] == expected["label_names"]
+    assert [one["score"] for one in categories] == pytest.approx(expected["scores"], abs=2e-5)
+    with Image.open(io.BytesIO(base64.b64decode(body["result"]["image"]))) as annotated:
+        assert annotated.format == "JPEG"
+
+
+def test_what_a_request_may_say(service: Service) -> None:
+    assert "image" not in service.post(image=GOOD, visualize=False).json()["result"]
+    assert service.post(image=f"data:image/jpeg;base64,{GOOD}", visualize=None, other=1).status_code == 200
+    everything = {"threshold": 0.0, "image": GOOD, "visualize": False}
+    assert len(service.post(**everything).json()["result"]["categories"]) == 3
+    assert len(service.post(**everything, inferenceParams={"topK": 2}).json()["result"]["categories"]) == 2
+    inside = service.post(image=GOOD, visualize=False, inferenceParams={"threshold": 1.0}).json()
+    assert inside["result"]["categories"] == []
+    for threshold in ({"default": 1, "cat": 0}, {"default": 1, "0": 0}, [0, 1, 1.0]):
+        (only,) = service.post(image=GOOD, visualize=False, threshold=threshold).json()["result"]["categories"]
+        assert only["name"] == TINY_VOCABULARY[0]
+
+
+BAD_REQUESTS = {
+    "no image": ({}, 422, "Field required"),
+    "number": ({"image": 3}, 422, "valid string"),
+    "empty": ({"image": ""}, 422, "at least 1 character"),
+    "not base64": ({"image": "photo.jpg"}, 422, "neither an http"),
+    "local file": ({"image": "file:///etc/passwd"}, 422, "neither an http"),
+    "not an image": ({"image": text_of(b"<html>")}, 422, "not_an_image"),
+    "cut": ({"image": text_of(encode(picture(300, 200), quality=95)[:2000])}, 422, "corrupt"),
+    "too many pixels": ({"image": text_of(encode(picture(1200, 1000), quality=5))}, 413, "too_large: 1200x1000"),
+    "threshold": ({"image": GOOD, "threshold": 2}, 422, "less than or equal to 1"),
+    "class": ({"image": GOOD, "threshold": {"default": 0.5, "unicorn": 0.1}}, 422, "unicorn"),
+    "length": ({"image": GOOD, "threshold": [0.5]}, 422, "1 numbers for 3 classes"),
+    "loopback": ({"image": "http://127.0.0.1:1/a.jpg"}, 403, "not a public address"),
+    "loopback by name": ({"image": "http://localhost:1/a.jpg"}, 403, "not a public address"),
+    "loopback in IPv6": ({"image": "http://[::1]:1/a.jpg"}, 403, "not a public address"),
+    "private": ({"image": "http://10.0.0.1/a.jpg"}, 403, "not a public address"),
+    "metadata": ({"image": "http://169.254.169.254/latest"}, 403, "refused"),
+    "decimal loopback": ({"image": "http://2130706433/"}, 403, "not a public address"),
+    "unknown host": ({"image": "https://nowhere.invalid/a.jpg"}, 424, "missing"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_REQUESTS)
+def test_bad_requests_are_the_clients(service: Service, case: str) -> None:
+    body, code, reason = BAD_REQUESTS[case]
+    answer = service.post(**body)
+    assert (answer.status_code, answer.json()["errorCode"]) == (code, code)
+    assert reason in answer.json()["errorMsg"]
+    assert "result" not in answer.json()
+
+
+def test_bad_bodies(service: Service) -> None:
+    assert service.client.post(PATH, content=b"{").status_code == 422
+    assert service.client.post(PATH, content=b"\xff\xfe").status_code == 422
+    assert service.client.get(PATH).status_code == 405
+    large = service.post(image="A" * (MAX_BODY + 1))
+    assert (large.status_code, large.json()["errorMsg"]) == (413, f"the body is larger than {MAX_BODY} bytes")
+    chunked = service.client.post(PATH, content=(b"x" * 100_000 for _ in range(20)))  # no Content-Length
+    assert chunked.status_code == 413
+
+
+def test_many_at_once_get_each_their_own(service: Service, tiny_folder: Path) -> None:
+    images = [encode(picture(seed=number)) for number in range(40)]
+    expected = list(create_pipeline(model=tiny_folder).predict(images, threshold=0.0))
+
+    def ask(image_bytes: bytes) -> list[float]:
+        body = {"image": text_of(image_bytes), "threshold": 0.0, "visualize": False}
+        answer = httpx.post(service.url + PATH, json=body, timeout=60)
+        return [one["score"] for one in answer.json()["result"]["categories"]]
+
+    with ThreadPoolExecutor(16) as clients:
+        for found, one in zip(clients.map(ask, images), expected, strict=True):
+            assert found == pytest.approx(one["scores"], abs=2e-5)
+
+
+def test_only_what_asks_for_rays_token_listens_beyond_loopback(service: Service) -> None:
+    """Ray Serve binds each replica's gRPC port to every address and cannot be told otherwise; Ray's own token guards it."""
+    parent = psutil.Process(service.process.pid)
+    listening = [
+        (process.name(), connection.laddr)
+        for process in (parent, *parent.children(recursive=True))
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    beyond = [
+        (name, address) for name, address in listening if address.ip not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")
+    ]
+    assert len(listening) > 3
+    assert [name.partition(":mlcls")[0] for name, _ in beyond] in ([], ["ray::ServeReplica"])
+    for _, address in beyond:
+        with grpc.insecure_channel(f"127.0.0.1:{address.port}") as channel:
+            for method in ("HandleRequest", "HandleRequestStreaming"):
+                with pytest.raises(grpc.RpcError) as refused:
+                    channel.unary_unary(f"/ray.serve.ASGIService/{method}")(b"", timeout=20)
+                assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_schemathesis_finds_no_server_error(service: Service) -> None:
+    """What the schema allows and what it does not, a few hundred requests of both."""
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "st"),
+            "run",
+            service.url + "/openapi.json",
+            "--checks=not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
+            "--max-examples=40",
+            "--seed=1",
+            "--no-color",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    assert re.search(r"[1-9]\d* (generated|passed)", done.stdout), done.stdout[-2000:]
+
+
+def test_token(guarded: Service) -> None:
+    for header in ({}, {"Authorization": "Bearer no"}, {"Authorization": f"Basic {TOKEN}"}):
+        answer = httpx.post(guarded.url + PATH, json={"image": GOOD}, headers=header, timeout=60)
+        assert (answer.status_code, answer.json()["errorCode"]) == (401, 401)
+    assert httpx.get(guarded.url + "/health", timeout=60).status_code == 200
+    assert guarded.post(image=GOOD).status_code == 200
+
+
+def test_urls(guarded: Service, http_server: Callable[[Handler], str]) -> None:
+    def answer(request: SimpleHTTPRequestHandler) -> None:
+        good = request.path == "/a.jpg?signature=x%2Fy"
+        content = encode(picture()) if good else b"<html>"
+        request.send_response(404 if request.path == "/gone" else 200)
+        request.end_headers()
+        request.wfile.write(content)
+
+    server = http_server(answer)
+    assert guarded.post(image=f"{server}/a.jpg?signature=x%2Fy").status_code == 200
+    assert guarded.post(image=f"{server}/page").status_code == 422
+    gone = guarded.post(image=f"{server}/gone")
+    assert (gone.status_code, gone.json()["errorMsg"]) == (424, "missing: HTTP 404")
+
+
+def test_what_is_under_way_is_answered_before_it_ends(guarded: Service, http_server: Callable[[Handler], str]) -> None:
+    """Last of its service: it ends it."""
+    asked = threading.Event()
+
+    def answer(request: SimpleHTTPRequestHandler) -> None:
+        asked.set()
+        time.sleep(4)
+        request.send_response(200)
+        request.end_headers()
+        request.wfile.write(encode(picture()))
+
+    url = f"{http_server(answer)}/slow.jpg"
+    with ThreadPoolExecutor(1) as client:
+        slow = client.submit(guarded.post, image=url)
+        assert asked.wait(30)
+        guarded.process.send_signal(signal.SIGTERM)
+        assert slow.result().status_code == 200
+    assert guarded.process.wait(60) == 0

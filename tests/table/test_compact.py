@@ -1,0 +1,173 @@
+"""Compaction: the same rows in fewer files, for each reader the old ones or the new ones, and a death in the middle mended."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+from mlcls_ray.config import S3Options
+from mlcls_ray.errors import LeaseError, UsageError
+from mlcls_ray.job.commit import commit
+from mlcls_ray.job.plan import Plan
+from mlcls_ray.storage.lease import held_lease
+from mlcls_ray.storage.store import Store
+from mlcls_ray.table import compact as compaction
+from mlcls_ray.table import layout
+from mlcls_ray.table.compact import compact
+from mlcls_ray.table.label_table import open_labels
+from mlcls_ray.table.ledger import fragment_names
+from mlcls_ray.table.verify import verify
+from tests.s3_servers import BUCKET
+from tests.table.fragments import LABELS, RUN, written
+
+
+def row_ids(store: Store) -> list[int]:
+    return [
+        row_id
+        for name in fragment_names(store, RUN)
+        for row_id in store.read_columns(f"{LABELS}/{name}", ["row_id"]).column(0).to_pylist()
+    ]
+
+
+def test_few_files_with_the_same_rows(plan: Plan) -> None:
+    store = plan.prepared.store
+    commit(plan, written(plan, (3,), (0, 4), (2,), (1,)), seconds=1)
+    before = pq.read_table(Path(store.root) / LABELS).sort_by("row_id")
+    success = compact(store, RUN, rows=3)
+    assert [fragment.rows for fragment in success.fragments] == [3, 2]
+    assert row_ids(store) == [0, 3, 4, 1, 2], "sorted within each file"
+    assert pq.read_table(Path(store.root) / LABELS).sort_by("row_id").equals(before)
+    assert verify(store) == []
+    assert store.names(layout.run_folder(RUN)) == sorted({*store.names(layout.run_folder(RUN))} - {"labels-compacted"})
+    assert compact(store, RUN, rows=3) == success, "nothing left to do"
+    assert len(open_labels(store.root).arrow()) == 5
+
+
+def test_on_object_storage(plan: Plan, s3_endpoint: str) -> None:
+    s3 = S3Options(endpoint_url=s3_endpoint)
+    store = Store(f"s3://{BUCKET}/{uuid.uuid4().hex}", s3)
+    local = plan.prepared.store
+    commit(plan, written(plan, (3,), (0, 4), (2,), (1,)), seconds=1)
+    for folder in (layout.run_folder(RUN), layout.manifest_folder(RUN), LABELS):
+        for name in local.names(folder):
+            if (data := (local.read(f"{folder}/{name}") if "." in name or name == "_SUCCESS" else None)) is not None:
+                store.write(f"{folder}/{name}", data)
+    compact(store, RUN)
+    assert row_ids(store) == [0, 1, 2, 3, 4]
+    assert verify(store) == []
+    assert len(open_labels(store.root, s3).arrow()) == 5
+
+
+@pytest.mark.parametrize("died_after", ["staging", "journal", "exchange", "commit"])
+def test_a_death_in_the_middle_is_mended(plan: Plan, monkeypatch: pytest.MonkeyPatch, died_after: str) -> None:
+    store = plan.prepared.store
+    commit(plan, written(plan, (3,), (0, 4), (2,), (1,)), seconds=1)
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if died_after == "staging":
+        monkeypatch.setattr(Store, "write_json", _dies_at(Store.write_json, layout.compaction(RUN)))
+    elif died_after == "journal":
+        monkeypatch.setattr(Store, "swap_folders", die)
+    elif died_after == "exchange":
+        monkeypatch.setattr(Store, "write_json", _dies_at(Store.write_json, layout.success(RUN)))
+    else:
+        finish = compaction.finish
+        monkeypatch.setattr(
+            compaction, "finish", lambda *words: die() if store.read(layout.compaction(RUN)) else finish(*words)
+        )
+    with pytest.raises(KeyboardInterrupt):
+        compact(store, RUN)
+    monkeypatch.undo()
+    assert sorted(row_ids(store)) == [0, 1, 2, 3, 4], "the folder holds one set or the other"
+    success = compact(store, RUN)
+    assert len(success.fragments) == len(fragment_names(store, RUN)) == 1
+    assert verify(store) == []
+
+
+def _dies_at(write_json: object, at: str) -> object:
+    def wrapped(store: Store, name: str, value: object) -> None:
+        if name == at:
+            raise KeyboardInterrupt
+        write_json(store, name, value)  # type: ignore[operator]
+
+    return wrapped
+
+
+READER = """
+import glob, sys, time
+import pyarrow.parquet as pq
+counts, failures = {}, 0
+end = time.monotonic() + float(sys.argv[2])
+while time.monotonic() < end:
+    try:
+        rows = sum(pq.read_metadata(name).num_rows for name in glob.glob(sys.argv[1] + "/*.parquet"))
+        counts[rows] = counts.get(rows, 0) + 1
+    except FileNotFoundError:  # listed before the exchange, opened after it: loud, and not wrong
+        failures += 1
+print(sorted(counts), sum(counts.values()), failures)
+"""
+
+
+def test_readers_of_the_folder_never_see_both(plan: Plan) -> None:
+    """A reader that lists the folder as fast as it can, while it is compacted again and again."""
+    store = plan.prepared.store
+    commit(plan, written(plan, (3,), (0, 4), (2,), (1,)), seconds=1)
+    folder = str(Path(store.root) / LABELS)
+    reader = subprocess.Popen([sys.executable, "-c", READER, folder, "3"], stdout=subprocess.PIPE, text=True)
+    sizes = [1, 2, 5]
+    end = time.monotonic() + 3
+    rounds = 0
+    while time.monotonic() < end:
+        rounds += 1
+        store.write_json(layout.success(RUN), compact(store, RUN, rows=5).model_dump(mode="json"))
+        _split(store)
+    told = reader.communicate()[0]
+    assert told.startswith("[5] "), told
+    assert int(told.split()[1]) > 50, told
+    assert rounds > 5, sizes
+
+
+def _split(store: Store) -> None:
+    """One file → five, in one step, as a compaction does it."""
+    success = compaction.read_success(store, RUN)
+    assert success is not None
+    (fragment,) = success.fragments
+    table = store.read_columns(f"{LABELS}/{fragment.name}", None)
+    attempt = layout.attempt_of(fragment.name) + 1
+    parts = [
+        compaction.write_fragment_file(
+            store, layout.compacted_folder(RUN), layout.fragment_name(attempt, task), table.slice(task, 1)
+        )
+        for task in range(5)
+    ]
+    store.swap_folders(LABELS, layout.compacted_folder(RUN))
+    store.write_json(layout.success(RUN), success.model_copy(update={"fragments": parts}).model_dump(mode="json"))
+    store.remove_folder(layout.compacted_folder(RUN))
+
+
+def test_what_cannot_be_compacted(plan: Plan) -> None:
+    store = plan.prepared.store
+    with pytest.raises(UsageError, match="'r' is not committed"):
+        compact(store, RUN)
+    commit(plan, written(plan, (0, 1, 2, 3, 4)), seconds=1)
+    with held_lease(store, RUN), pytest.raises(LeaseError):
+        compact(store, RUN)
+
+
+def test_the_newest_row_by_sql_alone(plan: Plan) -> None:
+    """The query that the README gives."""
+    commit(plan, written(plan, (0, 1, 2, 3, 4)), seconds=1)
+    query = f"""
+        SELECT * FROM read_parquet('{plan.prepared.store.root}/runs/*/labels/*.parquet')
+        QUALIFY row_number() OVER (PARTITION BY uri ORDER BY labeled_at DESC) = 1
+    """
+    assert len(duckdb.sql(query).fetchall()) == 5

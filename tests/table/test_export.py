@@ -1,0 +1,91 @@
+"""`mlcls export-labels`: what each tool reads, read back."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from mlcls_ray import open_labels
+from mlcls_ray.config import LabelJob
+from mlcls_ray.datasets.formats import read_dataset
+from mlcls_ray.errors import UsageError
+from mlcls_ray.job.label import label
+from mlcls_ray.table.export.formats import export
+from tests.conftest import run_cli
+
+
+@pytest.fixture(scope="module")
+def expected(labeled: Path) -> dict[str, list[str]]:
+    rows = open_labels(str(labeled), run_id="one").sql("SELECT uri, labels FROM labels WHERE status = 'ok'")
+    return dict(rows.fetchall())
+
+
+def saved(labeled: Path, kind: str, target: Path) -> Path:
+    told = run_cli("export-labels", labeled, "--format", kind, "--save", target, "--run-id", "one").stdout
+    assert told == f"{target}: 13 images\n"
+    return target
+
+
+def test_csv(labeled: Path, expected: dict[str, list[str]], tmp_path: Path) -> None:
+    with saved(labeled, "csv", tmp_path / "deep/labels.csv").open(newline="") as stream:
+        rows = {row["uri"]: row for row in csv.DictReader(stream)}
+    assert {uri: row["labels"].split(";") if row["labels"] else [] for uri, row in rows.items()} == expected
+    assert all(len(row["labels"].split(";")) == len(row["scores"].split(";")) for row in rows.values())
+
+
+def test_coco(labeled: Path, expected: dict[str, list[str]], tmp_path: Path) -> None:
+    told = json.loads(saved(labeled, "coco", tmp_path / "labels.json").read_text())
+    names = {one["id"]: one["name"] for one in told["categories"]}
+    images = {one["id"]: one["file_name"] for one in told["images"]}
+    found: dict[str, list[str]] = {uri: [] for uri in images.values()}
+    for one in told["annotations"]:
+        found[images[one["image_id"]]].append(names[one["category_id"]])
+        assert one["area"] == one["bbox"][2] * one["bbox"][3] > 0
+    assert found == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["labels.json"]
+
+
+def test_paddleclas(labeled: Path, expected: dict[str, list[str]], tmp_path: Path) -> None:
+    folder = saved(labeled, "paddleclas", tmp_path / "data")
+    names = [line.split(" ", 1)[1] for line in (folder / "label.txt").read_text().splitlines()]
+    data = read_dataset(folder / "labels.txt", 80)
+    found = {
+        str(path): {names[place] for place in row.nonzero()[0]}
+        for path, row in zip(data.paths, data.targets, strict=True)
+    }
+    assert found == {uri: set(labels) for uri, labels in expected.items()}
+
+
+def test_label_studio(labeled: Path, expected: dict[str, list[str]], tmp_path: Path) -> None:
+    tasks = json.loads(saved(labeled, "labelstudio", tmp_path / "tasks.json").read_text())
+    found = {}
+    for task in tasks:
+        (prediction,) = task["predictions"]
+        found[task["data"]["uri"]] = [name for one in prediction["result"] for name in one["value"]["choices"]]
+        assert task["data"]["image"].startswith("/data/local-files/?d=")
+    assert found == expected
+
+
+def test_fiftyone(labeled: Path, expected: dict[str, list[str]], tmp_path: Path) -> None:
+    folder = saved(labeled, "fiftyone", tmp_path / "data")
+    data, labels = (json.loads((folder / name).read_text()) for name in ("data.json", "labels.json"))
+    assert len(labels["classes"]) == 80
+    assert {data[name]: [one["label"] for one in told] for name, told in labels["labels"].items()} == expected
+
+
+@pytest.mark.usefixtures("loopback_ray")
+def test_what_is_refused(labeled: Path, demo: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    assert (
+        "exists already"
+        in run_cli("export-labels", labeled, "--format", "csv", "--save", tmp_path / "there", check=2).stderr
+    )
+    out = tmp_path / "out"
+    for model in ("starter", str(tiny_folder)):
+        job = LabelJob(inputs=(str(demo / "cat.jpg"),), out=str(out), model=model, engine="paddle", precision="fp32")
+        label(job)
+    with pytest.raises(UsageError, match="2 vocabularies: choose one run"):
+        export(open_labels(str(out)), "csv", tmp_path / "a.csv")

@@ -1,0 +1,158 @@
+"""Nightly runs: only what is new or changed, everything when the model changed, nothing when there is nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable
+from http.server import SimpleHTTPRequestHandler
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from mlcls_ray.config import LabelJob, S3Options
+from mlcls_ray.errors import UsageError
+from mlcls_ray.job.label import label
+from mlcls_ray.models.networks.tiny import export_tiny
+from mlcls_ray.storage.store import Store
+from mlcls_ray.table import layout
+from mlcls_ray.table.records import Success, run_ids
+from mlcls_ray.table.verify import verify
+from tests.conftest import TINY_VOCABULARY, Handler, encode, picture, reply
+from tests.s3_servers import BUCKET, filesystem
+
+
+def labeled(store: Store, success: Success | None) -> list[str]:
+    """The names of the inputs that a run labeled."""
+    assert success is not None
+    rows = []
+    for fragment in success.fragments:
+        with store.open(f"{layout.labels_folder(success.run_id)}/{fragment.name}") as stream:
+            rows += pq.read_table(stream, columns=["uri"]).column(0).to_pylist()
+    return sorted(os.path.basename(uri) for uri in rows)
+
+
+def vanished(store: Store, success: Success | None) -> list[str]:
+    assert success is not None
+    with store.open(layout.vanished(success.run_id)) as stream:
+        return [os.path.basename(uri) for uri in pq.read_table(stream).column("uri").to_pylist()]
+
+
+def nights(job: LabelJob, put: Callable[[str, bytes], None], remove: Callable[[str], None], other_model: str) -> None:
+    store = Store(job.out, job.s3)
+    for number in range(5):
+        put(f"{number}.jpg", encode(picture(seed=number)))
+    put("bad.jpg", b"<html>")
+    assert labeled(store, label(job)) == ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg", "bad.jpg"]
+    started = time.monotonic()
+    assert label(job) is None
+    assert time.monotonic() - started < 5
+    assert len(run_ids(store)) == len(store.names(layout.RUNS)) == 1, "nothing new leaves nothing"
+
+    time.sleep(1.1)  # S3 tells times to the second
+    put("new.jpg", encode(picture(seed=9)))
+    put("1.jpg", encode(picture(seed=10)))
+    remove("4.jpg")
+    success = label(job)
+    assert labeled(store, success) == ["1.jpg", "new.jpg"]
+    assert vanished(store, success) == ["4.jpg"]
+    assert label(job) is None
+
+    remove("3.jpg")
+    success = label(job)
+    assert success is not None
+    assert (success.rows, success.fragments) == (0, []), "nothing new, but something vanished: no empty fragment"
+    assert vanished(store, success) == ["3.jpg"]
+    assert label(job) is None
+
+    assert label(LabelJob.model_validate({**job.model_dump(), "limit": 2})) is None, (
+        "beyond a limit nothing has vanished"
+    )
+
+    put("4.jpg", encode(picture(seed=44)))
+    assert labeled(store, label(job)) == ["4.jpg"], "it came back, another one"
+
+    everything = LabelJob.model_validate({**job.model_dump(), "model": other_model})
+    assert labeled(store, label(everything)) == ["0.jpg", "1.jpg", "2.jpg", "4.jpg", "bad.jpg", "new.jpg"]
+    assert label(everything) is None
+    assert verify(store) == []
+
+
+@pytest.fixture(scope="module")
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("other")
+    export_tiny(folder, TINY_VOCABULARY, seed=1)
+    return str(folder)
+
+
+def test_nights_over_a_folder(loopback_ray: None, tmp_path: Path, tiny_folder: Path, other_model: str) -> None:
+    photos = tmp_path / "photos, of 'mine'"
+    photos.mkdir()
+    job = LabelJob(inputs=(str(photos),), out=str(tmp_path / "o'ut"), model=str(tiny_folder), incremental=True)
+    nights(
+        job, lambda name, data: (photos / name).write_bytes(data), lambda name: (photos / name).unlink(), other_model
+    )  # type: ignore[arg-type, return-value]
+
+
+def test_a_folder_that_is_not_mounted_has_not_lost_its_images(
+    tmp_path: Path, tiny_folder: Path, loopback_ray: None
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.jpg").write_bytes(encode(picture()))
+    job = LabelJob(
+        inputs=(str(tmp_path / "photos"),), out=str(tmp_path / "out"), model=str(tiny_folder), incremental=True
+    )
+    label(job)
+    (tmp_path / "photos" / "1.jpg").unlink()
+    with pytest.raises(UsageError, match="no image found"):
+        label(job)
+
+
+@pytest.mark.slow
+def test_nights_over_a_bucket(s3_endpoint: str, fresh_ray: None, tiny_folder: Path, other_model: str) -> None:
+    client = filesystem(s3_endpoint)
+    base = f"{BUCKET}/{uuid.uuid4().hex}"
+    s3 = S3Options(endpoint_url=s3_endpoint)
+    job = LabelJob(
+        inputs=(f"s3://{base}/photos",), out=f"s3://{base}/out", model=str(tiny_folder), incremental=True, s3=s3
+    )
+    nights(
+        job,
+        lambda name, data: client.pipe_file(f"{base}/photos/{name}", data),
+        lambda name: client.rm_file(f"{base}/photos/{name}"),
+        other_model,
+    )
+
+
+def test_what_may_pass_is_tried_again(
+    loopback_ray: None, tmp_path: Path, tiny_folder: Path, http_server: Callable[[Handler], str]
+) -> None:
+    fails = True
+
+    def answer(request: SimpleHTTPRequestHandler) -> None:
+        if request.path.startswith("/gone"):
+            reply(request, b"", 404)
+        elif fails:
+            reply(request, b"", 503)
+        else:
+            reply(request, encode(picture()))
+
+    base = http_server(answer)
+    (tmp_path / "list.txt").write_text(f"{base}/shaky.jpg?token=s3cret&id=1\n{base}/gone.jpg\n")
+    job = LabelJob(
+        inputs=(str(tmp_path / "list.txt"),),
+        out=str(tmp_path / "out"),
+        model=str(tiny_folder),
+        incremental=True,
+        fetch_attempts=1,
+    )
+    first = label(job)
+    assert first is not None
+    assert first.statuses == {"http_5xx": 1, "missing": 1}
+    fails = False
+    second = label(job)
+    assert second is not None
+    assert second.statuses == {"ok": 1}
+    assert label(job) is None, "known by its uri, whatever signs it"

@@ -1,0 +1,164 @@
+"""Other table formats: one commit a run, none twice, read back by the format's own reader; resuming and incremental go on as before."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mlcls_ray.config import LabelJob, S3Options, TableFormat
+from mlcls_ray.errors import UsageError
+from mlcls_ray.job.label import label
+from mlcls_ray.storage.store import Store
+from mlcls_ray.table import layout
+from mlcls_ray.table import publish as module
+from mlcls_ray.table.publish import check_format, open_table, publish
+from mlcls_ray.table.verify import verify
+from tests.conftest import encode, picture, run_cli
+from tests.s3_servers import BUCKET
+
+pytestmark = pytest.mark.usefixtures("loopback_ray")
+
+
+def read_delta(out: str) -> pa.Table:
+    from deltalake import DeltaTable
+
+    return pa.table(DeltaTable(f"{out}/delta").to_pyarrow_table())
+
+
+def read_iceberg(out: str) -> pa.Table:
+    from pyiceberg.catalog import load_catalog
+
+    catalog = load_catalog("mlcls", type="sql", uri=f"sqlite:///{out}/iceberg/catalog.db")
+    return catalog.load_table(("mlcls", "labels")).scan().to_arrow()
+
+
+def read_lance(out: str) -> pa.Table:
+    import lance
+
+    return lance.dataset(f"{out}/lance").to_table()
+
+
+READERS: dict[TableFormat, Callable[[str], pa.Table]] = {
+    "delta": read_delta,
+    "iceberg": read_iceberg,
+    "lance": read_lance,
+}
+
+
+def commits(out: str, kind: TableFormat) -> int:
+    if kind == "delta":
+        from deltalake import DeltaTable
+
+        return DeltaTable(f"{out}/delta").version() + 1
+    if kind == "lance":
+        import lance
+
+        return len(lance.dataset(f"{out}/lance").versions())
+    from pyiceberg.catalog import load_catalog
+
+    catalog = load_catalog("mlcls", type="sql", uri=f"sqlite:///{out}/iceberg/catalog.db")
+    return len(catalog.load_table(("mlcls", "labels")).metadata.metadata_log)
+
+
+KINDS = ["delta", pytest.param("iceberg", marks=pytest.mark.slow), pytest.param("lance", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nights(kind: TableFormat, tiny_folder: Path, folder_of_images: Path, tmp_path: Path) -> None:
+    images, out = tmp_path / "images", str(tmp_path / "out")
+    images.mkdir()
+    inputs = (str(images), str(folder_of_images))
+    job = LabelJob(
+        inputs=inputs,
+        out=out,
+        model=str(tiny_folder),
+        incremental=True,
+        format=kind,
+        rows_per_fragment=10,
+        batch_size=4,
+    )
+    (images / "a.jpg").write_bytes(encode(picture()))
+    label(job.model_copy(update={"run_id": "first"}))
+    first = READERS[kind](out)
+    fragments = pq.read_table(f"{out}/{layout.labels_folder('first')}").sort_by("row_id")
+    found = first.sort_by("row_id").select(fragments.schema.names)
+    assert found.num_rows == 31
+    for name in fragments.schema.names:
+        if name == "all_scores":
+            for one, other in zip(found[name].to_pylist(), fragments[name].to_pylist(), strict=True):
+                assert one == (None if other is None else [pytest.approx(float(score)) for score in other])
+        else:
+            assert found[name].to_pylist() == fragments[name].to_pylist(), name
+    after_one = commits(out, kind)
+    label(job.model_copy(update={"run_id": "first"}))  # committed already
+    assert commits(out, kind) == after_one
+    assert label(job.model_copy(update={"run_id": "second"})) is None
+    assert commits(out, kind) == after_one, "nothing new is no commit"
+    (images / "b.jpg").write_bytes(encode(picture(seed=2)))
+    label(job.model_copy(update={"run_id": "third"}))
+    rows = READERS[kind](out)
+    assert sorted(set(rows["run_id"].to_pylist())) == ["first", "third"]
+    assert rows.num_rows == 32
+    assert commits(out, kind) > after_one
+    assert verify(Store(out)) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_driver_that_died_before_the_table(
+    kind: TableFormat, tiny_folder: Path, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is committed and the table lacks it: the same command, another run, or `mlcls publish` adds it; once."""
+    out = str(tmp_path / "out")
+    job = LabelJob(inputs=(str(demo / "cat.jpg"),), out=out, model=str(tiny_folder), run_id="one", format=kind)
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_batches", die)
+    with pytest.raises(KeyboardInterrupt):
+        label(job)
+    monkeypatch.undo()
+    assert not open_table(Store(out), kind).has("one")
+    label(job.model_copy(update={"run_id": "two", "format": "parquet"}))
+    assert run_cli("publish", out, "--format", kind).stdout.splitlines()[:2] == ["one", "two"]
+    assert "0 run(s) added" in run_cli("publish", out, "--format", kind).stdout
+    assert sorted(READERS[kind](out)["run_id"].to_pylist()) == ["one", "two"]
+
+
+def test_two_models_in_one_table(tiny_folder: Path, demo: Path, tmp_path: Path) -> None:
+    """3 and 80 classes: lists of both lengths."""
+    out = str(tmp_path / "out")
+    for model in (str(tiny_folder), "starter"):
+        label(LabelJob(inputs=(str(demo / "cat.jpg"),), out=out, model=model, engine="paddle", precision="fp32"))
+    for kind, read in READERS.items():
+        assert len(publish(Store(out), kind)) == 2
+        assert sorted(len(one) for one in read(out)["all_scores"].to_pylist()) == [3, 80]
+
+
+@pytest.mark.slow
+def test_in_a_bucket(s3_endpoint: str, tiny_folder: Path, demo: Path) -> None:
+    out, s3 = f"s3://{BUCKET}/{uuid.uuid4().hex}", S3Options(endpoint_url=s3_endpoint, region="eu-west-1")
+    words = ("label", demo / "cat.jpg", "--out", out, "--model", tiny_folder, "--run-id", "one")
+    run_cli(*words, env={"AWS_ENDPOINT_URL": s3_endpoint})
+    store = Store(out, s3)
+    for kind in ("delta", "lance"):
+        assert publish(store, kind) == ["one"]
+        assert open_table(store, kind).has("one")
+        assert publish(store, kind) == []
+    with pytest.raises(UsageError, match="needs a catalog that all readers reach"):
+        publish(store, "iceberg")
+
+
+def test_a_missing_package_is_named_before_anything_starts(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"format delta needs the extra 'delta': pip install 'mlcls-ray\[delta\]'"):
+        label(LabelJob(inputs=(str(demo),), out=str(tmp_path / "out"), format="delta"))
+    assert not (tmp_path / "out").exists()
+    check_format("parquet")

@@ -1,0 +1,54 @@
+"""`mlcls query` and `mlcls search` over the demo's table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from mlcls_ray.config import LabelJob
+from mlcls_ray.job.label import label
+from tests.conftest import run_cli
+
+
+@pytest.fixture(scope="module")
+def out(loopback_ray: None, demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("found") / "out"
+    label(LabelJob(inputs=(str(demo),), out=str(folder), engine="paddle", precision="fp32"))
+    return folder
+
+
+def test_queries(out: Path, tmp_path: Path) -> None:
+    sql = "SELECT unnest(labels) AS label, count(*) AS images FROM labels GROUP BY 1 ORDER BY 2 DESC, 1"
+    assert "person" in run_cli("query", out, sql).stdout
+    assert run_cli("query", out, sql, "--format", "csv").stdout.splitlines()[:2] == ["label,images", "person,4"]
+    (first, *_) = run_cli("query", out, sql + ";", "--format", "json").stdout.splitlines()
+    assert json.loads(first) == {"label": "person", "images": 4}
+    run_cli("query", out, sql, "--format", "parquet", "--save", tmp_path / "a.parquet")
+    assert duckdb.sql(f"SELECT sum(images) FROM '{tmp_path}/a.parquet'").fetchall()[0][0] > 8
+
+
+def test_bad_queries(out: Path, tmp_path: Path) -> None:
+    assert "nothing" in run_cli("query", out, "SELECT nothing FROM labels", check=2).stderr
+    assert "needs --save" in run_cli("query", out, "SELECT 1", "--format", "parquet", check=2).stderr
+    (tmp_path / "a.csv").touch()
+    assert "exists already" in run_cli("query", out, "SELECT 1", "--save", tmp_path / "a.csv", check=2).stderr
+
+
+def test_search(out: Path, tmp_path: Path) -> None:
+    told = run_cli("search", out, "--label", "person").stdout.splitlines()
+    scores = [float(line.split("\t")[0]) for line in told]
+    assert len(scores) == 4
+    assert scores == sorted(scores, reverse=True)
+    assert len(run_cli("search", out, "--label", "person", "--min-score", "0.7").stdout.splitlines()) == 3
+    (tied,) = run_cli("search", out, "--label", "person", "--label", "tie").stdout.splitlines()
+    assert tied.endswith("grace-hopper.jpg")
+    untied = run_cli("search", out, "--label", "person", "--not", "tie", "--copy", tmp_path / "found")
+    assert sorted(path.name for path in (tmp_path / "found").iterdir()) == sorted(
+        line.rpartition("/")[2] for line in untied.stdout.splitlines()
+    )
+    run_cli("search", out, "--label", "cat", "--link", tmp_path / "linked")
+    assert (tmp_path / "linked" / "cat.jpg").read_bytes()[:2] == b"\xff\xd8"
+    assert "did you mean 'person'" in run_cli("search", out, "--label", "persn", check=2).stderr
