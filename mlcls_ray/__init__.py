@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
-
-from mlcls_ray.version import __version__
 
 if TYPE_CHECKING:
     from mlcls_ray.predict.pipeline import create_pipeline
     from mlcls_ray.table.label_table import open_labels
+
+try:
+    __version__ = version("mlcls-ray")
+except PackageNotFoundError:  # a source tree on a Ray worker's path, shipped as a job's working directory
+    __version__ = "0+source"
 
 __all__ = ["__version__", "create_pipeline", "open_labels"]
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 
-from mlcls_ray.errors import Status, UsageError, did_you_mean, one_line
+from mlcls_ray.errors import Status, UsageError, short_message, suggest
 
 MAX_PIXELS = 178_956_970
 """The number of pixels at which Pillow itself refuses an image (and PaddleX with it)."""
@@ -82,7 +82,7 @@ class LabelJob(BaseModel):
         description="Several models in one pass over the images, instead of model; each has its own output, out/NAME",
     )
     device: str = Field(default="cpu", description="cpu, gpu, gpu:0,1, npu, xpu …: what the scoring workers run on")
-    workers_per_card: PositiveInt = Field(default=1, description="Scoring workers that share one card")
+    workers_per_device: PositiveInt = Field(default=1, description="Scoring workers that share one card")
     engine: AskedEngine = Field(
         default="auto", description="What executes the network; auto: the fastest here that gives the same labels"
     )
@@ -197,7 +197,7 @@ def read_mapping(path: Path, what: str) -> Mapping[str, Any]:
     except OSError as error:
         raise UsageError(f"{what} '{path}' cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{what} '{path}' is not valid YAML: {one_line(error)}") from None
+        raise UsageError(f"{what} '{path}' is not valid YAML: {short_message(error)}") from None
     if not isinstance(loaded, Mapping):
         raise UsageError(f"{what} '{path}' is not a mapping of fields")
     return loaded
@@ -232,7 +232,7 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = S3Options.model_fields if field.startswith("s3.") else model.model_fields
-        return f"unknown field '{field}'{did_you_mean(field.rpartition('.')[2], known)}"
+        return f"unknown field '{field}'{suggest(field.rpartition('.')[2], known)}"
     return f"{field}: {first['msg']} (it is {first['input']!r})"
 
 

@@ -65,7 +65,7 @@ class RunError(MlclsError):
     """A run started and could not be finished."""
 
 
-def stopped(run_id: str, reason: str, error: type[RunError] = RunError) -> RunError:
+def resumable_error(run_id: str, reason: str, error: type[RunError] = RunError) -> RunError:
     """What a run that did not come to its end says, and how it goes on."""
     return error(f"run '{run_id}' {reason}. What is written is kept; the same command (or --run-id {run_id}) goes on")
 
@@ -97,7 +97,7 @@ class ImageError(Exception):
         self.retry_after_s = retry_after_s
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def suggest(word: str, known: Iterable[str]) -> str:
     """The hint for a mistyped name: ``": did you mean 'x'?"``, or what there is to choose from."""
     choices = list(known)
     folded = {choice.casefold(): choice for choice in choices}
@@ -108,6 +108,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; known: {shown}"
 
 
-def one_line(error: BaseException) -> str:
+def short_message(error: BaseException) -> str:
     """An exception's message without its line breaks (YAML's parser draws pictures)."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -11,7 +11,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def map_ahead(function: Callable[[T], R], items: Iterable[T], threads: ThreadPoolExecutor, ahead: int) -> Iterator[R]:
+def prefetch_map(
+    function: Callable[[T], R], items: Iterable[T], threads: ThreadPoolExecutor, ahead: int
+) -> Iterator[R]:
     """`map` in order, with `ahead` calls running in threads before their result is asked for.
 
     Unlike `ThreadPoolExecutor.map` it takes from `items` only as far as it runs ahead, so that neither they nor the results pile up.

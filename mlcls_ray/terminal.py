@@ -13,7 +13,7 @@ from types import FrameType
 
 
 @contextlib.contextmanager
-def asked_by_interrupt(ask: Callable[[], None], said: str) -> Iterator[None]:
+def on_first_sigint(ask: Callable[[], None], said: str) -> Iterator[None]:
     """While the body runs, the first Ctrl-C says `said` and calls `ask`; the second one interrupts.
 
     Ctrl-C is left alone outside the main thread, where Python allows no other.
@@ -35,7 +35,7 @@ def asked_by_interrupt(ask: Callable[[], None], said: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def suppress_native_output() -> Iterator[None]:
     """Silence what C++ code writes to standard output and error while it starts (Paddle, Ray); it means nothing to a user.
 
     Python's exceptions are not affected. Not for code that runs beside other threads that print.

@@ -115,7 +115,7 @@ def _files() -> dict[bytes, tuple[bytes, str]]:
     files = {
         b"bad/zero.jpg": (b"", "empty"),
         b"bad/random.jpg": (np.random.default_rng(0).bytes(5000), "not_an_image"),
-        b"bad/page.jpg": (b"<!doctype html><title>404 Not Found</title>", "not_an_image"),
+        b"bad/page.jpg": (b"<!doctype html><title>404 Not InputEntry</title>", "not_an_image"),
         b"bad/zip.jpg": (_zip(), "not_an_image"),
         b"bad/vector.jpg": (b'<svg xmlns="http://www.w3.org/2000/svg"><rect/></svg>', "unsupported"),
         b"bad/phone.jpg": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 200, "unsupported"),

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mlcls_ray.prefetch import map_ahead
+from mlcls_ray.prefetch import prefetch_map
 
 
 def test_order_and_bound() -> None:
@@ -20,7 +20,7 @@ def test_order_and_bound() -> None:
             yield number
 
     with ThreadPoolExecutor(4) as threads:
-        results = map_ahead(lambda number: number * 2, items(), threads, ahead=3)
+        results = prefetch_map(lambda number: number * 2, items(), threads, ahead=3)
         assert next(results) == 0
         assert len(taken) == 4
         assert list(results) == [number * 2 for number in range(1, 50)]
@@ -29,9 +29,9 @@ def test_order_and_bound() -> None:
 def test_calls_overlap() -> None:
     both = threading.Barrier(2, timeout=10)
     with ThreadPoolExecutor(2) as threads:
-        assert len(list(map_ahead(lambda _: both.wait(), range(2), threads, ahead=2))) == 2
+        assert len(list(prefetch_map(lambda _: both.wait(), range(2), threads, ahead=2))) == 2
 
 
 def test_an_exception_reaches_the_reader() -> None:
     with ThreadPoolExecutor(2) as threads, pytest.raises(ZeroDivisionError):
-        list(map_ahead(lambda number: 1 // number, [1, 0, 1], threads, ahead=2))
+        list(prefetch_map(lambda number: 1 // number, [1, 0, 1], threads, ahead=2))

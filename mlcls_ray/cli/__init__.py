@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from cyclopts import App, CycloptsError, Group
 
+from mlcls_ray import __version__
 from mlcls_ray.cli.convert import export, quantize
 from mlcls_ray.cli.datasets import check, from_labelstudio, from_table, sample, split
 from mlcls_ray.cli.estimate import probe
@@ -24,7 +25,6 @@ from mlcls_ray.cli.operate import nightly, submit
 from mlcls_ray.cli.predict import config, predict
 from mlcls_ray.cli.serve import serve
 from mlcls_ray.errors import MlclsError, RunError, RunInterruptedError, UsageError
-from mlcls_ray.version import __version__
 
 app = App(
     name="mlcls",

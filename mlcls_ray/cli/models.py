@@ -41,7 +41,7 @@ def pull(name: str) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-    from mlcls_ray.errors import did_you_mean
+    from mlcls_ray.errors import suggest
     from mlcls_ray.models import cache
     from mlcls_ray.models.zoo import OFFICIAL, STARTER
 
@@ -49,7 +49,7 @@ def pull(name: str) -> None:
         print(f"'{STARTER}' ships with the package: nothing to fetch")
         return
     if name not in OFFICIAL:
-        raise UsageError(f"unknown model '{name}'{did_you_mean(name, OFFICIAL)}")
+        raise UsageError(f"unknown model '{name}'{suggest(name, OFFICIAL)}")
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(name, total=None)

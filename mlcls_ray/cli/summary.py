@@ -13,7 +13,7 @@ from rich.table import Table
 from mlcls_ray import schema
 from mlcls_ray.errors import Status
 from mlcls_ray.storage.store import Store
-from mlcls_ray.storage.uris import shown
+from mlcls_ray.storage.uris import redact_url
 from mlcls_ray.table import layout
 from mlcls_ray.table.records import Success
 from mlcls_ray.table.status import RunStatus
@@ -45,11 +45,11 @@ def print_summary(store: Store, success: Success, console: Console, annotated: b
         shares = sorted(success.stage_seconds.items(), key=lambda item: -item[1])
         say(f"{shares[0][0]}-bound: " + ", ".join(f"{stage} {100 * one / spent:.0f} %" for stage, one in shares))
     path = store.uri(layout.labels_folder(success.run_id))
-    say(f"label table: {shown(path)}")
+    say(f"label table: {redact_url(path)}")
     if annotated:
         folder = store.uri(layout.annotated_folder(success.run_id))
-        say(f"annotated:   {shown(folder)}")
-    say(f'open it:     import pandas; table = pandas.read_parquet("{shown(path)}")')
+        say(f"annotated:   {redact_url(folder)}")
+    say(f'open it:     import pandas; table = pandas.read_parquet("{redact_url(path)}")')
 
 
 def print_status(runs: Sequence[RunStatus]) -> None:
@@ -84,7 +84,7 @@ def _print_images(store: Store, success: Success, console: Console) -> None:
     for fragment in success.fragments:
         rows = store.read_columns(f"{layout.labels_folder(success.run_id)}/{fragment.name}", columns).to_pylist()
         for row in sorted(rows, key=lambda row: str(row[schema.URI])):
-            name = shown(row[schema.URI]).rpartition("/")[2]
+            name = redact_url(row[schema.URI]).rpartition("/")[2]
             if row[schema.STATUS] == Status.OK.value:
                 pairs = zip(row[schema.LABELS], row[schema.SCORES], strict=True)
                 text = (

@@ -14,7 +14,7 @@ from mlcls_ray import schema
 from mlcls_ray.config import S3Options
 from mlcls_ray.datasets.formats import Dataset, write_list
 from mlcls_ray.datasets.ground_truth import LABEL_LIST
-from mlcls_ray.errors import UsageError, did_you_mean
+from mlcls_ray.errors import UsageError, suggest
 from mlcls_ray.explore.page import render
 from mlcls_ray.labels.vocabulary import write_vocabulary
 from mlcls_ray.storage.uris import is_local, path_of_uri
@@ -50,7 +50,7 @@ def label_studio_interface(classes: Sequence[str]) -> str:
     """The labeling interface that the tasks are made for."""
     from xml.sax.saxutils import quoteattr
 
-    choices = "\n".join(f"    <Choice value={quoteattr(name)}/>" for name in classes)
+    choices = "\n".join(f"    <EngineConfig value={quoteattr(name)}/>" for name in classes)
     return (
         '<View>\n  <Image name="image" value="$image"/>\n  <Choices name="labels" toName="image" choice="multiple" showInline="true">\n'
         f"{choices}\n  </Choices>\n</View>\n"
@@ -73,7 +73,7 @@ def read_corrections(export: Path, classes: Sequence[str]) -> dict[str, list[str
     for labels in found.values():
         for label in labels:
             if label not in classes:
-                raise UsageError(f"'{export}': unknown class '{label}'{did_you_mean(label, classes)}")
+                raise UsageError(f"'{export}': unknown class '{label}'{suggest(label, classes)}")
     return found
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlcls_ray.datasets.formats import read_dataset
-from mlcls_ray.errors import UsageError, did_you_mean
+from mlcls_ray.errors import UsageError, suggest
 from mlcls_ray.labels.vocabulary import read_vocabulary
 from mlcls_ray.storage.uris import is_local, uri_of_path
 
@@ -129,7 +129,7 @@ def _from_names(uris: list[str], labels: Iterable[Iterable[str]], vocabulary: Se
     for row, names in enumerate(labels):
         for name in names:
             if name not in positions:
-                raise UsageError(f"data '{path}': unknown class '{name}'{did_you_mean(name, vocabulary)}")
+                raise UsageError(f"data '{path}': unknown class '{name}'{suggest(name, vocabulary)}")
             targets[row, positions[name]] = True
     return Truth(uris, targets)
 
@@ -138,5 +138,5 @@ def _places(names: Sequence[str], vocabulary: Sequence[str], where: str) -> list
     positions = {name: place for place, name in enumerate(vocabulary)}
     for name in names:
         if name not in positions:
-            raise UsageError(f"label list '{where}': unknown class '{name}'{did_you_mean(name, vocabulary)}")
+            raise UsageError(f"label list '{where}': unknown class '{name}'{suggest(name, vocabulary)}")
     return [positions[name] for name in names]

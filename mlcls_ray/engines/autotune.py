@@ -16,10 +16,10 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlcls_ray.config import AskedBatch, AskedEngine, AskedPrecision, EngineName, Precision
+from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import Engine
-from mlcls_ray.engines.devices import Device
 from mlcls_ray.engines.load import load_engine
-from mlcls_ray.errors import RunError, one_line
+from mlcls_ray.errors import RunError, short_message
 from mlcls_ray.images.decode import decode
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import home
@@ -74,7 +74,7 @@ class Trial(BaseModel):
     refused: str = ""
 
 
-class Choice(BaseModel):
+class EngineConfig(BaseModel):
     """What executes a run's network, and why. `golden`: Paddle's fp32 scores of the golden images, [12 or 4][C]; empty: not tried."""
 
     model_config = ConfigDict(frozen=True)
@@ -87,9 +87,11 @@ class Choice(BaseModel):
     batch_size: int = BATCH_SIZE
 
 
-def fixed_choice(engine: AskedEngine, precision: AskedPrecision, reason: str, batch_size: int = BATCH_SIZE) -> Choice:
+def default_engine(
+    engine: AskedEngine, precision: AskedPrecision, reason: str, batch_size: int = BATCH_SIZE
+) -> EngineConfig:
     """A choice without a trial; what is `auto` becomes Paddle in fp32."""
-    return Choice(
+    return EngineConfig(
         engine="paddle" if engine == "auto" else engine,
         precision="fp32" if precision == "auto" else precision,
         reason=reason,
@@ -104,32 +106,32 @@ def fixed_batch(batch_size: AskedBatch, device: Device) -> int:
     return BATCH_SIZE if device.kind == "cpu" else BATCH_SIZE_ON_CARDS
 
 
-def choose_if_open(
+def resolve_engine(
     engine: AskedEngine, precision: AskedPrecision, model: Model, device: Device, threads: int, batch_size: AskedBatch
-) -> Choice:
+) -> EngineConfig:
     """What was asked for, or where that leaves something open that can be tried, what `choose` finds. Raises as `choose`."""
-    if is_open(engine, precision, device):
+    if needs_autotune(engine, precision, device):
         return choose(engine, precision, model, device, threads, batch_size)
-    return fixed_choice(engine, precision, "as asked for", fixed_batch(batch_size, device))
+    return default_engine(engine, precision, "as asked for", fixed_batch(batch_size, device))
 
 
-def is_open(engine: AskedEngine, precision: AskedPrecision, device: Device) -> bool:
+def needs_autotune(engine: AskedEngine, precision: AskedPrecision, device: Device) -> bool:
     """Whether there is more than one candidate on the device."""
     return "auto" in (engine, precision) and device.kind in TRIED_ON
 
 
 def choose(
     engine: AskedEngine, precision: AskedPrecision, model: Model, device: Device, threads: int, batch_size: AskedBatch
-) -> Choice:
+) -> EngineConfig:
     """Try what `engine` and `precision` leave open on this machine; a verdict that is known is taken as it is.
 
     Raises:
         RunError: Paddle itself cannot score the golden images.
     """
-    path = verdict_path(engine, precision, model, device, threads, batch_size)
+    path = cache_path(engine, precision, model, device, threads, batch_size)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
-        known = known_choice(path)
+        known = load_cached(path)
         if known is not None:
             return known
         choice = _try(engine, precision, model, device, threads, batch_size)
@@ -139,7 +141,7 @@ def choose(
         return choice
 
 
-def verdict_path(
+def cache_path(
     engine: AskedEngine, precision: AskedPrecision, model: Model, device: Device, threads: int, batch_size: AskedBatch
 ) -> Path:
     """Where the verdict for this machine type, model and versions is kept."""
@@ -159,14 +161,14 @@ def verdict_path(
     return home() / "choices" / f"{hashlib.sha256(repr(told).encode()).hexdigest()[:32]}.json"
 
 
-def known_choice(path: Path) -> Choice | None:
+def load_cached(path: Path) -> EngineConfig | None:
     try:
-        return Choice.model_validate_json(path.read_bytes())
+        return EngineConfig.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None
 
 
-def check_golden(engine: Engine, model: Model, choice: Choice, batch_size: int) -> None:
+def check_golden(engine: Engine, model: Model, choice: EngineConfig, batch_size: int) -> None:
     """Whether this machine scores the golden images as the one that made the choice did: a batch at least, more while there is time.
 
     Raises:
@@ -198,7 +200,7 @@ def golden_pixels(model: Model, start: int = 0, end: int = GOLDEN_IMAGES) -> np.
 
 def _try(
     engine: AskedEngine, precision: AskedPrecision, model: Model, device: Device, threads: int, asked: AskedBatch
-) -> Choice:
+) -> EngineConfig:
     batch_size = fixed_batch(asked, device)
     thresholds = np.array(model.thresholds, np.float32)
     pixels, told = _scored_by_paddle(model, device, threads)
@@ -210,13 +212,13 @@ def _try(
     golden = tuple(tuple(float(score) for score in row) for row in told)
     if not good:
         reason = "no candidate gives Paddle's labels: " + "; ".join(one.refused for one in trials)
-        chosen = fixed_choice("auto", "auto", reason, batch_size)
+        chosen = default_engine("auto", "auto", reason, batch_size)
         return chosen.model_copy(update={"trials": tuple(trials), "golden": golden})
     best = max(good, key=lambda trial: trial.images_per_s)
     reason = f"fastest of {len(trials)} that were tried: {best.images_per_s:.1f} images/s with {threads} thread(s)"
     if asked == "auto":
         batch_size = _best_batch(best, batch_size, model, device, threads, pixels)
-    return Choice(
+    return EngineConfig(
         engine=best.engine,
         precision=best.precision,
         reason=reason,
@@ -283,7 +285,7 @@ def _trial(
             loaded.warm_up(batch_size)
             rate = _rate(loaded, np.resize(pixels, (batch_size, *pixels.shape[1:])))
     except Exception as error:  # an engine that cannot do it is no candidate, whatever it raises
-        return Trial(engine=engine, precision=precision, refused=one_line(error)[:200])
+        return Trial(engine=engine, precision=precision, refused=short_message(error)[:200])
     difference = float(np.abs(found - told).max()) if np.isfinite(found).all() else float("inf")
     return Trial(
         engine=engine,
@@ -330,7 +332,7 @@ def _card(device: Device) -> str:
     """The name of the card, as its driver tells it."""
     import paddle
 
-    return str(paddle.device.cuda.get_device_name(device.card))
+    return str(paddle.device.cuda.get_device_name(device.index))
 
 
 def _version(package: str) -> str:

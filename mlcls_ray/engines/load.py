@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mlcls_ray.config import AskedPrecision, EngineName, Precision
+from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import Embedder, Engine
-from mlcls_ray.engines.devices import Device
 from mlcls_ray.errors import UsageError
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.features import converted_with_features

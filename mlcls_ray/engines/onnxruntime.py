@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import check_scores, unit_length
-from mlcls_ray.engines.devices import Device
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.models.artifact import Model
@@ -85,10 +85,10 @@ def _providers(provider: str, model: Model, device: Device) -> list[Any]:
     """TensorRT keeps what it has built for this model and card; what it cannot take goes to CUDA."""
     if device.kind == "cpu":
         return [provider]
-    cuda = ("CUDAExecutionProvider", {"device_id": device.card})
+    cuda = ("CUDAExecutionProvider", {"device_id": device.index})
     if provider == cuda[0]:
         return [cuda]
     cache = home() / "tensorrt" / model.fingerprint[:32]
     cache.mkdir(parents=True, exist_ok=True)
     kept = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(cache), "trt_timing_cache_enable": True}
-    return [(provider, {"device_id": device.card, "trt_fp16_enable": True, **kept}), cuda]
+    return [(provider, {"device_id": device.index, "trt_fp16_enable": True, **kept}), cuda]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import check_scores, unit_length
-from mlcls_ray.engines.devices import Device
 from mlcls_ray.errors import UsageError
 from mlcls_ray.models.artifact import INT8, Model
 from mlcls_ray.models.convert.onnx import MISSING, converted

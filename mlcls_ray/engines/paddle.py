@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import check_scores
-from mlcls_ray.engines.devices import Device, check_device
+from mlcls_ray.engines.devices import check_device
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.images.preprocess import normalize
 from mlcls_ray.models.artifact import Model
-from mlcls_ray.terminal import quiet
+from mlcls_ray.terminal import suppress_native_output
 
 ONEDNN_SHAPES = 10
 """How many input shapes oneDNN keeps its compiled kernels for."""
@@ -43,7 +44,7 @@ class PaddleEngine:
             raise UsageError(f"engine paddle has no precision '{precision}' on '{device}': use fp32")
         self.precision = precision
         self._is_cpu = device.kind == "cpu"
-        with quiet():
+        with suppress_native_output():
             check_device(device)
             from paddle import inference
 
@@ -71,7 +72,7 @@ class PaddleEngine:
 
     def warm_up(self, batch_size: int) -> None:
         width, height = self._preprocess.input_size
-        with quiet():  # its first run has something to say too
+        with suppress_native_output():  # its first run has something to say too
             # On a CPU little is made for a batch size, and a large network takes seconds for one.
             images = 1 if self._is_cpu else batch_size
             self.score(np.zeros((images, height, width, 3), dtype=np.uint8))
@@ -96,9 +97,9 @@ def _config(inference: Any, model: Model, device: Device, threads: int, precisio
         config.disable_mkldnn()
         if precision == "fp16":
             config.exp_disable_mixed_precision_ops({"feed", "fetch"})  # tensors go in and scores come out as float32
-            config.enable_use_gpu(GPU_POOL_MB, device.card, inference.PrecisionType.Half)
+            config.enable_use_gpu(GPU_POOL_MB, device.index, inference.PrecisionType.Half)
         else:
-            config.enable_use_gpu(GPU_POOL_MB, device.card)
+            config.enable_use_gpu(GPU_POOL_MB, device.index)
         config.set_optimization_level(3)
         for name in DCU_LACKS if device.kind == "dcu" else ():
             config.delete_pass(name)
@@ -110,7 +111,7 @@ def _config(inference: Any, model: Model, device: Device, threads: int, precisio
         config.set_optimization_level(3)
     elif device.kind == "xpu":
         config.enable_xpu()
-        config.set_xpu_device_id(device.card)
+        config.set_xpu_device_id(device.index)
         for name in XPU_LACKS:
             config.delete_pass(name)
     else:
@@ -118,7 +119,7 @@ def _config(inference: Any, model: Model, device: Device, threads: int, precisio
             from paddle_custom_device.gcu import passes  # comes with the plug-in
 
             passes.setUp()
-        config.enable_custom_device(device.kind, device.card)
+        config.enable_custom_device(device.kind, device.index)
     if model.program.suffix == ".json":
         config.enable_new_ir(True)
     config.enable_new_executor()

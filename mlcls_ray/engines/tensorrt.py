@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from mlcls_ray.engines.devices import Device
+from mlcls_ray.devices import Device
 from mlcls_ray.engines.paddle import GPU_POOL_MB, PaddleEngine
 from mlcls_ray.errors import UsageError
 from mlcls_ray.models.artifact import Model
@@ -51,7 +51,7 @@ class TensorRtEngine(PaddleEngine):
     def _configure(self, inference: Any, model: Model, device: Device, threads: int) -> Any:
         import paddle
 
-        card = str(paddle.device.cuda.get_device_name(device.card)).replace(" ", "-").replace("/", "-")
+        card = str(paddle.device.cuda.get_device_name(device.index)).replace(" ", "-").replace("/", "-")
         folder = home() / "tensorrt" / f"{model.fingerprint[:32]}-{card}-{self.precision}"
         folder.mkdir(parents=True, exist_ok=True)
         shapes = [(batch, 3, *reversed(model.preprocess.input_size)) for batch in (1, USUAL_BATCH, LARGEST_BATCH)]
@@ -77,7 +77,7 @@ def _converted(
             convert(str(model.program.with_suffix("")), config)
             os.replace(f"{temporary}/model", program.parent)
     config = inference.Config(str(program), str(program.with_suffix(".pdiparams")))
-    config.enable_use_gpu(GPU_POOL_MB, device.card)
+    config.enable_use_gpu(GPU_POOL_MB, device.index)
     config.enable_new_executor()
     config.enable_memory_optim()
     config.disable_glog_info()
@@ -88,7 +88,7 @@ def _tuned(
     inference: Any, model: Model, device: Device, folder: Path, shapes: list[tuple[int, ...]], precision: str
 ) -> Any:
     config = inference.Config(str(model.program), str(model.parameters))
-    config.enable_use_gpu(GPU_POOL_MB, device.card)
+    config.enable_use_gpu(GPU_POOL_MB, device.index)
     config.set_optim_cache_dir(str(folder))
     config.enable_tensorrt_engine(
         workspace_size=WORKSPACE_BYTES,

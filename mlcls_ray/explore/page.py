@@ -9,9 +9,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from mlcls_ray import __version__
 from mlcls_ray.config import S3Options
 from mlcls_ray.table.thumbnails import base_name, make_thumbnails
-from mlcls_ray.version import __version__
 
 
 def render(template: str, s3: S3Options, uris: Iterable[str], most: int, values: Mapping[str, Any]) -> str:

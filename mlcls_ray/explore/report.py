@@ -5,8 +5,8 @@ from __future__ import annotations
 from mlcls_ray.errors import Status
 from mlcls_ray.explore.facts import gather_facts
 from mlcls_ray.explore.page import render
-from mlcls_ray.explore.sheets import KINDS, choose_sheets, list_failed
-from mlcls_ray.storage.uris import shown
+from mlcls_ray.explore.sheets import DEVICE_KINDS, choose_sheets, list_failed
+from mlcls_ray.storage.uris import redact_url
 from mlcls_ray.table.label_table import LabelTable
 
 THUMBNAILS = 960
@@ -24,7 +24,7 @@ def make_report(table: LabelTable, thumbnails: int = THUMBNAILS) -> str:
     runs = len(table.successes)
     scope = f"The newest row of each image, over {runs:,} runs." if runs > 1 else f"Run {next(iter(table.successes))}."
     values = {
-        "name": shown(table.store.root),
+        "name": redact_url(table.store.root),
         "scope": scope,
         "facts": facts,
         "ok": ok,
@@ -32,7 +32,7 @@ def make_report(table: LabelTable, thumbnails: int = THUMBNAILS) -> str:
         "mean_labels": sum(one.images for one in facts.labels) / ok if ok else 0.0,
         "used": len(used),
         "sheets": sheets,
-        "kinds": KINDS,
+        "kinds": DEVICE_KINDS,
         "kind_names": KIND_NAMES,
         "errors": list_failed(table),
         "peak": max((rate for _, rate in facts.throughput), default=1.0),

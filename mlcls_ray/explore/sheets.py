@@ -8,7 +8,7 @@ from mlcls_ray import schema
 from mlcls_ray.table.label_table import THRESHOLDS, LabelTable
 from mlcls_ray.table.views import LABELS
 
-KINDS = ("surest", "nearest", "random")
+DEVICE_KINDS = ("surest", "nearest", "random")
 EACH = 6
 """Images of a kind under a label, where the budget allows."""
 ERRORS = 200
@@ -42,8 +42,8 @@ def choose_sheets(table: LabelTable, labels: list[str], budget: int) -> list[She
 
     DuckDB keeps the best few of each label while it reads: nothing is sorted.
     """
-    each = max(1, min(EACH, budget // (len(KINDS) * max(len(labels), 1))))
-    wanted = labels[: max(1, budget // (len(KINDS) * each))]
+    each = max(1, min(EACH, budget // (len(DEVICE_KINDS) * max(len(labels), 1))))
+    wanted = labels[: max(1, budget // (len(DEVICE_KINDS) * each))]
     found: dict[str, dict[str, list[Example]]] = {label: {} for label in wanted}
     chosen = f"max_by(struct_pack(uri := {schema.URI}, score := score), {{by}}, {each})"
     rows = table.database.execute(
@@ -72,7 +72,7 @@ def choose_sheets(table: LabelTable, labels: list[str], budget: int) -> list[She
     ).fetchall()
     for label, examples in nearest:
         found[label]["nearest"] = [Example(**one) for one in examples]
-    return [Sheet(label, {kind: kinds.get(kind, []) for kind in KINDS}) for label, kinds in found.items()]
+    return [Sheet(label, {kind: kinds.get(kind, []) for kind in DEVICE_KINDS}) for label, kinds in found.items()]
 
 
 def list_failed(table: LabelTable) -> list[Failed]:

@@ -8,7 +8,7 @@ import ray
 from filelock import FileLock, Timeout
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from mlcls_ray.engines.devices import KINDS, Device
+from mlcls_ray.devices import DEVICE_KINDS, Device
 from mlcls_ray.models.cache import home
 
 WAIT_S = 30.0
@@ -22,7 +22,7 @@ class Card(NamedTuple):
     lock: FileLock | None = None
 
 
-def own_card(device: Device, workers_per_card: int) -> Card:
+def claim_device(device: Device, workers_per_device: int) -> Card:
     """The device of this Ray worker; `device` names the job's.
 
     Raises:
@@ -30,20 +30,20 @@ def own_card(device: Device, workers_per_card: int) -> Card:
     """
     if device.kind == "cpu":
         return Card(device)
-    if KINDS[device.kind].is_known_to_ray:
+    if DEVICE_KINDS[device.kind].ray_managed:
         return Card(Device(device.kind, (0,)))  # all that Ray shows this process
     node = ray.get_runtime_context().get_node_id()
     (here,) = [one for one in ray.nodes() if one["NodeID"] == node]
-    cards = device.cards or tuple(range(int(here["Resources"][device.resource])))
-    return _claim(device.kind, cards, workers_per_card, node)
+    cards = device.indices or tuple(range(int(here["Resources"][device.resource])))
+    return _claim(device.kind, cards, workers_per_device, node)
 
 
 @retry(retry=retry_if_exception_type(Timeout), stop=stop_after_delay(WAIT_S), wait=wait_fixed(0.5), reraise=True)
-def _claim(kind: str, cards: tuple[int, ...], workers_per_card: int, node: str) -> Card:
+def _claim(kind: str, cards: tuple[int, ...], workers_per_device: int, node: str) -> Card:
     """A lock file for each place on each card; the kernel gives it back when its process ends, however it ends."""
     folder = home() / "cards"
     folder.mkdir(parents=True, exist_ok=True)
-    for place in range(workers_per_card):
+    for place in range(workers_per_device):
         for card in cards:
             lock = FileLock(folder / f"{node}-{kind}-{card}-{place}.lock", timeout=0)
             try:

@@ -8,9 +8,10 @@ import os
 import socket
 from typing import Any, NamedTuple
 
-from mlcls_ray.engines.devices import KINDS, Device, check_device, count_cards
+from mlcls_ray.devices import DEVICE_KINDS, Device
+from mlcls_ray.engines.devices import check_device, count_devices
 from mlcls_ray.errors import UsageError
-from mlcls_ray.terminal import quiet
+from mlcls_ray.terminal import suppress_native_output
 
 QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -59,7 +60,7 @@ def connect(address: str | None, verbose: bool = False, device: Device | None = 
         if target:
             _check_reachable(target)
         # Only where Ray is ours: a foreign cluster may end this process, and then says why on stderr only.
-        with contextlib.nullcontext() if verbose or target else quiet():
+        with contextlib.nullcontext() if verbose or target else suppress_native_output():
             try:
                 ray.init(**options)
             except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
@@ -74,16 +75,18 @@ def connect(address: str | None, verbose: bool = False, device: Device | None = 
 
 def _own_cards(device: Device) -> dict[str, Any]:
     """What a Ray started here is told of this machine's cards: nothing where it finds them itself."""
-    kind = KINDS[device.kind]
-    if kind.is_known_to_ray:
-        if device.cards:
-            seen = [name for name in os.environ.get(kind.visible, "").split(",") if name]
-            if seen and max(device.cards) >= len(seen):
-                raise UsageError(f"device '{device}': {kind.visible}={','.join(seen)} shows {len(seen)} card(s)")
-            os.environ[kind.visible] = ",".join(seen[card] if seen else str(card) for card in device.cards)
+    kind = DEVICE_KINDS[device.kind]
+    if kind.ray_managed:
+        if device.indices:
+            seen = [name for name in os.environ.get(kind.visible_devices, "").split(",") if name]
+            if seen and max(device.indices) >= len(seen):
+                raise UsageError(
+                    f"device '{device}': {kind.visible_devices}={','.join(seen)} shows {len(seen)} card(s)"
+                )
+            os.environ[kind.visible_devices] = ",".join(seen[card] if seen else str(card) for card in device.indices)
         return {}
     check_device(device)
-    return {"resources": {kind.resource: float(len(device.cards) or count_cards(device))}}
+    return {"resources": {kind.resource: float(len(device.indices) or count_devices(device))}}
 
 
 def _check_reachable(address: str) -> None:
@@ -128,7 +131,9 @@ def check_device_on_workers(device: Device) -> None:
     import ray
 
     amounts: dict[str, Any] = {"num_gpus": 1} if device.resource == "GPU" else {"resources": {device.resource: 1}}
-    shown = Device(device.kind) if KINDS[device.kind].is_known_to_ray else device  # Ray shows it one card, as the first
+    shown = (
+        Device(device.kind) if DEVICE_KINDS[device.kind].ray_managed else device
+    )  # Ray shows it one card, as the first
     try:
         ray.get(ray.remote(check_device).options(num_cpus=0, max_retries=0, **amounts).remote(shown))
     except ray.exceptions.RayTaskError as error:

@@ -25,9 +25,9 @@ def commit(
     fragments = sorted([*plan.attempt.accepted, *written], key=lambda fragment: fragment.name)
     names = {fragment.name for fragment in fragments}
     rows = read_rows(store, run_id, sorted(names), plan.record.rows)
-    if len(rows) != plan.record.rows or rows.duplicates or rows.strangers:
+    if len(rows) != plan.record.rows or rows.duplicates or rows.out_of_range:
         raise RunError(
-            f"run '{run_id}' has {len(rows)} of {plan.record.rows} rows, {rows.duplicates} double, {rows.strangers} unknown; "
+            f"run '{run_id}' has {len(rows)} of {plan.record.rows} rows, {rows.duplicates} double, {rows.out_of_range} unknown; "
             f"run the same command with --run-id {run_id} to go on"
         )
     for name in fragment_names(store, run_id):

@@ -20,7 +20,7 @@ from mlcls_ray.job.pools import Pools
 from mlcls_ray.stages.hash import HashImages
 from mlcls_ray.stages.read import ReadOptions
 from mlcls_ray.storage.store import Store
-from mlcls_ray.storage.uris import public_uri
+from mlcls_ray.storage.uris import strip_credentials
 from mlcls_ray.table import layout
 from mlcls_ray.table.ledger import Fragment, RowSet, write_fragment
 from mlcls_ray.table.manifest import PART_ROWS, to_parquet
@@ -113,7 +113,7 @@ def _as_labels(rows: pa.Table, table_schema: pa.Schema) -> pa.Table:
     """DuckDB's columns as the label table's: it knows neither float16 nor lists of a fixed size."""
     columns = {name: rows.column(name) for name in table_schema.names}
     columns[schema.URI] = pa.chunked_array(
-        [[public_uri(uri) for uri in rows.column(schema.URI).to_pylist()]], pa.string()
+        [[strip_credentials(uri) for uri in rows.column(schema.URI).to_pylist()]], pa.string()
     )
     for field in table_schema:
         if pa.types.is_fixed_size_list(field.type):

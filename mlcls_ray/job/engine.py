@@ -8,8 +8,16 @@ import ray
 import ray.exceptions
 
 from mlcls_ray.config import LabelJob
-from mlcls_ray.engines.autotune import Choice, choose, fixed_batch, fixed_choice, is_open, known_choice, verdict_path
-from mlcls_ray.engines.devices import Device
+from mlcls_ray.devices import Device
+from mlcls_ray.engines.autotune import (
+    EngineConfig,
+    cache_path,
+    choose,
+    default_engine,
+    fixed_batch,
+    load_cached,
+    needs_autotune,
+)
 from mlcls_ray.errors import RunError
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import open_model, open_shipped, ship
@@ -48,7 +56,7 @@ def model_source(job: LabelJob, model: Model, nodes: int) -> ModelSource:
     return ModelSource(job.model, model.fingerprint, None if is_at_hand else ray.put(ship(model)))
 
 
-def choose_for_run(job: LabelJob, model: Model, device: Device, nodes: int, threads: int, rows: int) -> Choice:
+def choose_for_run(job: LabelJob, model: Model, device: Device, nodes: int, threads: int, rows: int) -> EngineConfig:
     """The engine and precision of a new run of so many rows; `threads` of one worker.
 
     Raises:
@@ -56,24 +64,24 @@ def choose_for_run(job: LabelJob, model: Model, device: Device, nodes: int, thre
     """
     engine, precision = job.engine, job.precision
     on_cpu, batch_size = device.kind == "cpu", fixed_batch(job.batch_size, device)
-    if not is_open(engine, precision, device):
+    if not needs_autotune(engine, precision, device):
         reason = "as the job says" if "auto" not in (engine, precision) else f"on {device.kind} auto is Paddle in fp32"
-        return fixed_choice(engine, precision, reason, batch_size)
+        return default_engine(engine, precision, reason, batch_size)
     if rows < WORTH_ROWS:
         # What card the workers have is not known here.
-        path = verdict_path(engine, precision, model, device, threads, job.batch_size) if on_cpu else None
+        path = cache_path(engine, precision, model, device, threads, job.batch_size) if on_cpu else None
         too_few = f"{rows} images are too few to try engines for"
-        return (path and known_choice(path)) or fixed_choice(engine, precision, too_few, batch_size)
+        return (path and load_cached(path)) or default_engine(engine, precision, too_few, batch_size)
     card = {} if on_cpu else {"num_gpus": 1}
     shown = device if on_cpu else Device(device.kind)  # Ray shows the task one card, as the first
     remote = ray.remote(num_cpus=1, max_calls=1, max_retries=1, scheduling_strategy="SPREAD", **card)
     task = remote(_choose_here)  # its process ends with it: it has loaded every engine that is installed
     try:
-        choice: Choice = ray.get(task.remote(job, model_source(job, model, nodes), shown, threads))
+        choice: EngineConfig = ray.get(task.remote(job, model_source(job, model, nodes), shown, threads))
     except ray.exceptions.RayTaskError as error:
         raise RunError(str(error.cause)) from None
     return choice
 
 
-def _choose_here(job: LabelJob, source: ModelSource, device: Device, threads: int) -> Choice:
+def _choose_here(job: LabelJob, source: ModelSource, device: Device, threads: int) -> EngineConfig:
     return choose(job.engine, job.precision, source.open(job), device, threads, job.batch_size)

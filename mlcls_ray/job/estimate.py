@@ -13,15 +13,15 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from mlcls_ray.config import LabelJob
-from mlcls_ray.engines.autotune import choose_if_open
-from mlcls_ray.engines.devices import parse_device
+from mlcls_ray.devices import parse_device
+from mlcls_ray.engines.autotune import resolve_engine
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import ImageError, UsageError
 from mlcls_ray.images.decode import decode
 from mlcls_ray.models.cache import open_model
-from mlcls_ray.prefetch import map_ahead
+from mlcls_ray.prefetch import prefetch_map
 from mlcls_ray.storage.fetch import Fetcher
-from mlcls_ray.storage.inputs.listing import Found, check_inputs, list_inputs
+from mlcls_ray.storage.inputs.listing import InputEntry, check_inputs, list_inputs
 
 SAMPLE = 1000
 SAMPLE_S = 60.0
@@ -112,7 +112,7 @@ def probe(job: LabelJob, seconds: float = SAMPLE_S) -> Probe:
             break
     if not pixels:
         raise UsageError(f"none of {len(sample)} sampled images could be read")
-    choice = choose_if_open(job.engine, job.precision, model, device, 1, job.batch_size)
+    choice = resolve_engine(job.engine, job.precision, model, device, 1, job.batch_size)
     engine = load_engine(choice.engine, model, device, 1, choice.precision)
     engine.warm_up(choice.batch_size)
     scored, began = 0, time.perf_counter()
@@ -135,10 +135,10 @@ def probe(job: LabelJob, seconds: float = SAMPLE_S) -> Probe:
     )
 
 
-def _sample(listed: Iterable[Found]) -> tuple[int, list[Found]]:
+def _sample(listed: Iterable[InputEntry]) -> tuple[int, list[InputEntry]]:
     """How many there are, and SAMPLE of them, each as likely as the other (reservoir sampling)."""
     chance = random.Random(0)  # noqa: S311
-    chosen: list[Found] = []
+    chosen: list[InputEntry] = []
     count = 0
     for count, found in enumerate(listed, start=1):
         if len(chosen) < SAMPLE:
@@ -163,7 +163,7 @@ def _fetch(uris: list[str], job: LabelJob, seconds: float) -> tuple[list[bytes],
     began = time.perf_counter()
     with ThreadPoolExecutor(job.fetch_threads, thread_name_prefix="probe") as threads:
         held = 0
-        for image_bytes in map_ahead(fetch, uris, threads, job.fetch_threads):
+        for image_bytes in prefetch_map(fetch, uris, threads, job.fetch_threads):
             images.append(image_bytes)
             held += len(image_bytes)
             if held > SAMPLE_BYTES or time.perf_counter() - began > seconds:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from importlib import import_module
 
 from mlcls_ray.config import LabelJob
-from mlcls_ray.errors import FailureLimitError, UsageError, one_line, stopped
+from mlcls_ray.errors import FailureLimitError, UsageError, resumable_error, short_message
 from mlcls_ray.job.cluster import check_device_on_workers, connect, living_nodes
 from mlcls_ray.job.commit import commit
 from mlcls_ray.job.plan import NO_OUTPUT, Prepared, freeze, list_work, prepare
@@ -42,7 +42,7 @@ def label(job: LabelJob, verbose: bool = False) -> Success | None:
         try:
             made = label_prepared(left, leases, verbose) if left else []
         except OSError as error:  # this process's own files: the list of the work, the ledger, the commit
-            raise stopped(left[0].run_id, f"stopped: {one_line(error)}") from error
+            raise resumable_error(left[0].run_id, f"stopped: {short_message(error)}") from error
     if left and not made:  # not before the lease, which is in that folder, is given back
         left[0].store.remove_folder(layout.run_folder(left[0].run_id))
         return None

@@ -12,8 +12,8 @@ import ray.data
 import ray.exceptions
 
 from mlcls_ray import schema
-from mlcls_ray.engines.autotune import fixed_choice
-from mlcls_ray.errors import FailureLimitError, RunInterruptedError, stopped
+from mlcls_ray.engines.autotune import default_engine
+from mlcls_ray.errors import FailureLimitError, RunInterruptedError, resumable_error
 from mlcls_ray.job.cluster import living_nodes
 from mlcls_ray.job.duplicates import copy_rows
 from mlcls_ray.job.engine import model_source
@@ -92,13 +92,13 @@ def label_wave(plan: Plan) -> Wave:
         asked = (tally.stop_reason, tally.measured_rate, tally.stage_seconds)
         reason, rate, seconds = ray.get([one.remote() for one in asked])
     except KeyboardInterrupt:
-        raise stopped(run_id, "interrupted", RunInterruptedError) from None
+        raise resumable_error(run_id, "interrupted", RunInterruptedError) from None
     except NodeLostError:
         return cut_off
     except ray.exceptions.RayError as error:
         if watch.lost():
             return cut_off
-        raise stopped(run_id, f"stopped: {cause(error)}") from error
+        raise resumable_error(run_id, f"stopped: {cause(error)}") from error
     done = sum(fragment.rows for fragment in sink.fragments[0])
     # The tally starts with no reason where its own node was the one that was lost.
     is_unfinished = done < rows and (reason == "resize" or (reason in ("nodes", "") and watch.lost() > 0))
@@ -114,7 +114,7 @@ def label_wave(plan: Plan) -> Wave:
             f"max_failures is {job.max_failures}. What is written is kept; with a higher limit the same command goes on"
         )
     reached = f"stopped after {plan.record.rows - rows + done:,} of {plan.record.rows:,} rows"
-    raise stopped(run_id, reached, RunInterruptedError)
+    raise resumable_error(run_id, reached, RunInterruptedError)
 
 
 def pace(plan: Plan) -> Pace | None:
@@ -178,7 +178,7 @@ def worker_spec(plan: Plan, tally: Any) -> WorkerSpec:
             device=one.prepared.device,
             model_name=one.prepared.model.name,
             model=model_source(one.prepared.job, one.prepared.model, len(one.nodes)),
-            choice=one.record.choice or fixed_choice(one.prepared.job.engine, one.prepared.job.precision, UNCHOSEN),
+            choice=one.record.choice or default_engine(one.prepared.job.engine, one.prepared.job.precision, UNCHOSEN),
             thresholds=one.prepared.thresholds,
             run_id=one.prepared.run_id,
             engine_threads=one.pools.engine_threads,

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mlcls_ray import __version__
 from mlcls_ray.config import LabelJob
-from mlcls_ray.engines.autotune import Choice
-from mlcls_ray.engines.devices import Device, parse_device
+from mlcls_ray.devices import Device, parse_device
+from mlcls_ray.engines.autotune import EngineConfig
 from mlcls_ray.engines.load import check_embeds
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import Preprocess
@@ -29,9 +30,9 @@ from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.features import converted_with_features
 from mlcls_ray.models.zoo import OFFICIAL, STARTER
 from mlcls_ray.stages.read import ReadOptions
-from mlcls_ray.storage.inputs.listing import Found, check_inputs, list_inputs
+from mlcls_ray.storage.inputs.listing import InputEntry, check_inputs, list_inputs
 from mlcls_ray.storage.store import Store
-from mlcls_ray.storage.uris import is_local, path_of_uri, shown, uri_of_path
+from mlcls_ray.storage.uris import is_local, path_of_uri, redact_url, uri_of_path
 from mlcls_ray.table import layout
 from mlcls_ray.table.attempts import Attempt, start_attempts
 from mlcls_ray.table.incremental import open_changes, open_failed
@@ -39,7 +40,6 @@ from mlcls_ray.table.ledger import RowSet, count_bits
 from mlcls_ray.table.manifest import copy_manifest, to_parquet, write_manifest
 from mlcls_ray.table.publish import check_format
 from mlcls_ray.table.records import RunRecord, read_record
-from mlcls_ray.version import __version__
 
 NO_OUTPUT = "no output: give a folder or an s3:// uri (--out)"
 PACKAGES = ("ray", "paddlepaddle", "pyarrow", "numpy", "pillow")
@@ -175,10 +175,10 @@ def list_work(prepared: Prepared) -> int | None:
 
 
 def _nothing_found(job: LabelJob) -> UsageError:
-    return UsageError(f"no image found in {', '.join(shown(text) for text in job.inputs)}")
+    return UsageError(f"no image found in {', '.join(redact_url(text) for text in job.inputs)}")
 
 
-def _listed(job: LabelJob) -> Iterator[Found]:
+def _listed(job: LabelJob) -> Iterator[InputEntry]:
     return islice(list_inputs(job.inputs, job.s3, job.uri_column), job.limit)
 
 
@@ -219,8 +219,8 @@ def _copied(prepared: Prepared, first: Prepared, like: RunRecord, nodes: Sequenc
         record = _new_record(prepared, nodes, rows, choice)
     if record.rows != like.rows:
         raise UsageError(
-            f"run '{record.run_id}' has {record.rows:,} rows in '{shown(prepared.store.root)}' and {like.rows:,} in "
-            f"'{shown(first.store.root)}': give another --run-id"
+            f"run '{record.run_id}' has {record.rows:,} rows in '{redact_url(prepared.store.root)}' and {like.rows:,} in "
+            f"'{redact_url(first.store.root)}': give another --run-id"
         )
     return record
 
@@ -286,11 +286,11 @@ def _check_ours(store: Store) -> None:
     names = [name for name in store.names("") if not name.startswith(".")]
     if names and layout.RUNS not in names and layout.LATEST not in names:
         raise UsageError(
-            f"output '{shown(store.root)}' holds something else ({', '.join(names[:3])}): give an empty or a new folder"
+            f"output '{redact_url(store.root)}' holds something else ({', '.join(names[:3])}): give an empty or a new folder"
         )
 
 
-def _new_record(prepared: Prepared, nodes: Sequence[Node], rows: int, choice: Choice) -> RunRecord:
+def _new_record(prepared: Prepared, nodes: Sequence[Node], rows: int, choice: EngineConfig) -> RunRecord:
     model = prepared.model
     record = RunRecord(
         run_id=prepared.run_id,

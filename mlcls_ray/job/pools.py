@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from mlcls_ray.config import LabelJob
+from mlcls_ray.devices import DEVICE_KINDS, Device
 from mlcls_ray.engines.autotune import fixed_batch
-from mlcls_ray.engines.devices import KINDS, Device
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.cluster import Node
 from mlcls_ray.job.fragment_rows import rows_per_fragment
@@ -68,7 +68,7 @@ def size_pools(
     check_resources(device, nodes)
     batch_size = batch_size or fixed_batch(job.batch_size, device)
     cpus = [node.cpus for node in nodes if node.cpus > 0]
-    places = [cards_of(node, device) * job.workers_per_card for node in nodes]
+    places = [devices_of(node, device) * job.workers_per_device for node in nodes]
     on_cpu = device.kind == "cpu"
     placement = ("fused" if on_cpu else "split") if job.placement == "auto" else job.placement
     # A node with a single CPU beside larger ones is for tasks; alone it lends itself to workers for free.
@@ -100,7 +100,7 @@ def size_pools(
         placement=placement,
         score_workers=score_workers,
         score_cpus=score_cpus,
-        score_resources={} if on_cpu else {device.resource: 1.0 / job.workers_per_card},
+        score_resources={} if on_cpu else {device.resource: 1.0 / job.workers_per_device},
         engine_threads=max(1, (total if placement == "fused" else max(1, total // 2)) // score_workers),
         read_workers=read_workers,
         read_cpus=share,
@@ -116,10 +116,10 @@ def _scoring_share(cpus: int, measured: Measured | None) -> int:
     return min(max(1, round(cpus * share)), max(1, cpus - 1))
 
 
-def cards_of(node: Node, device: Device) -> int:
+def devices_of(node: Node, device: Device) -> int:
     """How many of a node's cards the job uses: those it names, else all."""
     there = int(node.resources.get(device.resource, 0))
-    return min(there, len(device.cards)) if device.cards else there
+    return min(there, len(device.indices)) if device.indices else there
 
 
 def check_resources(device: Device, nodes: Sequence[Node]) -> None:
@@ -131,11 +131,11 @@ def check_resources(device: Device, nodes: Sequence[Node]) -> None:
     if not any(node.cpus > 0 for node in nodes):
         raise UsageError("the Ray cluster has no CPU: start its nodes with --num-cpus")
     if not any(node.resources.get(device.resource, 0) >= 1 for node in nodes):
-        known = dict.fromkeys(kind.resource for kind in KINDS.values())
+        known = dict.fromkeys(kind.resource for kind in DEVICE_KINDS.values())
         has = ", ".join(name for name in known if any(node.resources.get(name) for node in nodes))
         told = (
             ""
-            if KINDS[device.kind].is_known_to_ray
+            if DEVICE_KINDS[device.kind].ray_managed
             else f""", or start its nodes with --resources '{{"{device.resource}": 8}}'"""
         )
         raise UsageError(

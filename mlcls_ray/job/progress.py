@@ -20,7 +20,7 @@ from rich.progress import Progress as Bar
 from mlcls_ray.job.tally import errors
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
-from mlcls_ray.terminal import asked_by_interrupt
+from mlcls_ray.terminal import on_first_sigint
 
 BAR_INTERVAL_S = 0.5
 LINE_INTERVAL_S = 5.0
@@ -29,7 +29,7 @@ FILE_INTERVAL_S = 5.0
 
 def stopped_by_interrupt(tally: Any) -> contextlib.AbstractContextManager[None]:
     """While the body runs, the first Ctrl-C asks the workers to stop after what they have in hand; the second one interrupts."""
-    return asked_by_interrupt(lambda: tally.stop.remote("interrupt"), "what is in hand is written")
+    return on_first_sigint(lambda: tally.stop.remote("interrupt"), "what is in hand is written")
 
 
 @contextlib.contextmanager

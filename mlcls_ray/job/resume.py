@@ -14,7 +14,7 @@ from mlcls_ray.errors import UsageError
 from mlcls_ray.labels.thresholds import threshold_id
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.storage.store import Store
-from mlcls_ray.storage.uris import shown
+from mlcls_ray.storage.uris import redact_url
 from mlcls_ray.table import layout
 from mlcls_ray.table.records import RunRecord, read_record
 
@@ -68,5 +68,5 @@ def _differences(
 def public_config(job: LabelJob) -> dict[str, Any]:
     """The job as `run.json` keeps it: uris without their query, user and password."""
     config = job.model_dump(mode="json")
-    config["inputs"] = [shown(text) for text in job.inputs]
+    config["inputs"] = [redact_url(text) for text in job.inputs]
     return config

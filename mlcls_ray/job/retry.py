@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlcls_ray.config import LabelJob, make_job
-from mlcls_ray.errors import Status, UsageError, did_you_mean
+from mlcls_ray.errors import Status, UsageError, suggest
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table.records import newest_record, no_runs, read_record, read_success, run_ids
 
@@ -17,7 +17,7 @@ def retry_job(out: str, statuses: tuple[str, ...], run_id: str | None, max_failu
     known = [status.value for status in Status if status is not Status.OK]
     for status in statuses:
         if status not in known:
-            raise UsageError(f"unknown status '{status}'{did_you_mean(status, known)}")
+            raise UsageError(f"unknown status '{status}'{suggest(status, known)}")
     store = Store(out)
     records = [read_record(store, name) for name in run_ids(store) if read_success(store, name)]
     newest = newest_record(records)

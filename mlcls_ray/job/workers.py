@@ -17,14 +17,14 @@ import ray.exceptions
 
 from mlcls_ray import schema
 from mlcls_ray.config import LabelJob
-from mlcls_ray.engines.autotune import Choice, check_golden
-from mlcls_ray.engines.devices import Device
+from mlcls_ray.devices import Device
+from mlcls_ray.engines.autotune import EngineConfig, check_golden
 from mlcls_ray.engines.load import load_embedder, load_engine
-from mlcls_ray.job.cards import Card, own_card
+from mlcls_ray.job.cards import Card, claim_device
 from mlcls_ray.job.engine import ModelSource
 from mlcls_ray.job.row_log import RowLog
 from mlcls_ray.labels.thresholds import threshold_id
-from mlcls_ray.prefetch import map_ahead
+from mlcls_ray.prefetch import prefetch_map
 from mlcls_ray.stages.annotate import AnnotateImages
 from mlcls_ray.stages.read import Batch, ReadImages, ReadOptions
 from mlcls_ray.stages.score import ScoreImages
@@ -46,7 +46,7 @@ class WorkerSpec(NamedTuple):
     device: Device
     model_name: str
     model: ModelSource
-    choice: Choice
+    choice: EngineConfig
     thresholds: np.ndarray
     run_id: str
     engine_threads: int
@@ -113,7 +113,7 @@ class ScoreWorker:
     def __init__(self, spec: WorkerSpec, card: Card | None = None) -> None:
         """`card`: the one that this process has already."""
         model = spec.model.open(spec.job)
-        self.card = card or own_card(spec.device, spec.job.workers_per_card)
+        self.card = card or claim_device(spec.device, spec.job.workers_per_device)
         asked = (spec.choice.engine, model, self.card.device, spec.engine_threads, spec.choice.precision)
         embedder = load_embedder(*asked) if spec.job.embeddings else None
         engine = embedder or load_engine(*asked)
@@ -185,7 +185,7 @@ class LabelWorker:
 
     def __call__(self, manifest: pa.Table) -> Iterator[pa.Table]:
         parts = (manifest.slice(start, self.batch_size) for start in range(0, manifest.num_rows, self.batch_size))
-        for batch in map_ahead(self.read, parts, self.ahead, BATCHES_AHEAD):
+        for batch in prefetch_map(self.read, parts, self.ahead, BATCHES_AHEAD):
             if self.stop.is_set():
                 return
             self.clock.tell(self.read.seconds)

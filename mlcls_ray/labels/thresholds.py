@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from mlcls_ray.config import Thresholds
-from mlcls_ray.errors import UsageError, did_you_mean, one_line
+from mlcls_ray.errors import UsageError, short_message, suggest
 
 VERSION, FILE_VERSION = "version", 1
 """Of a thresholds file."""
@@ -39,7 +39,7 @@ def resolve(
         elif key.isdecimal() and int(key) < len(vocabulary):
             values[int(key)] = value
         else:
-            raise UsageError(f"{field}: unknown class '{key}'{did_you_mean(key, vocabulary)}")
+            raise UsageError(f"{field}: unknown class '{key}'{suggest(key, vocabulary)}")
     return values
 
 
@@ -110,7 +110,7 @@ def load_thresholds(path: str, field: str = "--threshold") -> Thresholds:
     try:
         loaded = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError) as error:
-        raise UsageError(f"{field}: {path} is not valid: {one_line(error)}") from None
+        raise UsageError(f"{field}: {path} is not valid: {short_message(error)}") from None
     if isinstance(loaded, Mapping) and VERSION in loaded:  # written by `mlcls calibrate`, which says more than numbers
         if loaded[VERSION] != FILE_VERSION:
             raise UsageError(f"{field}: {path} is of version {loaded[VERSION]}; this program reads {FILE_VERSION}")

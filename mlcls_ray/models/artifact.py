@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlcls_ray.errors import UsageError, did_you_mean, one_line
+from mlcls_ray.errors import UsageError, short_message, suggest
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.labels.thresholds import load_thresholds, resolve
 
@@ -74,7 +74,7 @@ def load_model(folder: Path) -> Model:
     try:
         loaded = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{config} is not valid YAML: {one_line(error)}") from None
+        raise UsageError(f"{config} is not valid YAML: {short_message(error)}") from None
     if not isinstance(loaded, Mapping):
         raise UsageError(f"{config} is not a mapping")
     try:
@@ -108,7 +108,7 @@ def parse_preprocess(operations: Any) -> Preprocess:
     given = {str(name): dict(options or {}) for one in operations for name, options in one.items()}
     for name in given:
         if name not in _OPERATIONS:
-            raise ValueError(f"unknown transform_ops entry '{name}'{did_you_mean(name, _OPERATIONS)}")
+            raise ValueError(f"unknown transform_ops entry '{name}'{suggest(name, _OPERATIONS)}")
     for name in ("ResizeImage", "NormalizeImage", "ToCHWImage"):
         if name not in given:
             raise ValueError(f"transform_ops lacks {name}")

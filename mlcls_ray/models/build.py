@@ -11,7 +11,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from mlcls_ray.errors import UsageError, did_you_mean
+from mlcls_ray.errors import UsageError, suggest
 from mlcls_ray.images.preprocess import Preprocess, to_tensor
 from mlcls_ray.models.networks import NETWORKS
 
@@ -23,7 +23,7 @@ def build_network(name: str, class_num: int, seed: int | None = None) -> nn.Laye
         UsageError: no network has this name.
     """
     if name not in NETWORKS:
-        raise UsageError(f"unknown network '{name}'{did_you_mean(name, NETWORKS)}")
+        raise UsageError(f"unknown network '{name}'{suggest(name, NETWORKS)}")
     if seed is not None:
         paddle.seed(seed)
     return NETWORKS[name](class_num)

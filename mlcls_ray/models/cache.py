@@ -17,7 +17,7 @@ import numpy as np
 from filelock import FileLock
 
 from mlcls_ray.config import S3Options
-from mlcls_ray.errors import UsageError, did_you_mean
+from mlcls_ray.errors import UsageError, suggest
 from mlcls_ray.models.artifact import (
     CONFIG,
     FILES,
@@ -30,7 +30,7 @@ from mlcls_ray.models.artifact import (
     model_files,
 )
 from mlcls_ray.models.zoo import MIRROR_VARIABLE, OFFICIAL, STARTER, STARTER_FOLDER, Spec
-from mlcls_ray.storage.uris import is_local, open_filesystem, path_of_uri, scheme_of, shown
+from mlcls_ray.storage.uris import is_local, open_filesystem, path_of_uri, redact_url, scheme_of
 
 HOME_VARIABLE = "MLCLS_HOME"
 RECORD = "source.json"
@@ -70,7 +70,7 @@ def open_model(source: str, s3: S3Options | None = None) -> Model:
         raise UsageError(f"model '{source}' is a file: give the folder that holds inference.yml")
     if os.sep in source or source.startswith("."):
         raise UsageError(f"model folder '{source}' does not exist")
-    raise UsageError(f"unknown model '{source}'{did_you_mean(source, [STARTER, *OFFICIAL])}")
+    raise UsageError(f"unknown model '{source}'{suggest(source, [STARTER, *OFFICIAL])}")
 
 
 def ship(model: Model) -> dict[str, np.ndarray]:
@@ -111,7 +111,7 @@ def pull(spec: Spec, progress: Progress | None = None) -> Path:
             digest = _download(spec.url, archive, progress)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise UsageError(
-                f"model '{spec.name}' cannot be fetched from {shown(spec.url)}: {error}. Set {MIRROR_VARIABLE} to a mirror, or run "
+                f"model '{spec.name}' cannot be fetched from {redact_url(spec.url)}: {error}. Set {MIRROR_VARIABLE} to a mirror, or run "
                 f"`mlcls models pull {spec.name}` on a machine with network and copy {home() / 'models' / spec.name} here, "
                 f"or give a local model folder"
             ) from None
@@ -119,7 +119,7 @@ def pull(spec: Spec, progress: Progress | None = None) -> Path:
         archive.unlink()
         return digest
 
-    return _fetch_once(spec.name, shown(spec.url), fill)
+    return _fetch_once(spec.name, redact_url(spec.url), fill)
 
 
 def _pull_folder(uri: str, s3: S3Options) -> Path:
@@ -130,10 +130,10 @@ def _pull_folder(uri: str, s3: S3Options) -> Path:
         present = [name for name in FILES if filesystem.exists(f"{path}/{name}")]
         details = [filesystem.info(f"{path}/{name}") for name in present]
     except Exception as error:  # each filesystem has its own errors
-        raise UsageError(f"model '{shown(uri)}' cannot be reached: {type(error).__name__}: {error}") from None
+        raise UsageError(f"model '{redact_url(uri)}' cannot be reached: {type(error).__name__}: {error}") from None
     if CONFIG not in present or PARAMETERS not in present:
         raise UsageError(
-            f"model '{shown(uri)}' holds no {CONFIG} and {PARAMETERS}: it is not a Paddle inference folder"
+            f"model '{redact_url(uri)}' holds no {CONFIG} and {PARAMETERS}: it is not a Paddle inference folder"
         )
     told = [[uri, *(str(detail.get(key)) for key in ("size", "ETag", "LastModified"))] for detail in details]
     key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
@@ -144,7 +144,7 @@ def _pull_folder(uri: str, s3: S3Options) -> Path:
             _copy(filesystem, f"{path}/{name}", folder / name)
         return ""
 
-    return _fetch_once(f"{base}-{key}", shown(uri), fill)
+    return _fetch_once(f"{base}-{key}", redact_url(uri), fill)
 
 
 def _copy(filesystem: fsspec.AbstractFileSystem, source: str, destination: Path) -> None:
@@ -203,13 +203,13 @@ def _download(url: str, destination: Path, progress: Progress | None) -> str:
         for chunk in response.iter_bytes(1 << 20):
             received += len(chunk)
             if received > MAX_ARCHIVE_BYTES:
-                raise UsageError(f"{shown(url)} is larger than {MAX_ARCHIVE_BYTES} bytes")
+                raise UsageError(f"{redact_url(url)} is larger than {MAX_ARCHIVE_BYTES} bytes")
             digest.update(chunk)
             out.write(chunk)
             if progress:
                 progress(received, total)
     if total is not None and received != total:
-        raise UsageError(f"{shown(url)} ended after {received} of {total} bytes; try again")
+        raise UsageError(f"{redact_url(url)} ended after {received} of {total} bytes; try again")
     return digest.hexdigest()
 
 

@@ -15,7 +15,7 @@ from mlcls_ray.errors import ImageError, Status, UsageError
 from mlcls_ray.images.decode import SUFFIXES, decode_pages, to_rgb
 from mlcls_ray.images.pdf import MAGIC as PDF_MAGIC
 from mlcls_ray.images.pdf import render_pages
-from mlcls_ray.prefetch import map_ahead
+from mlcls_ray.prefetch import prefetch_map
 from mlcls_ray.storage.fetch import Fetcher
 from mlcls_ray.storage.inputs.listing import walk
 from mlcls_ray.storage.uris import LOCAL, path_of_uri, scheme_of, uri_of_path
@@ -56,7 +56,7 @@ def read_inputs(given: Any) -> Iterator[Page]:
     """
     fetcher = Fetcher(DEFAULTS.s3, DEFAULTS.max_bytes, DEFAULTS.timeout_s, DEFAULTS.fetch_attempts)
     with ThreadPoolExecutor(THREADS, thread_name_prefix="predict") as threads:
-        for found in map_ahead(lambda source: _read(source, fetcher), expand(given), threads, THREADS):
+        for found in prefetch_map(lambda source: _read(source, fetcher), expand(given), threads, THREADS):
             if isinstance(found, _Document):
                 yield from _pages(found)
             else:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from mlcls_ray.config import make_config, read_mapping
-from mlcls_ray.errors import UsageError, did_you_mean
+from mlcls_ray.errors import UsageError, suggest
 
 PIPELINES = ("multi_label_image_classification", "image_multilabel_classification")
 """The pipeline's name in PaddleX 3.0 beta, and in 3.x."""
@@ -48,7 +48,7 @@ def read_pipeline(pipeline: str | Path) -> PipelineConfig:
     text = str(pipeline)
     if not text.endswith((".yaml", ".yml")):
         if text not in PIPELINES:
-            raise UsageError(f"unknown pipeline '{text}'{did_you_mean(text, PIPELINES)}; or give a .yaml file")
+            raise UsageError(f"unknown pipeline '{text}'{suggest(text, PIPELINES)}; or give a .yaml file")
         return PipelineConfig()
     return parse_pipeline(read_mapping(Path(text), "pipeline"), text)
 
@@ -61,7 +61,7 @@ def parse_pipeline(loaded: Mapping[str, Any], where: str = "config") -> Pipeline
     """
     name = loaded.get("pipeline_name") or _mapping(loaded.get("Global")).get("pipeline_name") or PIPELINES[0]
     if name not in PIPELINES:
-        raise UsageError(f"{where}: unknown pipeline '{name}'{did_you_mean(str(name), PIPELINES)}")
+        raise UsageError(f"{where}: unknown pipeline '{name}'{suggest(str(name), PIPELINES)}")
     if "SubModules" in loaded:
         module = _mapping(_mapping(loaded["SubModules"]).get(SUBMODULE))
         if not module:

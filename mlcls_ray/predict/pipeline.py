@@ -19,9 +19,9 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from mlcls_ray.config import Thresholds
-from mlcls_ray.engines.autotune import choose_if_open
+from mlcls_ray.devices import parse_device
+from mlcls_ray.engines.autotune import resolve_engine
 from mlcls_ray.engines.base import Engine
-from mlcls_ray.engines.devices import parse_device
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import ImageError, MlclsError, Status, UsageError
 from mlcls_ray.images.draw import Chip
@@ -33,7 +33,7 @@ from mlcls_ray.models.zoo import STARTER
 from mlcls_ray.predict.inputs import Page, read_inputs
 from mlcls_ray.predict.paddlex_config import PIPELINES, parse_pipeline, read_pipeline
 from mlcls_ray.predict.results import SCORE_DIGITS, Names, Result
-from mlcls_ray.prefetch import map_ahead
+from mlcls_ray.prefetch import prefetch_map
 
 T = TypeVar("T")
 ThresholdLike = float | Mapping[Any, float] | Sequence[float] | None
@@ -95,7 +95,7 @@ class Pipeline:
         self.thresholds = resolve_thresholds(threshold, self.model)
         threads = os.cpu_count() or 1
         asked = (self.model, self.device, threads, batch_size)
-        choice = choose_if_open("auto", "auto", *asked) if is_fastest else choose_if_open("paddle", "fp32", *asked)
+        choice = resolve_engine("auto", "auto", *asked) if is_fastest else resolve_engine("paddle", "fp32", *asked)
         self.engines: list[Engine] = [
             load_engine(choice.engine, self.model, one, threads, choice.precision) for one in self.device.each()
         ]
@@ -172,7 +172,7 @@ class Pipeline:
                 free.put(engine)
 
         with ThreadPoolExecutor(len(self.engines), thread_name_prefix="card") as threads:
-            yield from map_ahead(score, batches, threads, len(self.engines))
+            yield from prefetch_map(score, batches, threads, len(self.engines))
 
     def _score(self, engine: Engine, pages: list[Page], thresholds: np.ndarray) -> list[list[Chip] | None]:
         """The labels of each page, best first; None where it has no image."""

@@ -19,14 +19,15 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from ray import serve
 
+from mlcls_ray import __version__
 from mlcls_ray.config import S3Options
-from mlcls_ray.engines.autotune import choose_if_open
-from mlcls_ray.engines.devices import KINDS, parse_device
+from mlcls_ray.devices import DEVICE_KINDS, parse_device
+from mlcls_ray.engines.autotune import resolve_engine
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import ImageError, Status, UsageError
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.draw import Chip, annotate
-from mlcls_ray.job.cards import own_card
+from mlcls_ray.job.cards import claim_device
 from mlcls_ray.labels.thresholds import resolve
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.predict.pipeline import resolve_thresholds, to_chips
@@ -34,7 +35,6 @@ from mlcls_ray.serve.config import ServeConfig
 from mlcls_ray.serve.wire import PATH, Category, Envelope, InferRequest, InferResponse, InferResult
 from mlcls_ray.storage.fetch import Fetcher
 from mlcls_ray.storage.uris import HTTP
-from mlcls_ray.version import __version__
 
 HTTP_STATUS = {
     Status.TOO_LARGE: 413,
@@ -108,8 +108,8 @@ class LabelService:
         self.config = config
         self.token = token
         self.model = open_model(config.model)
-        self.card = own_card(parse_device(config.device), workers_per_card=1)
-        choice = choose_if_open(
+        self.card = claim_device(parse_device(config.device), workers_per_device=1)
+        choice = resolve_engine(
             config.engine, config.precision, self.model, self.card.device, threads, config.batch_size
         )
         self.engine = load_engine(choice.engine, self.model, self.card.device, threads, choice.precision)
@@ -222,13 +222,13 @@ def bind(config: ServeConfig, cpus: int, token: str | None) -> serve.Application
     """
     device = parse_device(config.device)
     on_cpu = device.kind == "cpu"
-    replicas = config.replicas or (1 if on_cpu else max(1, len(device.cards)))
+    replicas = config.replicas or (1 if on_cpu else max(1, len(device.indices)))
     threads = max(1, cpus // replicas) if on_cpu else 1
     options: dict[str, Any] = {"num_cpus": max(1, (cpus - 1) // replicas) if on_cpu else 1}
     if device.resource == "GPU":
         options["num_gpus"] = 1
     elif not on_cpu:
-        options["resources"] = {KINDS[device.kind].resource: 1}
+        options["resources"] = {DEVICE_KINDS[device.kind].resource: 1}
     deployment = LabelService.options(  # type: ignore[attr-defined]
         num_replicas=replicas,
         max_ongoing_requests=config.max_ongoing,

@@ -11,14 +11,14 @@ import threading
 from importlib.util import find_spec
 from types import FrameType
 
-from mlcls_ray.engines.devices import parse_device
+from mlcls_ray.devices import parse_device
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.cluster import check_device_on_workers, connect, living_nodes
 from mlcls_ray.job.pools import check_resources
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.serve.config import TOKEN_VARIABLE, ServeConfig, token
 from mlcls_ray.serve.wire import PATH
-from mlcls_ray.terminal import quiet
+from mlcls_ray.terminal import suppress_native_output
 
 NAME = "mlcls"
 FOR_THROUGHPUT = {
@@ -68,7 +68,7 @@ def run_service(config: ServeConfig, verbose: bool = False) -> None:
     )
     asked.wait()
     print("draining", file=sys.stderr, flush=True)
-    with contextlib.nullcontext() if verbose else quiet():
+    with contextlib.nullcontext() if verbose else suppress_native_output():
         serve.delete(
             NAME
         )  # waits for the replicas' last answers; shutdown alone would close the connections under them

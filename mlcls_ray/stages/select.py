@@ -12,7 +12,7 @@ from mlcls_ray import schema
 from mlcls_ray.errors import Status
 from mlcls_ray.labels.select import Selection, keep_top, select
 from mlcls_ray.stages.read import Batch
-from mlcls_ray.storage.uris import public_uri
+from mlcls_ray.storage.uris import strip_credentials
 
 
 class Provenance(NamedTuple):
@@ -59,7 +59,7 @@ class SelectLabels:
         now = datetime.now(timezone.utc)
         columns = {
             schema.ROW_ID: batch[schema.ROW_ID],
-            schema.URI: [public_uri(uri) for uri in batch[schema.URI]],
+            schema.URI: [strip_credentials(uri) for uri in batch[schema.URI]],
             schema.STATUS: list(batch[schema.STATUS]),
             schema.ERROR_MESSAGE: _null_if(batch[schema.ERROR_MESSAGE], ""),
             schema.ATTEMPTS: batch[schema.ATTEMPTS],

@@ -1,4 +1,4 @@
-"""HTTP to public addresses only, for URLs that strangers give: the address that is checked is the one that is connected to."""
+"""HTTP to public addresses only, for URLs that out_of_range give: the address that is checked is the one that is connected to."""
 
 from __future__ import annotations
 

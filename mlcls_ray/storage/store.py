@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
-from mlcls_ray.storage.uris import is_local, open_filesystem, shown
+from mlcls_ray.storage.uris import is_local, open_filesystem, redact_url
 
 if TYPE_CHECKING:
     import duckdb
@@ -176,7 +176,7 @@ class Store:
             self.write(probe, b"")
             self.remove(probe)
         except Exception as error:  # each filesystem has its own errors
-            raise UsageError(f"output '{shown(self.root)}' cannot be written: {error}") from None
+            raise UsageError(f"output '{redact_url(self.root)}' cannot be written: {error}") from None
 
     def _entries(self, folder: str) -> list[str]:
         path = f"{self._base}/{folder}".rstrip("/")

@@ -16,7 +16,7 @@ import fsspec
 from fsspec.registry import get_filesystem_class, known_implementations
 
 from mlcls_ray.config import S3Options
-from mlcls_ray.errors import UsageError, did_you_mean
+from mlcls_ray.errors import UsageError, suggest
 
 LOCAL = "file"
 HTTP = ("http", "https")
@@ -38,7 +38,7 @@ def scheme_of(uri: str) -> str:
         return LOCAL
     scheme = match.group(1).lower()
     if scheme not in KNOWN_SCHEMES:
-        raise UsageError(f"'{uri}': unknown scheme '{scheme}'{did_you_mean(scheme, KNOWN_SCHEMES)}")
+        raise UsageError(f"'{uri}': unknown scheme '{scheme}'{suggest(scheme, KNOWN_SCHEMES)}")
     return scheme
 
 
@@ -63,7 +63,7 @@ def path_of_uri(uri: str) -> str:
     return os.fsdecode(unquote_to_bytes(urlsplit(uri).path if "%" in uri else uri.removeprefix("file://")))
 
 
-def shown(uri: str) -> str:
+def redact_url(uri: str) -> str:
     """A uri for messages and `run.json`: a URL without user, password, query and fragment."""
     if scheme_of(uri) not in HTTP:
         return uri
@@ -71,7 +71,7 @@ def shown(uri: str) -> str:
     return parts._replace(netloc=_without_user(parts.netloc), query="", fragment="").geturl()
 
 
-def public_uri(uri: str) -> str:
+def strip_credentials(uri: str) -> str:
     """A uri for the label table: a URL without user, password and what signs it, so that it names the image but does not open it.
 
     Other query parameters stay: `?id=5` is another image than `?id=6`.

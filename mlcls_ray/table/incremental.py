@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from mlcls_ray import schema
 from mlcls_ray.errors import TRANSIENT, Status
-from mlcls_ray.storage.inputs.listing import Found
+from mlcls_ray.storage.inputs.listing import InputEntry
 from mlcls_ray.storage.store import Store
-from mlcls_ray.storage.uris import public_uri
+from mlcls_ray.storage.uris import strip_credentials
 from mlcls_ray.table import layout
 from mlcls_ray.table.manifest import manifest_table
 from mlcls_ray.table.views import create_ledger, create_view, open_database
@@ -32,7 +32,7 @@ KEY = "key"
 
 @contextlib.contextmanager
 def open_changes(
-    store: Store, fingerprints: tuple[str, str], inputs: list[str], listed: Iterable[Found]
+    store: Store, fingerprints: tuple[str, str], inputs: list[str], listed: Iterable[InputEntry]
 ) -> Iterator[Changes]:
     """Compare a listing of `inputs` (as run.json keeps them) with the ledger. `fingerprints`: of the model and of its preprocessing.
 
@@ -54,7 +54,7 @@ class Changes:
         self.listed = listed
         self.fingerprints = fingerprints
 
-    def new(self) -> Iterator[Found]:
+    def new(self) -> Iterator[InputEntry]:
         """The new and changed inputs, streamed in the order of the listing."""
         again = sorted(status.value for status in TRANSIENT)
         known = [*self.fingerprints, again]
@@ -66,7 +66,7 @@ class Changes:
 
 
 @contextlib.contextmanager
-def open_failed(store: Store, statuses: Sequence[Status]) -> Iterator[Iterator[Found]]:
+def open_failed(store: Store, statuses: Sequence[Status]) -> Iterator[Iterator[InputEntry]]:
     """The inputs whose newest row has one of the statuses, as their run's manifest has them (with what signs a URL)."""
     with open_database() as (database, _):
         create_ledger(database, store)
@@ -86,12 +86,12 @@ def open_failed(store: Store, statuses: Sequence[Status]) -> Iterator[Iterator[F
         )
 
 
-def _found(relation: duckdb.DuckDBPyRelation) -> Iterator[Found]:
+def _found(relation: duckdb.DuckDBPyRelation) -> Iterator[InputEntry]:
     for batch in relation.to_arrow_reader(FETCH_ROWS):
-        yield from (Found(*row.values()) for row in batch.to_pylist())
+        yield from (InputEntry(*row.values()) for row in batch.to_pylist())
 
 
-def _spool(listed: Iterable[Found], folder: Path) -> int:
+def _spool(listed: Iterable[InputEntry], folder: Path) -> int:
     """Parquet files of the listing, each uri with its `key`; at least one, be it empty. Returns the number of rows."""
     iterator = iter(listed)
     count = 0
@@ -99,7 +99,7 @@ def _spool(listed: Iterable[Found], folder: Path) -> int:
         part = list(islice(iterator, SPOOL_ROWS))
         if count and not part:
             return count
-        keys = pa.array([public_uri(one.uri) for one in part], pa.string())
+        keys = pa.array([strip_credentials(one.uri) for one in part], pa.string())
         table = manifest_table(part, count).append_column(KEY, keys)
         pq.write_table(table, folder / f"listing-{count:012d}.parquet")
         if not part:

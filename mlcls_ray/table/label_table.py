@@ -9,7 +9,7 @@ from duckdb import DuckDBPyConnection, DuckDBPyRelation, connect
 
 from mlcls_ray import schema
 from mlcls_ray.config import S3Options
-from mlcls_ray.errors import UsageError, did_you_mean
+from mlcls_ray.errors import UsageError, suggest
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.records import RunRecord, Success, newest_record, no_runs, read_record, read_success
@@ -38,7 +38,7 @@ def open_labels(out: str, s3: S3Options | None = None, run_id: str | None = None
     if not committed:
         raise no_runs(store)
     if run_id is not None and run_id not in committed:
-        raise UsageError(f"'{out}' holds no committed run '{run_id}'{did_you_mean(run_id, committed)}")
+        raise UsageError(f"'{out}' holds no committed run '{run_id}'{suggest(run_id, committed)}")
     chosen = {run_id: committed[run_id]} if run_id else committed
     if not any(success.fragments for success in chosen.values()):
         raise UsageError(f"'{out}' holds no labeled image")

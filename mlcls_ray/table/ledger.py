@@ -58,13 +58,13 @@ class RowSet:
         self.total = total
         self.bits = np.zeros((total + 7) // 8, dtype=np.uint8)
         self.duplicates = 0
-        self.strangers = 0
+        self.out_of_range = 0
         """How many ids `add` met a second time, and how many were not below `total`."""
 
     def add(self, row_ids: np.ndarray) -> None:
         """Add int64 ids."""
         inside = row_ids[(row_ids >= 0) & (row_ids < self.total)]
-        self.strangers += row_ids.size - inside.size
+        self.out_of_range += row_ids.size - inside.size
         unique = np.unique(inside)
         self.duplicates += inside.size - unique.size + int(self.contains(unique).sum())
         np.bitwise_or.at(self.bits, unique >> 3, np.left_shift(1, unique & 7).astype(np.uint8))

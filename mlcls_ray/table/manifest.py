@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlcls_ray import schema
-from mlcls_ray.storage.inputs.listing import Found
+from mlcls_ray.storage.inputs.listing import InputEntry
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 
 PART_ROWS = 100_000
 
 
-def write_manifest(store: Store, run_id: str, found: Iterable[Found], limit: int | None = None) -> int:
+def write_manifest(store: Store, run_id: str, found: Iterable[InputEntry], limit: int | None = None) -> int:
     """Stream what was found into Parquet parts of at most PART_ROWS rows; returns the number of rows.
 
     Parts left by a listing that died are removed first. Memory: one part.
@@ -49,13 +49,13 @@ def to_parquet(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def _parts(found: Iterable[Found]) -> Iterator[list[Found]]:
+def _parts(found: Iterable[InputEntry]) -> Iterator[list[InputEntry]]:
     iterator = iter(found)
     while part := list(islice(iterator, PART_ROWS)):
         yield part
 
 
-def manifest_table(part: list[Found], first_row: int) -> pa.Table:
+def manifest_table(part: list[InputEntry], first_row: int) -> pa.Table:
     """Manifest rows for what was found, numbered from `first_row`."""
     columns = {
         schema.ROW_ID: range(first_row, first_row + len(part)),

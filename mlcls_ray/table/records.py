@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlcls_ray.engines.autotune import Choice
+from mlcls_ray.engines.autotune import EngineConfig
 from mlcls_ray.errors import UsageError
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
@@ -30,7 +30,7 @@ class RunRecord(BaseModel):
     config: dict[str, Any]
     versions: dict[str, str]
     hardware: dict[str, Any]
-    choice: Choice | None = None
+    choice: EngineConfig | None = None
     """What executes the network, and why; None in runs of before there was a choice."""
     relabeled_from: tuple[str, ...] = ()
     """The runs whose scores these labels were cut from; empty where a model was run."""

@@ -17,14 +17,14 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from mlcls_ray import schema
+from mlcls_ray import __version__, schema
 from mlcls_ray.config import Thresholds
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.commit import make_visible
 from mlcls_ray.job.resume import new_run_id
 from mlcls_ray.labels.select import select
 from mlcls_ray.labels.thresholds import resolve, threshold_id
-from mlcls_ray.prefetch import map_ahead
+from mlcls_ray.prefetch import prefetch_map
 from mlcls_ray.stages.select import lists
 from mlcls_ray.storage.lease import held_lease
 from mlcls_ray.storage.store import Store
@@ -33,7 +33,6 @@ from mlcls_ray.table.ledger import Fragment, RowSet, write_fragment
 from mlcls_ray.table.manifest import to_parquet
 from mlcls_ray.table.records import RunRecord, Success, newest_record, no_runs, read_record, read_success, run_ids
 from mlcls_ray.table.views import superseded_rows
-from mlcls_ray.version import __version__
 
 ATTEMPT = 1
 
@@ -74,8 +73,8 @@ def relabel(store: Store, thresholds: Thresholds, source: str | None = None, run
         }
     )
     with held_lease(store, name) as lease, ThreadPoolExecutor(os.cpu_count() or 1, "relabel") as threads:
-        parts = map_ahead(lambda part: _relabeled(store, record, *part), _parts(sources), threads, 2)
-        written = map_ahead(lambda part: _write(store, name, *part), _numbered(parts), threads, 2)
+        parts = prefetch_map(lambda part: _relabeled(store, record, *part), _parts(sources), threads, 2)
+        written = prefetch_map(lambda part: _write(store, name, *part), _numbered(parts), threads, 2)
         fragments = list(written)
         lease.check()
         # Only now: a relabeling that dies leaves nothing that looks like a run to be resumed.

@@ -11,7 +11,7 @@ import duckdb
 
 from mlcls_ray import schema
 from mlcls_ray.config import LabelJob
-from mlcls_ray.errors import UsageError, did_you_mean
+from mlcls_ray.errors import UsageError, suggest
 from mlcls_ray.storage.fetch import Fetcher
 from mlcls_ray.storage.uris import is_local, path_of_uri
 from mlcls_ray.table.views import LABELS
@@ -79,7 +79,7 @@ def _check_known(database: duckdb.DuckDBPyConnection, names: Sequence[str]) -> N
     known = [row[0] for row in database.execute(f"SELECT DISTINCT unnest({schema.LABELS}) FROM {LABELS}").fetchall()]
     for name in names:
         if name not in known:
-            raise UsageError(f"no image has the label '{name}'{did_you_mean(name, known)}")
+            raise UsageError(f"no image has the label '{name}'{suggest(name, known)}")
 
 
 def gather(uris: Sequence[str], folder: Path, as_links: bool) -> None:

@@ -14,9 +14,9 @@ from PIL import Image
 from mlcls_ray.config import LabelJob, S3Options
 from mlcls_ray.errors import ImageError
 from mlcls_ray.images.decode import decode
-from mlcls_ray.prefetch import map_ahead
+from mlcls_ray.prefetch import prefetch_map
 from mlcls_ray.storage.fetch import Fetcher
-from mlcls_ray.storage.uris import shown
+from mlcls_ray.storage.uris import redact_url
 
 SIDE = 176
 QUALITY = 72
@@ -36,7 +36,7 @@ def make_thumbnails(s3: S3Options, uris: Iterable[str], most: int, most_bytes: i
     made: dict[str, str] = {}
     total = 0
     with ThreadPoolExecutor(THREADS, thread_name_prefix="thumbnail") as threads:
-        found = map_ahead(lambda uri: (uri, _thumbnail(fetcher, uri)), chosen, threads, 2 * THREADS)
+        found = prefetch_map(lambda uri: (uri, _thumbnail(fetcher, uri)), chosen, threads, 2 * THREADS)
         for uri, thumbnail in found:
             if thumbnail is not None and total + len(thumbnail) <= most_bytes:
                 made[uri] = thumbnail
@@ -57,7 +57,7 @@ def _thumbnail(fetcher: Fetcher, uri: str) -> str | None:
 
 def base_name(uri: str) -> str:
     """What a person calls the image."""
-    return os.path.basename(shown(uri).rstrip("/")) or shown(uri)
+    return os.path.basename(redact_url(uri).rstrip("/")) or redact_url(uri)
 
 
 def inline_sheet(s3: S3Options, rows: Sequence[tuple[str, list[str] | None, list[float] | None]]) -> str:

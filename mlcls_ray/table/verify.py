@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from mlcls_ray import schema
 from mlcls_ray.errors import Status, UsageError
 from mlcls_ray.storage.store import Store
-from mlcls_ray.storage.uris import public_uri
+from mlcls_ray.storage.uris import strip_credentials
 from mlcls_ray.table import layout
 from mlcls_ray.table.ledger import count_statuses, describe_fragment, fragment_names, read_rows
 from mlcls_ray.table.manifest import manifest_rows
@@ -75,11 +75,11 @@ def _verify_content(store: Store, run_id: str, readable: list[str]) -> list[str]
         store.register_with(database)
         create_view(database, "manifest", store.data_uris(layout.manifest_folder(run_id)), schema.MANIFEST)
         create_view(database, "labeled", store.data_uris(layout.labels_folder(run_id), readable), CHECKED)
-        strangers = 0
+        out_of_range = 0
         for batch in database.sql(OTHER_NAMES).to_arrow_reader(100_000):
-            strangers += sum(public_uri(one["told"]) != one["found"] for one in batch.to_pylist())
-        if strangers:
-            problems.append(f"{strangers} rows name another input than the manifest")
+            out_of_range += sum(strip_credentials(one["told"]) != one["found"] for one in batch.to_pylist())
+        if out_of_range:
+            problems.append(f"{out_of_range} rows name another input than the manifest")
         for text, condition in RULES.items():
             ((count,),) = database.sql(f"SELECT count(*) FROM labeled WHERE {condition}").fetchall()
             if count:
@@ -126,8 +126,8 @@ def _verify_rows(store: Store, run_id: str, success: Success, readable: list[str
         problems.append(f"{expected - len(rows)} of {expected} manifest rows are in no fragment")
     if rows.duplicates:
         problems.append(f"{rows.duplicates} rows appear twice")
-    if rows.strangers:
-        problems.append(f"{rows.strangers} rows are not in the manifest")
+    if rows.out_of_range:
+        problems.append(f"{rows.out_of_range} rows are not in the manifest")
     if count_statuses(success.fragments) != success.statuses:
         problems.append("the counts by status of _SUCCESS do not add up")
     return problems

@@ -17,7 +17,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from mlcls_ray.engines.devices import KINDS, parse_device
+from mlcls_ray.devices import DEVICE_KINDS, parse_device
 from mlcls_ray.errors import RunError
 
 
@@ -76,7 +76,7 @@ def on_processes(train: Callable[[Processes], None], count: int, device: str) ->
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    kind = KINDS[parse_device(device).kind]
+    kind = DEVICE_KINDS[parse_device(device).kind]
     # Half a CPU: decoding and augmenting are Ray Data's tasks, which would wait for ever where the workers had them all.
     card: dict[str, float] = {} if kind.resource == "CPU" else {kind.resource: 1}
 

@@ -20,7 +20,7 @@ from mlcls_ray.job.label import label
 from mlcls_ray.labels.calibration import Target, choose_thresholds
 from mlcls_ray.labels.metrics import agreement, calibration_error, per_class_average_precision
 from mlcls_ray.labels.thresholds import FILE_VERSION, VERSION
-from mlcls_ray.storage.uris import shown
+from mlcls_ray.storage.uris import redact_url
 from mlcls_ray.table.export.formats import vocabulary
 from mlcls_ray.table.label_table import LabelTable, open_labels
 from mlcls_ray.table.records import RunRecord
@@ -113,7 +113,9 @@ def compare(table: LabelTable, data: Path) -> Compared:
     truth = read_truth(data, classes)
     scores, is_there = _scores(table, truth, len(classes))
     if not is_there.any():
-        raise UsageError(f"'{shown(table.store.root)}' has scores of none of the {len(truth.uris)} images of '{data}'")
+        raise UsageError(
+            f"'{redact_url(table.store.root)}' has scores of none of the {len(truth.uris)} images of '{data}'"
+        )
     thresholds = list(table.newest.thresholds.values())
     return Compared(
         uris=[uri for uri, there in zip(truth.uris, is_there, strict=True) if there],

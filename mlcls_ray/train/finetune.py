@@ -14,7 +14,8 @@ from paddle import nn
 
 from mlcls_ray.datasets.formats import Dataset
 from mlcls_ray.datasets.split import SUFFIXES, find_split, read_classes, read_split
-from mlcls_ray.engines.devices import check_device, parse_device
+from mlcls_ray.devices import parse_device
+from mlcls_ray.engines.devices import check_device
 from mlcls_ray.errors import ImageError, RunError, RunInterruptedError, UsageError
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.preprocess import Preprocess
@@ -23,7 +24,7 @@ from mlcls_ray.labels.calibration import Target, best_threshold
 from mlcls_ray.labels.metrics import mean_average_precision
 from mlcls_ray.models.zoo import STARTER
 from mlcls_ray.stages.score import is_out_of_memory
-from mlcls_ray.terminal import asked_by_interrupt
+from mlcls_ray.terminal import on_first_sigint
 from mlcls_ray.train import checkpoints, networks
 from mlcls_ray.train.batches import KNOWN, MAPS, PIXELS, TARGETS, epoch_batches
 from mlcls_ray.train.config import FinetuneJob
@@ -89,7 +90,7 @@ def finetune(job: FinetuneJob, save_interval_s: float = SAVE_INTERVAL_S) -> Trai
     training = prepare(job)  # what is wrong is told before anything starts
     job.out.mkdir(parents=True, exist_ok=True)
     connect(None)
-    with asked_by_interrupt(ask, "this step is finished and saved"):
+    with on_first_sigint(ask, "this step is finished and saved"):
         if job.workers == 1:
             train(training, save_interval_s)
         else:
@@ -144,7 +145,7 @@ def prepare(job: FinetuneJob) -> Training:
     """
     device = parse_device(job.device)
     check_device(device)
-    paddle.set_device(f"{device.kind}:{device.card}" if device.kind != "cpu" else "cpu")
+    paddle.set_device(f"{device.kind}:{device.index}" if device.kind != "cpu" else "cpu")
     if job.batch_size < job.workers:
         raise UsageError(f"batch_size {job.batch_size} is less than workers {job.workers}: each needs an image of it")
     files = {name: find_split(job.data, name) for name in ("train", "dev")}

@@ -11,7 +11,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from mlcls_ray.engines.devices import parse_device
+from mlcls_ray.devices import parse_device
 from mlcls_ray.engines.paddle import PaddleEngine
 from mlcls_ray.images.preprocess import Preprocess, to_tensor
 from mlcls_ray.models.artifact import load_model

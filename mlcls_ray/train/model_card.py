@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mlcls_ray import __version__
 from mlcls_ray.datasets.formats import Dataset
 from mlcls_ray.labels.metrics import agreement, mean_average_precision, per_class_average_precision
 from mlcls_ray.train.checkpoints import State
 from mlcls_ray.train.config import FinetuneJob
-from mlcls_ray.version import __version__
 
 
 def write_card(

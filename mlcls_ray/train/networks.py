@@ -13,7 +13,7 @@ import paddle
 from paddle import nn
 from safetensors.numpy import load_file
 
-from mlcls_ray.errors import UsageError, did_you_mean
+from mlcls_ray.errors import UsageError, suggest
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.models.artifact import load_model
 from mlcls_ray.models.build import build_network, read_pdparams
@@ -58,7 +58,7 @@ def build(name: str, class_num: int, seed: int, head: str | None = None) -> nn.L
     if name == TINY:
         return Trained(TinyBackbone(), HEADS[head or usual_head(name)](CHANNELS, class_num))
     if name not in NETWORKS:
-        raise UsageError(f"unknown network '{name}'{did_you_mean(name, [STARTER, *NETWORKS])}")
+        raise UsageError(f"unknown network '{name}'{suggest(name, [STARTER, *NETWORKS])}")
     network = build_network(name, class_num, seed)
     if head in (POOLED, POOLED_LOCAL):
         network.fc = HEADS[head](network.fc.input_proj.weight.shape[1], class_num)

@@ -73,7 +73,7 @@ import io, sys, time
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from mlcls_ray.engines.devices import Device
+from mlcls_ray.devices import Device
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.images.decode import decode
 from mlcls_ray.models.cache import open_model
@@ -223,7 +223,7 @@ def note(*words: object) -> None:
 CHOOSE = """
 import sys
 from mlcls_ray.engines.autotune import choose
-from mlcls_ray.engines.devices import Device
+from mlcls_ray.devices import Device
 from mlcls_ray.models.cache import open_model
 for precision in ("auto", "fp32"):
     print(choose("auto", precision, open_model(sys.argv[1]), Device("cpu"), 1, "auto").model_dump_json(exclude={"golden"}))

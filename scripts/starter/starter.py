@@ -29,7 +29,7 @@ from PIL import Image, ImageEnhance
 from safetensors.numpy import load_file, save_file
 
 from mlcls_ray.datasets.formats import Dataset, read_dataset, write_list
-from mlcls_ray.engines.devices import parse_device
+from mlcls_ray.devices import parse_device
 from mlcls_ray.engines.paddle import PaddleEngine
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.preprocess import Preprocess

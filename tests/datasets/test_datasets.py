@@ -122,7 +122,7 @@ def test_a_sample_to_people_and_back(labeled: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == [
         "fiftyone", "images.csv", "labelstudio.json", "labelstudio.xml", "sheet.html",
     ]  # fmt: skip
-    choices = ElementTree.parse(out / "labelstudio.xml").findall(".//Choice")
+    choices = ElementTree.parse(out / "labelstudio.xml").findall(".//EngineConfig")
     assert len(choices) == 80
     tasks = json.loads((out / "labelstudio.json").read_text())
     assert [task["data"]["uri"] for task in tasks] == [one.uri for one in uncertain]

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlcls_ray.config import LabelJob
+from mlcls_ray.devices import Device
 from mlcls_ray.engines import autotune as module
 from mlcls_ray.engines.autotune import (
     BATCH_SIZE,
@@ -19,14 +20,13 @@ from mlcls_ray.engines.autotune import (
     CANDIDATES,
     SLOW_GOLDEN,
     TOLERANCE,
-    Choice,
+    EngineConfig,
     check_golden,
     choose,
+    default_engine,
     fixed_batch,
-    fixed_choice,
     golden_pixels,
 )
-from mlcls_ray.engines.devices import Device
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.engines.openvino import OpenVinoEngine
 from mlcls_ray.errors import RunError
@@ -45,7 +45,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def trial_of(choice: Choice, engine: str, precision: str) -> module.Trial:
+def trial_of(choice: EngineConfig, engine: str, precision: str) -> module.Trial:
     (found,) = [trial for trial in choice.trials if (trial.engine, trial.precision) == (engine, precision)]
     return found
 
@@ -110,7 +110,7 @@ def test_without_a_trial() -> None:
 def test_what_is_asked_for_is_kept(tiny_model: Model) -> None:
     assert {one.engine for one in choose("openvino", "auto", tiny_model, CPU, 1, 4).trials} == {"openvino"}
     assert {one.precision for one in choose("auto", "fp32", tiny_model, CPU, 1, 4).trials} == {"fp32"}
-    assert fixed_choice("auto", "bf16", "").engine == "paddle"
+    assert default_engine("auto", "bf16", "").engine == "paddle"
 
 
 @pytest.mark.parametrize("offset", [2 * TOLERANCE, np.nan])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlcls_ray.engines.devices import Device
+from mlcls_ray.devices import Device
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.decode import decode

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlcls_ray.engines.devices import Device, parse_device
+from mlcls_ray.devices import Device, parse_device
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.engines.paddle import _config
 from mlcls_ray.errors import RunError, UsageError

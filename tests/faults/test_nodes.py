@@ -63,7 +63,7 @@ except UsageError as error:
     print(error, flush=True)
 
 # The same pools, with an engine that this machine has: the scoring workers go where the NPU is.
-from mlcls_ray.engines.devices import parse_device
+from mlcls_ray.devices import parse_device
 from mlcls_ray.job.plan import freeze, prepare
 from mlcls_ray.job.pools import size_pools
 nodes = jobs.living_nodes()

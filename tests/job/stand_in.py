@@ -13,9 +13,9 @@ import pyarrow as pa
 import ray
 
 from mlcls_ray.config import LabelJob
-from mlcls_ray.engines.devices import KINDS, Device, parse_device
+from mlcls_ray.devices import DEVICE_KINDS, Device, parse_device
 from mlcls_ray.job import pipeline
-from mlcls_ray.job.cards import own_card
+from mlcls_ray.job.cards import claim_device
 from mlcls_ray.job.cluster import living_nodes
 from mlcls_ray.job.commit import commit
 from mlcls_ray.job.plan import freeze, prepare
@@ -31,9 +31,9 @@ class StandIn(ScoreWorker):
 
     def __init__(self, spec: WorkerSpec) -> None:
         super().__init__(spec._replace(device=Device("cpu")))
-        self.card = own_card(spec.device, spec.job.workers_per_card)
+        self.card = claim_device(spec.device, spec.job.workers_per_device)
         told = {
-            "shown": os.environ.get(KINDS[spec.device.kind].visible),
+            "shown": os.environ.get(DEVICE_KINDS[spec.device.kind].visible),
             "taken": str(self.card.device),
             "ray": ray.get_runtime_context().get_assigned_resources(),
         }
@@ -52,12 +52,12 @@ def main() -> None:
     faked = {"NPU": 2.0, "MLU": 2.0}
     ray.init("local", num_cpus=2, num_gpus=2, resources=faked, include_dashboard=False, log_to_driver=False)
     pipeline.ScoreWorker = StandIn  # type: ignore[misc]
-    for name, (device, workers_per_card) in json.loads((folder / "jobs.json").read_text()).items():
+    for name, (device, workers_per_device) in json.loads((folder / "jobs.json").read_text()).items():
         job = LabelJob(
             inputs=(str(folder / "images"),),
             out=str(folder / name),
             model=str(folder / "model"),
-            workers_per_card=workers_per_card,
+            workers_per_device=workers_per_device,
             batch_size=2,
             block_rows=2,
         )

@@ -58,9 +58,9 @@ def test_who_has_which_card(told: Path) -> None:
         field, expected = EXPECTED[job]
         workers = [json.loads(path.read_text()) for path in (told / job / "cards").iterdir()]
         assert Counter(worker[field] for worker in workers) == expected, job
-        device, workers_per_card = {**RAYS_OWN, **CLAIMED}[job]
+        device, workers_per_device = {**RAYS_OWN, **CLAIMED}[job]
         resource = device.partition(":")[0].upper()
-        assert all(worker["ray"][resource] == 1 / workers_per_card for worker in workers)
+        assert all(worker["ray"][resource] == 1 / workers_per_device for worker in workers)
         if field == "shown":  # Ray shows a worker one card, which is then the first
             assert {worker["taken"] for worker in workers} == {f"{job.partition('-')[0]}:0"}
         assert verify(Store(str(told / job))) == []

@@ -10,7 +10,7 @@ import pytest
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.estimate import SAMPLE, Probe, _sample, probe
-from mlcls_ray.storage.inputs.listing import Found
+from mlcls_ray.storage.inputs.listing import InputEntry
 from tests.conftest import run_cli
 
 
@@ -58,7 +58,7 @@ def test_verdicts(fetch_per_s: float, decode_ms: float, score_ms: float, bound: 
 
 
 def test_the_sample_is_spread_over_all() -> None:
-    count, chosen = _sample(Found(str(number)) for number in range(50_000))
+    count, chosen = _sample(InputEntry(str(number)) for number in range(50_000))
     assert count == 50_000
     assert len({found.uri for found in chosen}) == SAMPLE
     assert 20_000 < sum(int(found.uri) for found in chosen) / SAMPLE < 30_000

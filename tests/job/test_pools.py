@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlcls_ray.config import LabelJob
-from mlcls_ray.engines.devices import parse_device
+from mlcls_ray.devices import parse_device
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.cluster import Node
 from mlcls_ray.job.pools import Measured, Pools, size_pools
@@ -48,7 +48,7 @@ def test_accelerators_are_all_used_and_shown_as_resources() -> None:
 def test_named_and_shared_cards() -> None:
     assert pools(nodes(16, 16, GPU=4.0), device="gpu:0,1").score_workers == 4
     assert pools(nodes(16, 16, GPU=4.0), device="gpu:0,1,2,3,4,5").score_workers == 8
-    shared = pools(nodes(16, GPU=4.0), device="gpu", workers_per_card=4)
+    shared = pools(nodes(16, GPU=4.0), device="gpu", workers_per_device=4)
     assert (shared.score_workers, shared.score_resources) == (16, {"GPU": 0.25})
 
 

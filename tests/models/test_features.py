@@ -8,7 +8,7 @@ import numpy as np
 import paddle
 import pytest
 
-from mlcls_ray.engines.devices import Device
+from mlcls_ray.devices import Device
 from mlcls_ray.engines.load import check_embeds, load_embedder, load_engine
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import to_tensor

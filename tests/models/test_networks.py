@@ -9,7 +9,7 @@ import paddle
 import pytest
 from paddle import nn
 
-from mlcls_ray.engines.devices import parse_device
+from mlcls_ray.devices import parse_device
 from mlcls_ray.engines.paddle import PaddleEngine
 from mlcls_ray.images.preprocess import Preprocess, normalize
 from mlcls_ray.models.artifact import load_model

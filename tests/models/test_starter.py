@@ -9,7 +9,7 @@ import paddle
 from starter.starter import evaluate
 
 from mlcls_ray.datasets.formats import read_dataset
-from mlcls_ray.engines.devices import parse_device
+from mlcls_ray.devices import parse_device
 from mlcls_ray.engines.paddle import PaddleEngine
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.preprocess import to_tensor

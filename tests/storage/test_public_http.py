@@ -1,4 +1,4 @@
-"""The guard of URLs that strangers give."""
+"""The guard of URLs that out_of_range give."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlcls_ray.errors import UsageError
-from mlcls_ray.storage.uris import open_filesystem, path_of_uri, public_uri, scheme_of, shown, uri_of_path
+from mlcls_ray.storage.uris import open_filesystem, path_of_uri, redact_url, scheme_of, strip_credentials, uri_of_path
 
 NAMES = [
     b"plain.jpg",
@@ -51,7 +51,7 @@ def test_schemes() -> None:
     ],
 )
 def test_shown_hides_secrets(uri: str, public: str) -> None:
-    assert shown(uri) == public
+    assert redact_url(uri) == public
 
 
 def test_a_missing_package_is_named() -> None:
@@ -74,4 +74,4 @@ def test_a_missing_package_is_named() -> None:
     ],
 )
 def test_the_tables_uri_opens_nothing(uri: str, public: str) -> None:
-    assert public_uri(uri) == public
+    assert strip_credentials(uri) == public

@@ -24,7 +24,7 @@ def test_row_set_counts_like_a_set(batches: list[list[int]]) -> None:
     inside = [value for value in flat if 0 <= value < 40]
     assert len(rows) == len(set(inside))
     assert rows.duplicates == len(inside) - len(set(inside))
-    assert rows.strangers == len(flat) - len(inside)
+    assert rows.out_of_range == len(flat) - len(inside)
     assert np.flatnonzero(contains(rows.bits, np.arange(40))).tolist() == sorted(set(inside))
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlcls_ray import schema
-from mlcls_ray.storage.inputs.listing import Found
+from mlcls_ray.storage.inputs.listing import InputEntry
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout, manifest
 from mlcls_ray.table.manifest import manifest_rows, write_manifest
@@ -19,8 +19,8 @@ def test_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest, "PART_ROWS", 4)
     store = Store(str(tmp_path))
     store.write(f"{layout.manifest_folder('r')}/part-00009.parquet", b"left by a listing that died")
-    told = Found("/0.jpg", 5, datetime(2026, 1, 2, tzinfo=timezone.utc), "etag")
-    rows = write_manifest(store, "r", [told, *(Found(f"/{number}.jpg") for number in range(1, 10))])
+    told = InputEntry("/0.jpg", 5, datetime(2026, 1, 2, tzinfo=timezone.utc), "etag")
+    rows = write_manifest(store, "r", [told, *(InputEntry(f"/{number}.jpg") for number in range(1, 10))])
     assert rows == manifest_rows(store, "r") == 10
     assert store.names(layout.manifest_folder("r")) == [f"part-0000{number}.parquet" for number in range(3)]
     table = pq.read_table(tmp_path / layout.manifest_folder("r"))
@@ -36,7 +36,7 @@ def test_limit_stops_the_listing(tmp_path: Path) -> None:
     def endless():
         number = 0
         while True:
-            yield Found(f"/{number}.jpg")
+            yield InputEntry(f"/{number}.jpg")
             number += 1
 
     assert write_manifest(Store(str(tmp_path)), "r", endless(), limit=7) == 7

@@ -65,10 +65,10 @@ def commits(out: str, kind: TableFormat) -> int:
     return len(catalog.load_table(("mlcls", "labels")).metadata.metadata_log)
 
 
-KINDS = ["delta", pytest.param("iceberg", marks=pytest.mark.slow), pytest.param("lance", marks=pytest.mark.slow)]
+DEVICE_KINDS = ["delta", pytest.param("iceberg", marks=pytest.mark.slow), pytest.param("lance", marks=pytest.mark.slow)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DEVICE_KINDS)
 def test_nights(kind: TableFormat, tiny_folder: Path, folder_of_images: Path, tmp_path: Path) -> None:
     images, out = tmp_path / "images", str(tmp_path / "out")
     images.mkdir()
@@ -108,7 +108,7 @@ def test_nights(kind: TableFormat, tiny_folder: Path, folder_of_images: Path, tm
     assert verify(Store(out)) == []
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DEVICE_KINDS)
 def test_a_driver_that_died_before_the_table(
     kind: TableFormat, tiny_folder: Path, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from mlcls_ray.devices import parse_device
 from mlcls_ray.engines.base import Engine
-from mlcls_ray.engines.devices import parse_device
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.images.preprocess import to_tensor

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mlcls_ray.datasets.formats import read_dataset
+from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import Engine
-from mlcls_ray.engines.devices import Device
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.images.decode import decode
@@ -22,7 +22,7 @@ from mlcls_ray.models.artifact import INT8, Model, label_files, load_model
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.convert.export import check_new
 from mlcls_ray.models.convert.onnx import converted
-from mlcls_ray.terminal import quiet
+from mlcls_ray.terminal import suppress_native_output
 
 MISSING = "mlcls quantize needs the extra 'quantize': pip install 'mlcls-ray[quantize]'"
 CALIBRATION, VALIDATION = "train.txt", "dev.txt"
@@ -52,7 +52,7 @@ def quantize_model(source: str, data: Path, out: Path, max_loss: float = MAX_LOS
         RunError: int8 costs more than `max_loss` points of mAP; nothing is kept.
     """
     try:
-        with quiet():
+        with suppress_native_output():
             import nncf
             import openvino
     except ImportError:
@@ -72,7 +72,7 @@ def quantize_model(source: str, data: Path, out: Path, max_loss: float = MAX_LOS
         folder = Path(temporary)
         for path in (model.program, model.parameters, *label_files(model.folder)):
             shutil.copyfile(path, folder / path.name)
-        with quiet():
+        with suppress_native_output():
             network = openvino.Core().read_model(converted(model))
             images = nncf.Dataset([to_tensor(one[None], model.preprocess) for one in _pixels(model, calibration)])
             openvino.save_model(nncf.quantize(network, images, subset_size=len(calibration)), folder / INT8)

@@ -11,7 +11,7 @@ from filelock import FileLock
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import home
-from mlcls_ray.terminal import quiet
+from mlcls_ray.terminal import suppress_native_output
 
 OPSET = 17
 ONNX, OPENVINO = "inference.onnx", "inference.xml"
@@ -34,7 +34,7 @@ def to_onnx(model: Model, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
         made = Path(temporary) / ONNX
         try:
-            with quiet():
+            with suppress_native_output():
                 paddle2onnx.export(
                     str(model.program),
                     str(model.parameters),

@@ -26,8 +26,8 @@ from mlcls_ray.storage.uris import (
     looks_like_glob,
     open_filesystem,
     path_of_uri,
+    redact_url,
     scheme_of,
-    shown,
     uri_of_path,
 )
 
@@ -35,7 +35,7 @@ SORTED_ENTRIES = 100_000
 """A folder of up to so many entries is listed in the order of their names; more would have to be held for that."""
 
 
-class Found(NamedTuple):
+class InputEntry(NamedTuple):
     """One input. Size in bytes, mtime in UTC and etag are None where the listing does not tell.
 
     `attempts`: how many runs have tried it before, and got no answer.
@@ -69,7 +69,7 @@ def check_inputs(inputs: Sequence[str], s3: S3Options) -> None:
             raise UsageError(f"input '{text}' cannot be read: permission denied")
 
 
-def list_inputs(inputs: Sequence[str], s3: S3Options, uri_column: str | None = None) -> Iterator[Found]:
+def list_inputs(inputs: Sequence[str], s3: S3Options, uri_column: str | None = None) -> Iterator[InputEntry]:
     """Everything the inputs name, in a stable order, without holding it.
 
     Folders and prefixes are searched recursively for image suffixes; what is named one by one (files, lists) is taken as
@@ -87,7 +87,7 @@ def list_inputs(inputs: Sequence[str], s3: S3Options, uri_column: str | None = N
         elif scheme == LOCAL:
             yield from _list_local(text)
         elif scheme in HTTP:
-            yield Found(text)
+            yield InputEntry(text)
         else:
             yield from _list_remote(text, scheme, s3)
 
@@ -104,7 +104,7 @@ def _holds_images(text: str, column: str | None, s3: S3Options) -> bool:
         return False  # reading it as a list will tell why
 
 
-def _list_containers(text: str, column: str | None, s3: S3Options) -> Iterator[Found]:
+def _list_containers(text: str, column: str | None, s3: S3Options) -> Iterator[InputEntry]:
     """The images in tar or Parquet files: one file, or those that a glob matches."""
     filesystem, path = open_filesystem(text, s3)
     scheme = scheme_of(text)
@@ -123,9 +123,9 @@ def _list_containers(text: str, column: str | None, s3: S3Options) -> Iterator[F
             else:
                 members = list_parquet(filesystem, one, str(image_column(filesystem, one, column)))
             for member in members:
-                yield Found(f"{name}#{member.fragment}", member.size_bytes, _mtime(told), version)
+                yield InputEntry(f"{name}#{member.fragment}", member.size_bytes, _mtime(told), version)
     except (OSError, ValueError) as error:
-        raise UsageError(f"input '{shown(text)}' cannot be listed: {type(error).__name__}: {error}") from None
+        raise UsageError(f"input '{redact_url(text)}' cannot be listed: {type(error).__name__}: {error}") from None
 
 
 def is_image_name(name: str, suffixes: Collection[str] = SUFFIXES) -> bool:
@@ -134,17 +134,17 @@ def is_image_name(name: str, suffixes: Collection[str] = SUFFIXES) -> bool:
     return not base.startswith(".") and os.path.splitext(base)[1].lower() in suffixes
 
 
-def _listed(uri: str) -> Found:
+def _listed(uri: str) -> InputEntry:
     """An entry of a list. Local files are asked for size and mtime (cheap); remote ones are not (a request each)."""
     try:
         if scheme_of(uri) != LOCAL:
-            return Found(uri)
+            return InputEntry(uri)
         return _found_locally(path_of_uri(uri), os.stat(path_of_uri(uri)))
     except (OSError, ValueError, UsageError):
-        return Found(uri)  # reading it will tell why
+        return InputEntry(uri)  # reading it will tell why
 
 
-def _list_local(text: str) -> Iterator[Found]:
+def _list_local(text: str) -> Iterator[InputEntry]:
     path = path_of_uri(text)
     if looks_like_glob(text):
         matches = sorted(glob.iglob(path, recursive=True))
@@ -159,7 +159,7 @@ def _list_local(text: str) -> Iterator[Found]:
         yield _listed(path)
 
 
-def walk(folder: str, suffixes: Collection[str] = SUFFIXES) -> Iterator[Found]:
+def walk(folder: str, suffixes: Collection[str] = SUFFIXES) -> Iterator[InputEntry]:
     """A local folder's files with these suffixes, depth first.
 
     Each folder is sorted by name; one with more than SORTED_ENTRIES comes in the order that the file system has.
@@ -180,23 +180,23 @@ def walk(folder: str, suffixes: Collection[str] = SUFFIXES) -> Iterator[Found]:
         raise UsageError(f"folder '{folder}' cannot be listed: {error.strerror}") from None
 
 
-def _regular_file(entry: os.DirEntry[str]) -> Iterator[Found]:
+def _regular_file(entry: os.DirEntry[str]) -> Iterator[InputEntry]:
     """The entry, unless it is a FIFO, a socket, a device or a link to a folder."""
     try:
         status = entry.stat()
     except OSError:
-        yield Found(uri_of_path(entry.path))  # a dangling link, for one: it becomes a `missing` row
+        yield InputEntry(uri_of_path(entry.path))  # a dangling link, for one: it becomes a `missing` row
         return
     if stat.S_ISREG(status.st_mode):
         yield _found_locally(entry.path, status)
 
 
-def _found_locally(path: str, status: os.stat_result) -> Found:
+def _found_locally(path: str, status: os.stat_result) -> InputEntry:
     mtime = datetime.fromtimestamp(status.st_mtime_ns // 1000 / 1_000_000, tz=timezone.utc)
-    return Found(uri_of_path(path), status.st_size, mtime)
+    return InputEntry(uri_of_path(path), status.st_size, mtime)
 
 
-def _list_remote(text: str, scheme: str, s3: S3Options) -> Iterator[Found]:
+def _list_remote(text: str, scheme: str, s3: S3Options) -> Iterator[InputEntry]:
     filesystem, path = open_filesystem(text, s3)
     bucket, _, key = path.partition("/")
     try:
@@ -208,9 +208,9 @@ def _list_remote(text: str, scheme: str, s3: S3Options) -> Iterator[Found]:
             found = _walk_remote(filesystem, path)
         for entry in found:
             if entry.get("type") == "file" and (entry["name"] == path or is_image_name(entry["name"])):
-                yield Found(f"{scheme}://{entry['name']}", entry.get("size"), _mtime(entry), _etag(entry))
+                yield InputEntry(f"{scheme}://{entry['name']}", entry.get("size"), _mtime(entry), _etag(entry))
     except (OSError, ValueError) as error:
-        raise UsageError(f"input '{shown(text)}' cannot be listed: {type(error).__name__}: {error}") from None
+        raise UsageError(f"input '{redact_url(text)}' cannot be listed: {type(error).__name__}: {error}") from None
 
 
 def _walk_remote(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[dict[str, Any]]:

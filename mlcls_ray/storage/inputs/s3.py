@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import fsspec
 
-from mlcls_ray.prefetch import map_ahead
+from mlcls_ray.prefetch import prefetch_map
 
 LISTING_THREADS = 16
 SPOOL_BYTES = 4 << 20
@@ -45,7 +45,7 @@ def s3_objects(filesystem: fsspec.AbstractFileSystem, bucket: str, prefix: str) 
 
     threads = ThreadPoolExecutor(LISTING_THREADS, thread_name_prefix="list")
     try:
-        for lines in map_ahead(spool, sub_prefixes, threads, LISTING_THREADS):
+        for lines in prefetch_map(spool, sub_prefixes, threads, LISTING_THREADS):
             with lines:
                 for line in lines:
                     entry = json.loads(line)

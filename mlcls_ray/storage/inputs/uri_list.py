@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlcls_ray.config import S3Options
-from mlcls_ray.errors import UsageError, did_you_mean
-from mlcls_ray.storage.uris import LOCAL, is_local, open_filesystem, scheme_of, shown, uri_of_path
+from mlcls_ray.errors import UsageError, suggest
+from mlcls_ray.storage.uris import LOCAL, is_local, open_filesystem, redact_url, scheme_of, uri_of_path
 
 SUFFIXES = (".txt", ".csv", ".parquet")
 COLUMNS = ("uri", "url", "path", "image", "filename", "file")
@@ -69,7 +69,7 @@ def _absolute(uri: str, folder: str, text: str) -> str:
         return uri
     if not is_local(text):
         if uri.startswith(("/", "file://")):
-            raise UsageError(f"list '{shown(text)}' names the local file '{uri}': only a local list may")
+            raise UsageError(f"list '{redact_url(text)}' names the local file '{uri}': only a local list may")
         return f"{folder}/{uri}"
     return uri if uri.startswith("file://") else uri_of_path(os.path.join(folder, uri))
 
@@ -94,4 +94,4 @@ def _column(names: list[str], text: str, column: str | None) -> str:
         if candidate in names:
             return candidate
     wanted = column or COLUMNS[0]
-    raise UsageError(f"list '{text}' has no column '{wanted}'{did_you_mean(wanted, names)} (--uri-column names it)")
+    raise UsageError(f"list '{text}' has no column '{wanted}'{suggest(wanted, names)} (--uri-column names it)")

@@ -11,7 +11,7 @@ import numpy as np
 import paddle
 import pytest
 
-from mlcls_ray.engines.devices import parse_device
+from mlcls_ray.devices import parse_device
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.models.artifact import load_model

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mlcls_ray.devices import Device
 from mlcls_ray.engines.autotune import golden_pixels
-from mlcls_ray.engines.devices import Device
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.models.artifact import load_model

@@ -18,7 +18,7 @@ from mlcls_ray.storage.fetch import Fetcher
 from mlcls_ray.storage.inputs.listing import list_inputs
 from mlcls_ray.storage.inputs.members import parse_member
 from mlcls_ray.storage.store import Store
-from mlcls_ray.storage.uris import public_uri
+from mlcls_ray.storage.uris import strip_credentials
 from mlcls_ray.table.verify import verify
 from tests.conftest import encode, picture, run_cli
 from tests.s3_servers import BUCKET, filesystem
@@ -64,13 +64,13 @@ def test_names() -> None:
     assert parse_member("/data/x.parquet#image/17") == ("/data/x.parquet", "parquet", "image/17", -1, -1)
     for other in ("/a/b.jpg", "/a/x.tar", "x.tar#", "https://h/i.jpg#frag"):
         assert parse_member(other) is None
-    assert public_uri("/d/x.tar#1.jpg?at=512&size=7") == "/d/x.tar#1.jpg"
+    assert strip_credentials("/d/x.tar#1.jpg?at=512&size=7") == "/d/x.tar#1.jpg"
 
 
 def test_a_tar_is_listed_and_read_by_place_and_by_name(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a b.tar", ["1.jpg", "deep/2.JPG", ".hidden.jpg", "x#y?.png", "猫.jpg"])
     found = list(list_inputs((str(path),), S3))
-    assert [public_uri(one.uri).partition("#")[2] for one in found] == [
+    assert [strip_credentials(one.uri).partition("#")[2] for one in found] == [
         "1.jpg",
         "deep/2.JPG",
         "x%23y%3F.png",
@@ -81,7 +81,9 @@ def test_a_tar_is_listed_and_read_by_place_and_by_name(tmp_path: Path) -> None:
     for one, number in zip(found, (0, 1, 3, 4), strict=True):
         assert one.size_bytes == len(IMAGES[number])
         assert reader.fetch_once(one.uri).image_bytes == IMAGES[number]
-        assert reader.fetch_once(public_uri(one.uri)).image_bytes == IMAGES[number], "as the label table names it"
+        assert reader.fetch_once(strip_credentials(one.uri)).image_bytes == IMAGES[number], (
+            "as the label table names it"
+        )
 
 
 @pytest.mark.parametrize("struct", [False, True])

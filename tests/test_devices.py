@@ -5,7 +5,8 @@ from __future__ import annotations
 import paddle
 import pytest
 
-from mlcls_ray.engines.devices import KINDS, Device, check_device, count_cards, parse_device
+from mlcls_ray.devices import DEVICE_KINDS, Device, parse_device
+from mlcls_ray.engines.devices import check_device, count_devices
 from mlcls_ray.errors import UsageError
 
 
@@ -19,8 +20,8 @@ def test_strings() -> None:
         "npu:3",
         "mlu:0,1",
     ]
-    assert [one.card for one in parse_device("xpu:1,3").each()] == [1, 3]
-    assert [one.card for one in parse_device("xpu").each()] == [0]
+    assert [one.index for one in parse_device("xpu:1,3").each()] == [1, 3]
+    assert [one.index for one in parse_device("xpu").each()] == [0]
 
 
 @pytest.mark.parametrize("text", ["cuda", "gpu:a", "cpu:0", "", "gpu:", "gpu:0,", "gpu:0,0", "gpu:-1"])
@@ -29,13 +30,13 @@ def test_wrong_strings(text: str) -> None:
         parse_device(text)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "cpu"])
+@pytest.mark.parametrize("kind", [kind for kind in DEVICE_KINDS if kind != "cpu"])
 def test_a_missing_plug_in_is_named(kind: str) -> None:
     """No device of any of these kinds is on the machines that run the tests; where one is, it is found."""
     try:
-        count = count_cards(Device(kind))
+        count = count_devices(Device(kind))
     except UsageError as error:
-        assert f"install {KINDS[kind].package}" in str(error)
+        assert f"install {DEVICE_KINDS[kind].package}" in str(error)
     else:
         assert count >= 0
 
