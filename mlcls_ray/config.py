@@ -51,19 +51,15 @@ class S3Options(BaseModel):
     )
 
 
-class LabelJob(BaseModel):
-    """One labeling job. Flags override the file; the file overrides these defaults."""
+class InputOptions(BaseModel):
+    """What to label."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     inputs: tuple[str, ...] = Field(
         default=(), description="Folders, files, globs, lists of uris, s3:// or http(s):// uris"
     )
-    out: str = Field(default="", description="Output folder, local or s3://; runs are added to it")
-    run_id: RunId | None = Field(
-        default=None,
-        description="Name of the run; the same name resumes it. None: the time, or what this same job left unfinished",
-    )
+    uri_column: str | None = Field(default=None, description="Column of a CSV or Parquet list; None: uri, url, path, …")
     limit: PositiveInt | None = Field(default=None, description="Take only the first N inputs")
     incremental: bool = Field(
         default=False, description="Only inputs that are new or changed since they were labeled into out"
@@ -74,7 +70,12 @@ class LabelJob(BaseModel):
     dedupe: bool = Field(
         default=False, description="Score identical files once per run; reads files of equal size twice"
     )
-    uri_column: str | None = Field(default=None, description="Column of a CSV or Parquet list; None: uri, url, path, …")
+
+
+class ModelOptions(BaseModel):
+    """What labels, and on which device."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(default="starter", description="A name (`mlcls models`), a local model folder, or its uri")
     models: tuple[str, ...] = Field(
@@ -90,15 +91,27 @@ class LabelJob(BaseModel):
         default="auto",
         description="fp32, bf16 (faster on CPUs that have it, coarser), fp16 (GPUs), or int8 (`mlcls quantize`)",
     )
+    batch_size: AskedBatch = Field(
+        default="auto", description="Images per forward pass; auto: the fastest, tried with the engine"
+    )
     decode: Literal["auto", "exact"] = Field(
         default="auto",
         description="auto: a JPEG far larger than the model's input is decoded at a fraction of its size",
     )
-    batch_size: AskedBatch = Field(
-        default="auto", description="Images per forward pass; auto: the fastest, tried with the engine"
-    )
     threshold: Thresholds = Field(
         default=Thresholds(), description="A number, or class: number pairs; none: the model's own"
+    )
+
+
+class OutputOptions(BaseModel):
+    """What is written, and where."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    out: str = Field(default="", description="Output folder, local or s3://; runs are added to it")
+    run_id: RunId | None = Field(
+        default=None,
+        description="Name of the run; the same name resumes it. None: the time, or what this same job left unfinished",
     )
     all_scores: Literal["all", "top_k", "none"] = Field(
         default="all", description="Which scores the table keeps beside the labels'"
@@ -114,14 +127,6 @@ class LabelJob(BaseModel):
     annotate: Literal["none", "all"] | PositiveInt = Field(
         default="none", description="Annotated images: none, all, or a sample of N"
     )
-
-    placement: Literal["auto", "split", "fused"] = Field(
-        default="auto", description="Decode and score apart or in one process"
-    )
-    ray_address: str | None = Field(default=None, description="A Ray cluster; None: RAY_ADDRESS, or Ray started here")
-    workers: PositiveInt | None = Field(default=None, description="Scoring workers; None: from what the cluster has")
-    fetch_threads: PositiveInt = Field(default=8, description="Images read at once by a worker")
-    block_rows: PositiveInt | None = Field(default=None, description="Rows per task; None: from the number of inputs")
     rows_per_fragment: PositiveInt | None = Field(
         default=None, description="Rows per output file; None: from the measured rate and fragment_seconds"
     )
@@ -129,18 +134,42 @@ class LabelJob(BaseModel):
         default=60.0, description="Seconds of one worker's work in an output file: what a killed worker loses at most"
     )
 
-    max_pixels: Annotated[int, Field(gt=0, le=MAX_PIXELS)] = Field(
-        default=MAX_PIXELS, description="A larger image is `too_large`"
-    )
-    max_bytes: PositiveInt = Field(default=100_000_000, description="A larger file is `too_large`")
-    timeout_s: PositiveFloat = Field(default=30.0, description="Seconds that one download may take")
-    max_failures: FailureLimit | None = Field(
-        default=None, description="Stop when more inputs fail: a number, or a share as in 1%"
-    )
+
+class FetchOptions(BaseModel):
+    """How image bytes are read, and their limits."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fetch_threads: PositiveInt = Field(default=8, description="Images read at once by a worker")
     fetch_attempts: PositiveInt = Field(
         default=4, description="How often a transient failure of reading is tried in all"
     )
+    timeout_s: PositiveFloat = Field(default=30.0, description="Seconds that one download may take")
+    max_bytes: PositiveInt = Field(default=100_000_000, description="A larger file is `too_large`")
+    max_pixels: Annotated[int, Field(gt=0, le=MAX_PIXELS)] = Field(
+        default=MAX_PIXELS, description="A larger image is `too_large`"
+    )
     s3: S3Options = Field(default=S3Options(), description="How to reach s3://")
+
+
+class RayOptions(BaseModel):
+    """Where and how a job runs on Ray."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ray_address: str | None = Field(default=None, description="A Ray cluster; None: RAY_ADDRESS, or Ray started here")
+    placement: Literal["auto", "split", "fused"] = Field(
+        default="auto", description="Decode and score apart or in one process"
+    )
+    workers: PositiveInt | None = Field(default=None, description="Scoring workers; None: from what the cluster has")
+    block_rows: PositiveInt | None = Field(default=None, description="Rows per task; None: from the number of inputs")
+    max_failures: FailureLimit | None = Field(
+        default=None, description="Stop when more inputs fail: a number, or a share as in 1%"
+    )
+
+
+class LabelJob(InputOptions, ModelOptions, OutputOptions, FetchOptions, RayOptions):
+    """One labeling job. Flags override the file; the file overrides these defaults."""
 
     @field_validator("inputs", mode="before")
     @classmethod
