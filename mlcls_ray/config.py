@@ -168,7 +168,7 @@ class RayOptions(BaseModel):
     )
 
 
-class LabelJob(InputOptions, ModelOptions, OutputOptions, FetchOptions, RayOptions):
+class LabelJob(RayOptions, FetchOptions, OutputOptions, ModelOptions, InputOptions):
     """One labeling job. Flags override the file; the file overrides these defaults."""
 
     @field_validator("inputs", mode="before")
