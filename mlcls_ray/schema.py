@@ -6,8 +6,6 @@ same names, plus the columns under "between the stages", which never reach a fil
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pyarrow as pa
 
 # manifest
@@ -52,28 +50,6 @@ IMAGE_BYTES = "image_bytes"
 """The encoded image, carried only for rows that will be annotated; empty otherwise."""
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
-
-
-def of_model(column: str, number: int) -> str:
-    """A column's name between the stages of a pass with several models; the first model's columns have their own names."""
-    return f"{number}:{column}" if number else column
-
-
-def join_models(tables: Sequence[pa.Table]) -> pa.Table:
-    """The rows of several models over the same images, side by side in one table."""
-    fields = [
-        field.with_name(of_model(field.name, number)) for number, table in enumerate(tables) for field in table.schema
-    ]
-    return pa.table([column for table in tables for column in table.columns], schema=pa.schema(fields))
-
-
-def split_models(table: pa.Table, count: int) -> list[pa.Table]:
-    """What `join_models` joined."""
-    parts: list[list[tuple[pa.Field, pa.ChunkedArray]]] = [[] for _ in range(count)]
-    for field, column in zip(table.schema, table.columns, strict=True):
-        number, separator, name = field.name.rpartition(":")
-        parts[int(number) if separator else 0].append((field.with_name(name), column))
-    return [pa.table([column for _, column in part], schema=pa.schema([field for field, _ in part])) for part in parts]
 
 
 MANIFEST = pa.schema(

@@ -160,20 +160,16 @@ def _run(job: Any, verbose: bool) -> None:
     from rich.console import Console
 
     from mlcls_ray.cli.summary import print_summary
-    from mlcls_ray.job.label import label as run
-    from mlcls_ray.job.label import outputs
-    from mlcls_ray.storage.store import Store
-    from mlcls_ray.table.records import read_success
+    from mlcls_ray.job.check import check_job
+    from mlcls_ray.job.label import run_job
 
-    success = run(job, verbose)
-    if success is None:
+    checked = check_job(job)
+    successes = run_job(checked, verbose)
+    if not successes:
         print("nothing to retry" if job.retry else "nothing new: each input that was found is labeled already")
         return
     console = Console()
-    for number, out in enumerate(outputs(job)):
-        store = Store(out, job.s3)
-        committed = read_success(store, success.run_id) if number else success
-        if committed:
-            if job.models:
-                console.rule(out.rpartition("/")[2], align="left")
-            print_summary(store, committed, console, annotated=job.annotate != "none")
+    for model, success in zip(checked.models, successes, strict=True):
+        if job.models:
+            console.rule(model.name, align="left")
+        print_summary(model.store, success, console, annotated=job.annotate != "none")

@@ -86,6 +86,16 @@ class EngineConfig(BaseModel):
     golden: tuple[tuple[float, ...], ...] = ()
     batch_size: int = BATCH_SIZE
 
+    @property
+    def images_per_s(self) -> float | None:
+        """What the chosen candidate scored alone in its trial; None where nothing was tried."""
+        rates = [
+            trial.images_per_s
+            for trial in self.trials
+            if (trial.engine, trial.precision) == (self.engine, self.precision)
+        ]
+        return next(filter(None, rates), None)
+
 
 def default_engine(
     engine: AskedEngine, precision: AskedPrecision, reason: str, batch_size: int = BATCH_SIZE

@@ -152,7 +152,7 @@ def _runs(table: LabelTable) -> list[Run]:
                 run_id=run_id,
                 committed_at=success.committed_at,
                 model=record.model if record else "",
-                engine=f"{record.choice.engine} {record.choice.precision}" if record and record.choice else "",
+                engine=f"{record.engine.engine} {record.engine.precision}" if record and record.engine else "",
                 rows=success.rows,
                 failed=success.rows - success.statuses.get(Status.OK.value, 0),
                 per_s=success.rows / success.seconds if success.seconds and success.rows and not is_relabeled else None,

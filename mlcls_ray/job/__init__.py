@@ -1,1 +1,1 @@
-"""One execution over one manifest: plan, pipeline, sink, commit, verify, report. Ray lives here."""
+"""A labeling job on Ray: `label` (check → plan → label → commit), `pipeline` (the stages), `supervise` (what can happen meanwhile)."""

@@ -27,7 +27,7 @@ CONNECT_TIMEOUT_S = 10.0
 
 
 class Node(NamedTuple):
-    """What one living node has: CPUs, and everything by Ray's resource names."""
+    """A living node: its CPUs, and all its resources by Ray's names."""
 
     cpus: int
     resources: dict[str, float]
@@ -36,8 +36,8 @@ class Node(NamedTuple):
 def connect(address: str | None, verbose: bool = False, device: Device | None = None) -> None:
     """Connect to `address`, or RAY_ADDRESS, or the cluster that this process is part of; else start Ray here.
 
-    A Ray started here listens on 127.0.0.1 only, without a dashboard. Its workers inherit this process's environment, and see the cards
-    that `device` names. On a cluster it is Ray that picks the cards, of those that its nodes were started with.
+    A Ray started here listens on 127.0.0.1 only, without a dashboard. Its workers inherit this process's environment, and see
+    the devices that `device` names. On a cluster Ray picks the devices, of those that its nodes were started with.
 
     Raises:
         UsageError: the cluster cannot be reached; or Ray is to be started here, and the device is not there.
@@ -54,7 +54,7 @@ def connect(address: str | None, verbose: bool = False, device: Device | None = 
     if not ray.is_initialized():
         options: dict[str, Any] = {"address": target} if target else {"address": "local", "include_dashboard": False}
         if not target and device is not None:
-            options |= _own_cards(device)
+            options |= _visible_devices(device)
         if not verbose:
             options |= {"log_to_driver": False, "logging_level": logging.ERROR}
         if target:
@@ -73,17 +73,17 @@ def connect(address: str | None, verbose: bool = False, device: Device | None = 
     _configure_data(verbose)
 
 
-def _own_cards(device: Device) -> dict[str, Any]:
-    """What a Ray started here is told of this machine's cards: nothing where it finds them itself."""
+def _visible_devices(device: Device) -> dict[str, Any]:
+    """Tell a Ray that is started here of this machine's devices; nothing where Ray finds them itself."""
     kind = DEVICE_KINDS[device.kind]
     if kind.ray_managed:
         if device.indices:
             seen = [name for name in os.environ.get(kind.visible_devices, "").split(",") if name]
             if seen and max(device.indices) >= len(seen):
                 raise UsageError(
-                    f"device '{device}': {kind.visible_devices}={','.join(seen)} shows {len(seen)} card(s)"
+                    f"device '{device}': {kind.visible_devices}={','.join(seen)} shows {len(seen)} device(s)"
                 )
-            os.environ[kind.visible_devices] = ",".join(seen[card] if seen else str(card) for card in device.indices)
+            os.environ[kind.visible_devices] = ",".join(seen[index] if seen else str(index) for index in device.indices)
         return {}
     check_device(device)
     return {"resources": {kind.resource: float(len(device.indices) or count_devices(device))}}
@@ -114,7 +114,7 @@ def _configure_data(verbose: bool) -> None:
 
 
 def living_nodes() -> list[Node]:
-    """The nodes of the connected cluster."""
+    """List the nodes of the connected cluster."""
     import ray
 
     return [
@@ -123,18 +123,15 @@ def living_nodes() -> list[Node]:
 
 
 def check_device_on_workers(device: Device) -> None:
-    """Whether Paddle can use the device where Ray would place a worker; loads Paddle there, so only for accelerators.
+    """Check that Paddle can use the device where Ray would place a worker. Loads Paddle there, so only for accelerators.
 
     Raises:
         UsageError: it cannot; names the package to install.
     """
     import ray
 
-    amounts: dict[str, Any] = {"num_gpus": 1} if device.resource == "GPU" else {"resources": {device.resource: 1}}
-    shown = (
-        Device(device.kind) if DEVICE_KINDS[device.kind].ray_managed else device
-    )  # Ray shows it one card, as the first
+    task = ray.remote(check_device).options(num_cpus=0, max_retries=0, **device.ray_options())
     try:
-        ray.get(ray.remote(check_device).options(num_cpus=0, max_retries=0, **amounts).remote(shown))
+        ray.get(task.remote(device.in_worker()))
     except ray.exceptions.RayTaskError as error:
         raise UsageError(f"{error.cause} (on the Ray worker that has the {device.resource})") from None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 
 from mlcls_ray.errors import RunError
-from mlcls_ray.job.plan import Plan
+from mlcls_ray.job.plan import ModelRun
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.ledger import Fragment, count_statuses, fragment_names, read_rows
@@ -14,21 +14,24 @@ from mlcls_ray.table.records import Success
 
 
 def commit(
-    plan: Plan, written: list[Fragment], seconds: float, stage_seconds: Mapping[str, float] | None = None
+    model: ModelRun, written: list[Fragment], seconds: float, stage_seconds: Mapping[str, float] | None = None
 ) -> Success:
-    """Commit what earlier attempts and this one wrote. The seconds are of this command: from its workers' start on, and by stage.
+    """Commit what earlier attempts and this one wrote into the output of one model.
+
+    Args:
+        seconds: wall time of this command, from the start of its workers on; `stage_seconds` by activity.
 
     Raises:
-        RunError: rows are missing or double; nothing is committed, the same command resumes the run.
+        RunError: rows are missing or double. Nothing is committed; the same command resumes the run.
     """
-    store, run_id = plan.prepared.store, plan.prepared.run_id
-    fragments = sorted([*plan.attempt.accepted, *written], key=lambda fragment: fragment.name)
+    store, run_id, expected = model.store, model.record.run_id, model.record.rows
+    fragments = sorted([*model.accepted, *written], key=lambda fragment: fragment.name)
     names = {fragment.name for fragment in fragments}
-    rows = read_rows(store, run_id, sorted(names), plan.record.rows)
-    if len(rows) != plan.record.rows or rows.duplicates or rows.out_of_range:
+    rows = read_rows(store, run_id, sorted(names), expected)
+    if len(rows) != expected or rows.duplicates or rows.out_of_range:
         raise RunError(
-            f"run '{run_id}' has {len(rows)} of {plan.record.rows} rows, {rows.duplicates} double, {rows.out_of_range} unknown; "
-            f"run the same command with --run-id {run_id} to go on"
+            f"run '{run_id}' has {len(rows)} of {expected} rows, {rows.duplicates} double, {rows.out_of_range} unknown; "
+            f"run the same command with --run-id {run_id} to resume it"
         )
     for name in fragment_names(store, run_id):
         if name not in names:  # of a dead driver's late worker

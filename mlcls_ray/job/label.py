@@ -1,125 +1,160 @@
-"""A job from its checks to its commit; `pipeline` is the labeling itself."""
+"""A labeling job, from its checks to its commit: check → plan → label → commit."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib import import_module
+from typing import Any
 
-from mlcls_ray.config import LabelJob
-from mlcls_ray.errors import FailureLimitError, UsageError, resumable_error, short_message
+from pydantic import BaseModel, ConfigDict
+
+from mlcls_ray.config import LabelJob, S3Options, make_job
+from mlcls_ray.errors import FailureLimitError, UsageError, resumable_error, short_message, suggest
+from mlcls_ray.job.check import CheckedJob, check_job
 from mlcls_ray.job.cluster import check_device_on_workers, connect, living_nodes
 from mlcls_ray.job.commit import commit
-from mlcls_ray.job.plan import NO_OUTPUT, Prepared, freeze, list_work, prepare
+from mlcls_ray.job.plan import list_pending, plan_run
 from mlcls_ray.job.pools import check_resources
-from mlcls_ray.models.cache import open_model
 from mlcls_ray.storage.lease import Lease, held_incremental_lease, held_lease
 from mlcls_ray.table import layout
+from mlcls_ray.table.label_table import LabelTable, open_labels
 from mlcls_ray.table.ledger import failures
 from mlcls_ray.table.publish import publish
 from mlcls_ray.table.records import Success, read_success
 
 
-def label(job: LabelJob, verbose: bool = False) -> Success | None:
-    """Run a job to its commit; a run that is committed already is left as it is.
+class LabelResult(BaseModel):
+    """A finished job."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    outputs: dict[str, str]
+    """The output that each model wrote to, by the model's name."""
+    rows: int
+    """Rows of the run; 0 where an incremental job or a retry found nothing to do, and wrote nothing."""
+    statuses: dict[str, int]
+    """Rows by status; of several models, the first one's."""
+    seconds: float
+    """Wall time of the labeling, from the start of the workers on."""
+    is_new: bool
+    """False where the run was committed before, or there was nothing to do."""
+    s3: S3Options
+
+    @property
+    def path(self) -> str:
+        """The folder of the run's label table, for any reader of Parquet; of several models, the first one's."""
+        return f"{next(iter(self.outputs.values()))}/{layout.labels_folder(self.run_id)}"
+
+    def open(self, model: str | None = None) -> LabelTable:
+        """Open the label table of this run. `model`: whose, where there are several; default: the first one's.
+
+        Raises:
+            UsageError: there is no such model.
+        """
+        name = model or next(iter(self.outputs))
+        if name not in self.outputs:
+            raise UsageError(f"model '{name}' labeled nothing in this run{suggest(name, self.outputs)}")
+        return open_labels(self.outputs[name], self.s3, self.run_id)
+
+
+def label(job: LabelJob | None = None, *, verbose: bool = False, **fields: Any) -> LabelResult:
+    """Label images, and wait for the end: `label(inputs=["photos"], out="labels")`, or `label(job)`.
+
+    Uses the Ray that this process is connected to, else RAY_ADDRESS, else starts one on this machine. A run that is committed already is
+    left as it is; one that was interrupted is resumed.
+
+    Args:
+        verbose: show Ray's own messages.
+        fields: the fields of `LabelJob`; they override those of `job`.
+
+    Raises:
+        UsageError: before anything starts; names the field, the value and the way out.
+        RunError: the run could not be finished (a LeaseError: another driver works on it). The same call resumes it.
+    """
+    if fields or job is None:
+        job = make_job({**(job.model_dump() if job else {}), **fields})
+    checked = check_job(job)
+    successes = run_job(checked, verbose)
+    outputs = {model.name: model.store.root for model in checked.models}
+    common = {"run_id": checked.run_id, "outputs": outputs, "s3": job.s3}
+    if not successes:
+        return LabelResult(**common, rows=0, statuses={}, seconds=0.0, is_new=False)
+    first = successes[0]
+    is_new = not all(checked.committed)
+    return LabelResult(**common, rows=first.rows, statuses=first.statuses, seconds=first.seconds, is_new=is_new)
+
+
+def run_job(checked: CheckedJob, verbose: bool = False) -> list[Success]:
+    """Run a job to its commit.
 
     Returns:
-        What was committed (of several models: by the first one); None where an incremental job found nothing new, and wrote nothing.
+        The commit of each model; nothing where an incremental job or a retry found nothing to do.
 
     Raises:
-        UsageError: before anything starts.
-        RunError: a run that could not be finished (a LeaseError: another driver works on it); the same command resumes it.
+        RunError: see `label`.
     """
-    models = prepare_models(job)
-    left = [one for one in models if not one.is_committed]
+    pending = checked.pending
     with ExitStack() as held:
-        if job.incremental and left:
-            held.enter_context(held_incremental_lease(left[0].store))
-        leases = [held.enter_context(held_lease(one.store, one.run_id)) for one in left]
+        if checked.job.incremental and pending.models:
+            held.enter_context(held_incremental_lease(pending.models[0].store))
+        leases = [held.enter_context(held_lease(model.store, checked.run_id)) for model in pending.models]
         try:
-            made = label_prepared(left, leases, verbose) if left else []
-        except OSError as error:  # this process's own files: the list of the work, the ledger, the commit
-            raise resumable_error(left[0].run_id, f"stopped: {short_message(error)}") from error
-    if left and not made:  # not before the lease, which is in that folder, is given back
-        left[0].store.remove_folder(layout.run_folder(left[0].run_id))
-        return None
-    for one in models:
-        publish(one.store, job.format)
-    success = read_success(models[0].store, models[0].run_id) if models[0].is_committed else made[0]
-    limit = job.failure_limit(success.rows) if success and left else None
-    if success and limit is not None and failures(success.fragments) > limit:
-        raise FailureLimitError(
-            f"run '{success.run_id}' is committed, but {failures(success.fragments):,} of {success.rows:,} inputs failed; "
-            f"max_failures is {job.max_failures}"
-        )
-    return success
+            is_done = not pending.models or label_pending(pending, leases, verbose)
+        except OSError as error:  # this process's own files: the listing, the ledger, the commit
+            raise resumable_error(checked.run_id, f"stopped: {short_message(error)}") from error
+    if not is_done:  # not before the lease, which is in that folder, is given back
+        pending.models[0].store.remove_folder(layout.run_folder(checked.run_id))
+        return []
+    for model in checked.models:
+        publish(model.store, checked.job.format)
+    successes = [success for model in checked.models if (success := read_success(model.store, checked.run_id))]
+    if pending.models:
+        check_failures(checked.job, successes[0])
+    return successes
 
 
-def outputs(job: LabelJob) -> list[str]:
-    """The output folder of each of the job's models, in the order of `models`.
-
-    Raises:
-        UsageError: `models` does not go together with what else the job says.
-    """
-    if not job.models:
-        return [job.out]
-    for name, is_asked in {"incremental": job.incremental, "retry": job.retry, "dedupe": job.dedupe}.items():
-        if is_asked:
-            raise UsageError(f"models: {name} looks into one model's table; run the job once for each model")
-    names = [open_model(model, job.s3).name for model in job.models]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise UsageError(f"models: '{twice[0]}' is there more than once, and each model's output is named after it")
-    return [f"{job.out.rstrip('/')}/{name}" for name in names]
-
-
-def prepare_models(job: LabelJob) -> list[Prepared]:
-    """Check a job for each of its models; one run id for all of them.
-
-    Raises:
-        UsageError: names the field, the value and the way out.
-    """
-    if not job.models:
-        return [prepare(job)]
-    if not job.out:
-        raise UsageError(NO_OUTPUT)
-    changes = [{"model": model, "out": out} for model, out in zip(job.models, outputs(job), strict=True)]
-    jobs = [job.model_copy(update={**one, "models": ()}) for one in changes]
-    models = [prepare(one) for one in jobs]
-    # What one model committed already another one may have left unfinished.
-    begun = next((one for one in models if one.record and not one.is_committed), models[0])
-    return [
-        told if told.run_id == begun.run_id else prepare(one.model_copy(update={"run_id": begun.run_id}))
-        for one, told in zip(jobs, models, strict=True)
-    ]
-
-
-def label_prepared(models: Sequence[Prepared], leases: Sequence[Lease], verbose: bool) -> list[Success]:
-    """List, label and commit, for each model; empty where an incremental job or a retry found nothing to do."""
-    prepared, *others = models
-    listed = None
-    if (prepared.job.incremental or prepared.job.retry) and prepared.record is None:
-        listed = list_work(prepared)  # before Ray: most nights there is nothing to start it for
+def label_pending(checked: CheckedJob, leases: Sequence[Lease], verbose: bool) -> bool:
+    """Plan, label and commit; False where an incremental job or a retry found nothing to do."""
+    job, listed = checked.job, None
+    if (job.incremental or job.retry) and checked.records[0] is None:
+        listed = list_pending(checked)  # before Ray: most nights there is nothing to start it for
         if listed is None:
-            return []
+            return False
     # Ray's processes take some seconds to start, in which this one would only wait.
-    importing = threading.Thread(target=import_module, args=("mlcls_ray.job.pipeline",), daemon=True)
+    importing = threading.Thread(target=import_module, args=("mlcls_ray.job.supervise",), daemon=True)
     importing.start()
-    connect(prepared.job.ray_address, verbose, prepared.device)
+    connect(job.ray_address, verbose, checked.device)
     importing.join()
-    from mlcls_ray.job.pipeline import label_waves
+    from mlcls_ray.job.supervise import label_until_done
 
     nodes = living_nodes()
-    check_resources(prepared.device, nodes)
-    if prepared.device.kind != "cpu":
-        check_device_on_workers(prepared.device)
-    plan = freeze(prepared, nodes, listed, others)
+    check_resources(checked.device, nodes)
+    if not checked.device.is_cpu:
+        check_device_on_workers(checked.device)
+    run = plan_run(checked, nodes, listed)
     started = time.monotonic()
-    plan, written, stage_seconds = label_waves(plan)
+    labeled = label_until_done(run)
     for lease in leases:
         lease.check()
     seconds = time.monotonic() - started
-    return [commit(one, fragments, seconds, stage_seconds) for one, fragments in zip(plan.models, written, strict=True)]
+    for model in labeled.run.models:
+        commit(model, labeled.fragments[model.name], seconds, labeled.seconds)
+    return True
+
+
+def check_failures(job: LabelJob, success: Success) -> None:
+    """Check the failures of a run that is committed all the same.
+
+    Raises:
+        FailureLimitError: more inputs failed than the job allows.
+    """
+    limit, failed = job.failure_limit(success.rows), failures(success.fragments)
+    if limit is not None and failed > limit:
+        raise FailureLimitError(
+            f"run '{success.run_id}' is committed, but {failed:,} of {success.rows:,} inputs failed; "
+            f"max_failures is {job.max_failures}"
+        )

@@ -19,7 +19,7 @@ KEYS = ("run_id", "engine")
 
 
 class RunMetrics:
-    """Three counters; they live in the tally, which every worker reports to."""
+    """Three counters; they live in the run monitor, which every worker reports to."""
 
     def __init__(self, labels: Mapping[str, str]) -> None:
         """`labels`: `run_id` and `engine`."""
@@ -35,6 +35,6 @@ class RunMetrics:
         if read_bytes > 0:
             self.read_bytes.inc(read_bytes)
 
-    def spend(self, stage: str, seconds: float) -> None:
+    def add_seconds(self, stage: str, seconds: float) -> None:
         if seconds > 0:  # a counter refuses zero
             self.stage_seconds.inc(seconds, {"stage": stage})

@@ -1,4 +1,4 @@
-"""The watch over a wave's nodes: when one is lost the wave ends, and the next one is cut for the nodes that live.
+"""The watch over an attempt's nodes: when one is lost the attempt ends, and the next one uses the nodes that are left.
 
 Ray restarts a lost node's workers on the others, whose CPUs are taken: they wait there, or take the CPU that Ray Data's own tasks need,
 and the tasks that were theirs wait for them, for ever (ray-project/ray#26991).
@@ -19,15 +19,15 @@ import ray
 
 LOOK_INTERVAL_S = 2.0
 GRACE_S = 20.0
-"""How long the workers that live may take to hand over what they have, before the wave is cut off."""
+"""How long the workers that live may take to hand over what they have, before the attempt is cut off."""
 
 
 class NodeLostError(BaseException):
-    """Raised into a wave that did not end by itself. Not an `Exception`, so that nothing on the way takes it for a failure of its own."""
+    """Raised into an attempt that did not end by itself. Not an `Exception`, so that nothing on the way handles it."""
 
 
 class NodeWatch:
-    """Knows the nodes that a wave begins with."""
+    """Knows the nodes that an attempt begins with."""
 
     def __init__(self) -> None:
         self.nodes = _living()
@@ -37,7 +37,7 @@ class NodeWatch:
         return len(self.nodes - _living())
 
     @contextlib.contextmanager
-    def ending_wave(self, tally: Any, grace_s: float = GRACE_S) -> Iterator[None]:
+    def ending_attempt(self, monitor: Any, grace_s: float = GRACE_S) -> Iterator[None]:
         """While the body runs, a lost node asks the workers to stop after what they have in hand; past the grace the body is cut off.
 
         Outside the main thread, where Python can interrupt nothing, only the first is done.
@@ -48,7 +48,7 @@ class NodeWatch:
         stop = threading.Event()
         is_main = threading.current_thread() is threading.main_thread()
         thread = threading.Thread(
-            target=self._look, args=(tally, grace_s if is_main else None, stop), daemon=True, name="nodes"
+            target=self._look, args=(monitor, grace_s if is_main else None, stop), daemon=True, name="nodes"
         )
         before = signal.signal(signal.SIGUSR1, _cut_off) if is_main else None
         try:
@@ -62,16 +62,16 @@ class NodeWatch:
             if is_main:
                 signal.signal(signal.SIGUSR1, before)
 
-    def _look(self, tally: Any, grace_s: float | None, stop: threading.Event) -> None:
+    def _look(self, monitor: Any, grace_s: float | None, stop: threading.Event) -> None:
         while not (lost := self.lost()):
             if stop.wait(LOOK_INTERVAL_S):
                 return
         print(f"{lost} of {len(self.nodes)} nodes lost; going on with the others", file=sys.stderr, flush=True)
         waited = 0.0
         while grace_s is None or waited < grace_s:
-            tally.stop.remote(
+            monitor.stop.remote(
                 "nodes"
-            )  # again and again: the tally may have been on that node, and start with no reason
+            )  # again and again: the monitor may have been on that node, and start with no reason
             if stop.wait(LOOK_INTERVAL_S):
                 return
             waited += LOOK_INTERVAL_S

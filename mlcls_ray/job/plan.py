@@ -1,8 +1,7 @@
-"""The plan of a run: everything that can be known to fail is checked here, before the first image is read."""
+"""The plan of a run: its inputs are frozen into the manifest, its engines chosen, its ledger read and its pools sized."""
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
@@ -14,167 +13,194 @@ import numpy as np
 
 from mlcls_ray import __version__
 from mlcls_ray.config import LabelJob
-from mlcls_ray.devices import Device, parse_device
-from mlcls_ray.engines.autotune import EngineConfig
-from mlcls_ray.engines.load import check_embeds
+from mlcls_ray.devices import Device
+from mlcls_ray.engines.autotune import EngineConfig, fixed_batch
 from mlcls_ray.errors import UsageError
-from mlcls_ray.images.preprocess import Preprocess
+from mlcls_ray.job.check import CheckedJob, CheckedModel
 from mlcls_ray.job.cluster import Node
-from mlcls_ray.job.duplicates import read_duplicates, write_duplicates
-from mlcls_ray.job.engine import choose_for_run
-from mlcls_ray.job.pools import Measured, Pools, size_pools
-from mlcls_ray.job.resume import check_same_run, new_run_id, public_config, unfinished_run
-from mlcls_ray.labels.thresholds import resolve, threshold_id
-from mlcls_ray.models.artifact import Model
-from mlcls_ray.models.cache import open_model
-from mlcls_ray.models.features import converted_with_features
-from mlcls_ray.models.zoo import OFFICIAL, STARTER
-from mlcls_ray.stages.read import ReadOptions
-from mlcls_ray.storage.inputs.listing import InputEntry, check_inputs, list_inputs
+from mlcls_ray.job.duplicates import copy_duplicates, read_duplicates, write_duplicates
+from mlcls_ray.job.model_source import choose_engine, model_source
+from mlcls_ray.job.pools import Pools, size_pools
+from mlcls_ray.job.resume import public_config
+from mlcls_ray.labels.thresholds import threshold_id
+from mlcls_ray.stages.spec import ModelSpec, Provenance, RunSpec, distinct_preprocesses
+from mlcls_ray.storage.inputs.listing import InputEntry, list_inputs
 from mlcls_ray.storage.store import Store
-from mlcls_ray.storage.uris import is_local, path_of_uri, redact_url, uri_of_path
+from mlcls_ray.storage.uris import redact_url
 from mlcls_ray.table import layout
-from mlcls_ray.table.attempts import Attempt, start_attempts
+from mlcls_ray.table.attempts import start_attempt
 from mlcls_ray.table.incremental import open_changes, open_failed
-from mlcls_ray.table.ledger import RowSet, count_bits
+from mlcls_ray.table.ledger import Fragment, RowSet, count_bits
 from mlcls_ray.table.manifest import copy_manifest, to_parquet, write_manifest
-from mlcls_ray.table.publish import check_format
-from mlcls_ray.table.records import RunRecord, read_record
+from mlcls_ray.table.records import RunRecord
 
-NO_OUTPUT = "no output: give a folder or an s3:// uri (--out)"
 PACKAGES = ("ray", "paddlepaddle", "pyarrow", "numpy", "pillow")
+"""Packages whose versions are recorded."""
 
 
-class Prepared(NamedTuple):
-    """What is checked before Ray starts."""
+class ModelRun(NamedTuple):
+    """One model of a run."""
 
-    job: LabelJob
-    store: Store
-    run_id: str
-    model: Model
-    thresholds: np.ndarray
-    device: Device
-    record: RunRecord | None
-    """Of the run that is resumed; None for a new one."""
-    is_committed: bool
-
-
-class Plan(NamedTuple):
-    """A run that can start: its manifest is frozen and its ledger read."""
-
-    prepared: Prepared
+    checked: CheckedModel
     record: RunRecord
-    nodes: Sequence[Node]
-    attempt: Attempt
-    copies: RowSet
-    """Rows whose bytes are those of another row (`dedupe`): they get its row of the table instead of a score of their own."""
-    measured: Measured | None
-    """By an earlier wave."""
-    pools: Pools
-    others: Sequence[Plan] = ()
-    """Of further models that score the same images in the same pass: the same rows, each with an output of its own."""
+    accepted: Sequence[Fragment]
+    """Fragments of earlier attempts."""
 
     @property
-    def models(self) -> Sequence[Plan]:
-        """The plan of each model, this one's first."""
-        return (self, *self.others)
+    def name(self) -> str:
+        return self.checked.name
+
+    @property
+    def store(self) -> Store:
+        return self.checked.store
+
+
+class Run(NamedTuple):
+    """An attempt at a run that can start."""
+
+    job: LabelJob
+    device: Device
+    run_id: str
+    rows: int
+    models: tuple[ModelRun, ...]
+    """They score the same rows, each into an output of its own."""
+    attempt: int
+    done: RowSet
+    """Rows in fragments of earlier attempts."""
+    copies: RowSet
+    """Rows whose bytes are those of another row (`dedupe`): they get a copy of its row instead of a score of their own."""
+    nodes: Sequence[Node]
+    pools: Pools
+
+    @property
+    def store(self) -> Store:
+        """The output that the manifest is read from."""
+        return self.models[0].store
+
+    @property
+    def stores(self) -> dict[str, Store]:
+        """The output of each model, by the model's name."""
+        return {model.name: model.store for model in self.models}
+
+    @property
+    def skip(self) -> np.ndarray:
+        """The rows that are not to be scored, one bit each: uint8."""
+        return self.done.bits | self.copies.bits
 
     @property
     def rows_left(self) -> int:
-        """How many rows are to be scored: neither in a fragment nor copies."""
-        return self.record.rows - count_bits(self.skipped)
+        """The number of rows that are to be scored: neither in a fragment nor copies."""
+        return self.rows - count_bits(self.skip)
 
     @property
-    def skipped(self) -> np.ndarray:
-        """One bit a row, uint8: what is not to be scored."""
-        return self.attempt.done.bits | self.copies.bits
+    def spec(self) -> RunSpec:
+        """The run as its workers need to know it."""
+        return RunSpec(
+            job=self.job,
+            run_id=self.run_id,
+            rows=self.rows,
+            models=tuple(_model_spec(model, len(self.nodes)) for model in self.models),
+            annotated_folder=layout.annotated_folder(self.run_id),
+            device=self.device,
+            engine_threads=self.pools.engine_threads,
+        )
 
 
-def prepare(job: LabelJob) -> Prepared:
-    """Check job, inputs, model, thresholds and output. Nothing is written but a probe of the output.
+def plan_run(checked: CheckedJob, nodes: Sequence[Node], listed: int | None = None) -> Run:
+    """List the inputs into the manifest (unless that was done: `listed` rows), choose engines, read the ledger and size the pools.
 
-    Raises:
-        UsageError: names the field, the value and the way out.
-    """
-    if not job.out:
-        raise UsageError(NO_OUTPUT)
-    job = _with_absolute_paths(job)
-    device = parse_device(job.device)
-    check_format(job.format)
-    if not job.retry:
-        check_inputs(job.inputs, job.s3)
-    model = open_model(job.model, job.s3)
-    thresholds = resolve(job.threshold, model.vocabulary, model.thresholds)
-    if job.embeddings:
-        job = _with_embedder(job, model, device)
-    store = Store(job.out, job.s3)
-    store.check_writable()
-    _check_ours(store)
-    run_id = job.run_id or unfinished_run(store, job, model, thresholds) or new_run_id()
-    record = read_record(store, run_id)
-    if record is not None:
-        check_same_run(record, model, thresholds, job)
-    is_committed = store.read(layout.success(run_id)) is not None
-    return Prepared(job, store, run_id, model, thresholds, device, record, is_committed)
-
-
-def _with_absolute_paths(job: LabelJob) -> LabelJob:
-    """Workers of a cluster have another working directory than the driver."""
-    changes = {"out": uri_of_path(path_of_uri(job.out)) if is_local(job.out) else job.out}
-    if is_local(job.model) and os.path.isdir(path_of_uri(job.model)) and job.model not in (STARTER, *OFFICIAL):
-        changes["model"] = uri_of_path(path_of_uri(job.model))
-    return job.model_copy(update=changes)
-
-
-def _with_embedder(job: LabelJob, model: Model, device: Device) -> LabelJob:
-    """The job with an engine that gives embeddings; the graph for them is made here, where an error is seen at once.
+    The manifest, and the rows that are copies, are listed into the first model's output and copied to the others'.
 
     Raises:
-        UsageError: the engine that the job asks for gives none, or the model has none that we know.
+        UsageError: no image was found, or the cluster cannot run the job.
     """
-    engine = ("openvino" if device.kind == "cpu" else "onnxruntime") if job.engine == "auto" else job.engine
-    check_embeds(engine, job.precision)
-    converted_with_features(model)
-    return job.model_copy(update={"engine": engine})
+    first, run_id = checked.models[0], checked.run_id
+    rows = checked.records[0].rows if checked.records[0] else listed if listed is not None else list_manifest(checked)
+    pools = _size_pools(checked, nodes, rows)
+    if checked.job.dedupe and checked.records[0] is None:
+        write_duplicates(first.store, run_id, rows, checked.job, pools)
+    records = []
+    for model, existing in zip(checked.models, checked.records, strict=True):
+        record = existing
+        if record is None:
+            if model is not first:
+                copy_manifest(first.store, model.store, run_id)
+                copy_duplicates(first.store, model.store, run_id)
+            threads = pools.engine_threads
+            engine = choose_engine(model.job, model.model, checked.device, len(nodes), threads, rows)
+            record = _write_record(model, run_id, nodes, rows, engine)
+        if record.rows != rows:
+            raise UsageError(
+                f"run '{run_id}' has {record.rows:,} rows in '{redact_url(model.store.root)}' and {rows:,} in "
+                f"'{redact_url(first.store.root)}': give another --run-id"
+            )
+        records.append(record)
+    return start_run(checked, records, nodes, read_duplicates(first.store, run_id, rows))
 
 
-def list_manifest(prepared: Prepared) -> int:
-    """List the inputs into the manifest; returns the number of rows.
+def start_run(checked: CheckedJob, records: Sequence[RunRecord], nodes: Sequence[Node], copies: RowSet) -> Run:
+    """Start a new attempt at what is left of a run, on the nodes that are alive."""
+    rows = records[0].rows
+    attempt = start_attempt([model.store for model in checked.models], checked.run_id, rows)
+    return Run(
+        job=checked.job,
+        device=checked.device,
+        run_id=checked.run_id,
+        rows=rows,
+        models=tuple(map(ModelRun, checked.models, records, attempt.accepted)),
+        attempt=attempt.number,
+        done=attempt.done,
+        copies=copies,
+        nodes=nodes,
+        pools=_size_pools(checked, nodes, rows - len(attempt.done), [record.engine for record in records]),
+    )
+
+
+def next_attempt(run: Run, nodes: Sequence[Node], copies: RowSet) -> Run:
+    """Start another attempt at a run of which rows are left."""
+    models = tuple(model.checked for model in run.models)
+    records = tuple(model.record for model in run.models)
+    checked = CheckedJob(run.job, run.device, run.run_id, models, records, (False,) * len(models))
+    return start_run(checked, records, nodes, copies)
+
+
+def list_manifest(checked: CheckedJob) -> int:
+    """List the inputs into the manifest of a new run; returns the number of rows.
 
     Raises:
         UsageError: no image was found.
     """
-    rows = write_manifest(prepared.store, prepared.run_id, _listed(prepared.job))
+    rows = write_manifest(checked.models[0].store, checked.run_id, _listed(checked.job))
     if rows == 0:
-        raise _nothing_found(prepared.job)
+        raise _no_image(checked.job)
     return rows
 
 
-def list_work(prepared: Prepared) -> int | None:
+def list_pending(checked: CheckedJob) -> int | None:
     """List into the manifest what an incremental job or a retry has to label; returns the number of rows.
 
-    None where there is nothing to do. What vanished is recorded by an incremental job.
+    None where there is nothing to do. An incremental job also records the inputs that vanished.
 
     Raises:
-        UsageError: no image was found at all; a folder that is not mounted must not look like one whose images vanished.
+        UsageError: no image was found at all. A folder that is not mounted must not look like one whose images vanished.
     """
-    job, store, run_id = prepared.job, prepared.store, prepared.run_id
+    job, run_id = checked.job, checked.run_id
+    (model,) = checked.models
     if job.retry:
-        with open_failed(store, job.retry) as failed:
-            return write_manifest(store, run_id, failed, job.limit) or None
-    inputs = public_config(job)["inputs"]
-    fingerprints = (prepared.model.fingerprint, prepared.model.preprocess_fingerprint(job.decode))
-    with open_changes(store, fingerprints, inputs, _listed(job)) as changes:
+        with open_failed(model.store, job.retry) as failed:
+            return write_manifest(model.store, run_id, islice(failed, job.limit)) or None
+    fingerprints = (model.model.fingerprint, model.model.preprocess_fingerprint(job.decode))
+    with open_changes(model.store, fingerprints, public_config(job)["inputs"], _listed(job)) as changes:
         if changes.listed == 0:
-            raise _nothing_found(job)
-        rows = write_manifest(store, run_id, changes.new())
-        vanished = changes.vanished() if job.limit is None else None  # beyond a limit nobody looked
+            raise _no_image(job)
+        rows = write_manifest(model.store, run_id, changes.new())
+        vanished = changes.vanished() if job.limit is None else None  # what is beyond a limit was not looked at
         if vanished:
-            store.write(layout.vanished(run_id), to_parquet(vanished))
+            model.store.write(layout.vanished(run_id), to_parquet(vanished))
     return rows if rows or vanished else None
 
 
-def _nothing_found(job: LabelJob) -> UsageError:
+def _no_image(job: LabelJob) -> UsageError:
     return UsageError(f"no image found in {', '.join(redact_url(text) for text in job.inputs)}")
 
 
@@ -182,133 +208,60 @@ def _listed(job: LabelJob) -> Iterator[InputEntry]:
     return islice(list_inputs(job.inputs, job.s3, job.uri_column), job.limit)
 
 
-def freeze(
-    prepared: Prepared, nodes: Sequence[Node], listed: int | None = None, others: Sequence[Prepared] = ()
-) -> Plan:
-    """List the inputs into the manifest (unless that was done: `listed` rows), read the ledger and size the pools.
-
-    `others`: of further models in the same pass; each gets a copy of the manifest.
-
-    Raises:
-        UsageError: no image was found, or the cluster cannot run the job.
-    """
-    job, store, run_id = prepared.job, prepared.store, prepared.run_id
-    record = prepared.record
-    if record is None:
-        rows = list_manifest(prepared) if listed is None else listed
-        pools = _pools(prepared, nodes, rows)
-        if job.dedupe:
-            write_duplicates(store, run_id, rows, read_options(prepared, rows), pools)
-        choice = choose_for_run(job, prepared.model, prepared.device, len(nodes), pools.engine_threads, rows)
-        record = _new_record(prepared, nodes, rows, choice)
-    models = [(prepared, record), *((one, _copied(one, prepared, record, nodes)) for one in others)]
-    return next_attempt(models, nodes, read_duplicates(store, run_id, record.rows), None)
-
-
-def _copied(prepared: Prepared, first: Prepared, like: RunRecord, nodes: Sequence[Node]) -> RunRecord:
-    """The record of a further model over the same manifest.
-
-    Raises:
-        UsageError: its run of this name is over other inputs.
-    """
-    record, job = prepared.record, prepared.job
-    if record is None:
-        rows = copy_manifest(first.store, prepared.store, prepared.run_id)
-        threads = _pools(prepared, nodes, rows).engine_threads
-        choice = choose_for_run(job, prepared.model, prepared.device, len(nodes), threads, rows)
-        record = _new_record(prepared, nodes, rows, choice)
-    if record.rows != like.rows:
-        raise UsageError(
-            f"run '{record.run_id}' has {record.rows:,} rows in '{redact_url(prepared.store.root)}' and {like.rows:,} in "
-            f"'{redact_url(first.store.root)}': give another --run-id"
-        )
-    return record
-
-
-def next_attempt(
-    models: Sequence[tuple[Prepared, RunRecord]], nodes: Sequence[Node], copies: RowSet, measured: Measured | None
-) -> Plan:
-    """A new attempt at what is left of a run (of each model), cut for what an earlier wave measured, if one did."""
-    (prepared, record), stores = models[0], [one.store for one, _ in models]
-    attempts = start_attempts(stores, prepared.run_id, record.rows)
-    remaining = record.rows - len(attempts[0].done)
-    batch_size = max((one.choice.batch_size for _, one in models if one.choice), default=None)
-    pools = _pools(prepared, nodes, remaining, measured, batch_size, [one for one, _ in models[1:]])
-    plans = [
-        Plan(one, told, nodes, attempt, copies, measured, pools)
-        for (one, told), attempt in zip(models, attempts, strict=True)
-    ]
-    return plans[0]._replace(others=plans[1:])
-
-
-def _pools(
-    prepared: Prepared,
-    nodes: Sequence[Node],
-    rows: int,
-    measured: Measured | None = None,
-    batch_size: int | None = None,
-    others: Sequence[Prepared] = (),
-) -> Pools:
-    sizes = [one.input_size for one in preprocesses(prepared, others)]
-    pixel_bytes = sum(width * height * 3 for width, height in sizes)
-    return size_pools(prepared.job, prepared.device, nodes, max(rows, 1), pixel_bytes, measured, batch_size)
-
-
-def read_options(prepared: Prepared, rows: int, others: Sequence[Prepared] = ()) -> ReadOptions:
-    """What the reading stages of a run of so many rows are told; `others`: of further models in the same pass."""
-    job = prepared.job
-    annotated = {"none": 0, "all": rows}.get(str(job.annotate), job.annotate)
-    return ReadOptions(
-        preprocess=prepared.model.preprocess,
-        s3=job.s3,
-        max_bytes=job.max_bytes,
-        max_pixels=job.max_pixels,
-        timeout_s=job.timeout_s,
-        attempts=job.fetch_attempts,
-        threads=job.fetch_threads,
-        rows=rows,
-        annotate=int(annotated),
-        decode=job.decode,
-        others=preprocesses(prepared, others)[1:],
+def _size_pools(checked: CheckedJob, nodes: Sequence[Node], rows: int, engines: Sequence[EngineConfig] = ()) -> Pools:
+    """Size the pools; `engines`: of the models, where they are chosen already."""
+    preprocesses = distinct_preprocesses(model.model.preprocess for model in checked.models)
+    pixel_bytes = sum(width * height * 3 for width, height in (preprocess.input_size for preprocess in preprocesses))
+    batch_size = max(
+        (engine.batch_size for engine in engines), default=fixed_batch(checked.job.batch_size, checked.device)
     )
+    rates = [engine.images_per_s for engine in engines]
+    rate = 1 / sum(1 / rate for rate in rates if rate) if rates and all(rates) else None
+    return size_pools(checked.job, checked.device, nodes, max(rows, 1), pixel_bytes, batch_size, rate)
 
 
-def preprocesses(prepared: Prepared, others: Sequence[Prepared]) -> tuple[Preprocess, ...]:
-    """The preprocessings that give different pixels, the first model's first."""
-    distinct: dict[object, Preprocess] = {}
-    for one in (prepared, *others):
-        distinct.setdefault(one.model.preprocess.geometry, one.model.preprocess)
-    return tuple(distinct.values())
-
-
-def _check_ours(store: Store) -> None:
-    """Refuse an output folder that holds something else."""
-    names = [name for name in store.names("") if not name.startswith(".")]
-    if names and layout.RUNS not in names and layout.LATEST not in names:
-        raise UsageError(
-            f"output '{redact_url(store.root)}' holds something else ({', '.join(names[:3])}): give an empty or a new folder"
-        )
-
-
-def _new_record(prepared: Prepared, nodes: Sequence[Node], rows: int, choice: EngineConfig) -> RunRecord:
-    model = prepared.model
+def _write_record(
+    checked: CheckedModel, run_id: str, nodes: Sequence[Node], rows: int, engine: EngineConfig
+) -> RunRecord:
+    model = checked.model
     record = RunRecord(
-        run_id=prepared.run_id,
+        run_id=run_id,
         rows=rows,
         model=model.name,
         model_fingerprint=model.fingerprint,
-        preprocess_fingerprint=model.preprocess_fingerprint(prepared.job.decode),
-        threshold_id=threshold_id(prepared.thresholds),
-        thresholds={name: float(value) for name, value in zip(model.vocabulary, prepared.thresholds, strict=True)},
-        config=public_config(prepared.job),
+        preprocess_fingerprint=model.preprocess_fingerprint(checked.job.decode),
+        threshold_id=threshold_id(checked.thresholds),
+        thresholds={name: float(value) for name, value in zip(model.vocabulary, checked.thresholds, strict=True)},
+        config=public_config(checked.job),
         versions={
             "mlcls_ray": __version__,
             "python": platform.python_version(),
-            **{one: version(one) for one in PACKAGES},
+            **{package: version(package) for package in PACKAGES},
         },
         hardware={"nodes": len(nodes), "cpus": [node.cpus for node in nodes], "machine": platform.machine()},
-        choice=choice,
+        engine=engine,
         created_at=datetime.now(timezone.utc),
     )
-    prepared.store.write_json(layout.run_json(prepared.run_id), record.model_dump(mode="json"))
+    checked.store.write_json(layout.run_json(run_id), record.model_dump(mode="json"))
     return record
+
+
+def _model_spec(model: ModelRun, nodes: int) -> ModelSpec:
+    checked, record = model.checked, model.record
+    return ModelSpec(
+        source=model_source(checked.job, checked.model, nodes),
+        preprocess=checked.model.preprocess,
+        vocabulary=checked.model.vocabulary,
+        thresholds=checked.thresholds,
+        engine=record.engine,
+        provenance=Provenance(
+            model=record.model,
+            model_fingerprint=record.model_fingerprint,
+            preprocess_fingerprint=record.preprocess_fingerprint,
+            engine=record.engine.engine,
+            precision=record.engine.precision,
+            threshold_id=record.threshold_id,
+            run_id=record.run_id,
+        ),
+        out=checked.store.root,
+    )

@@ -1,4 +1,4 @@
-"""Progress of a running job: what its tally counts, shown as a bar or as plain lines; and Ctrl-C, which stops it in good order."""
+"""Progress of a running job: what its monitor counts, shown as a bar or as plain lines; and Ctrl-C, which stops it in good order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from mlcls_ray.job.tally import errors
+from mlcls_ray.job.monitor import count_failures
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.terminal import on_first_sigint
@@ -27,22 +27,25 @@ LINE_INTERVAL_S = 5.0
 FILE_INTERVAL_S = 5.0
 
 
-def stopped_by_interrupt(tally: Any) -> contextlib.AbstractContextManager[None]:
+def stop_on_interrupt(monitor: Any) -> contextlib.AbstractContextManager[None]:
     """While the body runs, the first Ctrl-C asks the workers to stop after what they have in hand; the second one interrupts."""
-    return on_first_sigint(lambda: tally.stop.remote("interrupt"), "what is in hand is written")
+    return on_first_sigint(lambda: monitor.stop.remote("interrupt"), "what is in hand is written")
 
 
 @contextlib.contextmanager
-def shown_progress(tally: Any, store: Store, run_id: str, rows: int, already_done: int) -> Iterator[None]:
+def show_progress(monitor: Any, store: Store, run_id: str, rows: int, already_done: int) -> Iterator[None]:
     """Show progress while the body runs: on stderr as a live bar on a terminal, else a line every few seconds; and in the run's
     `progress.json`, for any script.
     """
     stop = threading.Event()
     show = _show_bar if sys.stderr.isatty() else _show_lines
     threads = [
-        threading.Thread(target=show, args=(tally, rows, already_done, stop), daemon=True, name="progress"),
+        threading.Thread(target=show, args=(monitor, rows, already_done, stop), daemon=True, name="progress"),
         threading.Thread(
-            target=_write_file, args=(tally, store, run_id, rows, already_done, stop), daemon=True, name="progress file"
+            target=_write_file,
+            args=(monitor, store, run_id, rows, already_done, stop),
+            daemon=True,
+            name="progress file",
         ),
     ]
     for thread in threads:
@@ -72,11 +75,11 @@ class Progress(BaseModel):
     updated_at: datetime
 
 
-def _write_file(tally: Any, store: Store, run_id: str, rows: int, already_done: int, stop: threading.Event) -> None:
+def _write_file(monitor: Any, store: Store, run_id: str, rows: int, already_done: int, stop: threading.Event) -> None:
     seen = _Rate()
     while True:
         stopping = stop.wait(FILE_INTERVAL_S)
-        counts = _counts(tally)
+        counts = _counts(monitor)
         done, rate = already_done + counts.total(), seen.of(counts.total())
         progress = Progress(
             run_id=run_id,
@@ -94,16 +97,16 @@ def _write_file(tally: Any, store: Store, run_id: str, rows: int, already_done: 
             return
 
 
-def _counts(tally: Any) -> Counter[str]:
-    """What the tally says now; nothing while it cannot be asked (its node died, Ray shuts down)."""
+def _counts(monitor: Any) -> Counter[str]:
+    """Ask the monitor for its counts; none while it cannot be asked (its node died, Ray shuts down)."""
     try:
-        return Counter(ray.get(tally.counts.remote(), timeout=5))
+        return Counter(ray.get(monitor.counts.remote(), timeout=5))
     except Exception:
         return Counter()
 
 
 class _Rate:
-    """Images per second since the first ones were seen; begins anew when the tally does."""
+    """Images per second since the first ones were seen; begins anew when the monitor does."""
 
     def __init__(self) -> None:
         self.first: tuple[float, int] | None = None
@@ -117,7 +120,7 @@ class _Rate:
         return max(done - self.first[1], 0) / (now - self.first[0])
 
 
-def _show_bar(tally: Any, rows: int, already_done: int, stop: threading.Event) -> None:
+def _show_bar(monitor: Any, rows: int, already_done: int, stop: threading.Event) -> None:
     columns = (
         TextColumn("labeling"),
         BarColumn(),
@@ -131,8 +134,8 @@ def _show_bar(tally: Any, rows: int, already_done: int, stop: threading.Event) -
         seen = _Rate()
         while True:
             stopping = stop.wait(BAR_INTERVAL_S)
-            counts = _counts(tally)
-            rate, failed = seen.of(counts.total()), errors(counts)
+            counts = _counts(monitor)
+            rate, failed = seen.of(counts.total()), count_failures(counts)
             progress.update(
                 task,
                 completed=already_done + counts.total(),
@@ -143,10 +146,14 @@ def _show_bar(tally: Any, rows: int, already_done: int, stop: threading.Event) -
                 return
 
 
-def _show_lines(tally: Any, rows: int, already_done: int, stop: threading.Event) -> None:
+def _show_lines(monitor: Any, rows: int, already_done: int, stop: threading.Event) -> None:
     seen = _Rate()
     while not stop.wait(LINE_INTERVAL_S):
-        counts = _counts(tally)
+        counts = _counts(monitor)
         done, rate = already_done + counts.total(), seen.of(counts.total())
         left = f", {(rows - done) / rate:.0f} s left" if rate else ""
-        print(f"{done:,} of {rows:,} images, {rate:.0f}/s, {errors(counts)} errors{left}", file=sys.stderr, flush=True)
+        print(
+            f"{done:,} of {rows:,} images, {rate:.0f}/s, {count_failures(counts)} errors{left}",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -1,4 +1,4 @@
-"""Which run a job is: a new one, or one that it began before and goes on with; what decides that stands in `run.json`."""
+"""Which run a job is: a new one, or one that it began before and resumes. What decides that stands in `run.json`."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from mlcls_ray.table import layout
 from mlcls_ray.table.records import RunRecord, read_record
 
 UNNAMED_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
-"""What `new_run_id` makes: sorted by time."""
+"""Run ids as `new_run_id` makes them; they sort by time."""
 RUNS_LOOKED_AT = 20
 
 
 def new_run_id() -> str:
-    """The time in UTC, and four characters so that two runs of one second differ."""
+    """Name a run by the time in UTC, and four characters so that two runs of one second differ."""
     return datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ-") + secrets.token_hex(2)
 
 
 def unfinished_run(store: Store, job: LabelJob, model: Model, thresholds: np.ndarray) -> str | None:
-    """The newest run without a name of its own that this same command began and did not commit."""
+    """Find the newest unnamed run that this same job began and did not commit."""
     unnamed = [name for name in store.names(layout.RUNS) if UNNAMED_RUN.fullmatch(name)]
     for run_id in reversed(unnamed[-RUNS_LOOKED_AT:]):
         record = read_record(store, run_id)
@@ -40,7 +40,11 @@ def unfinished_run(store: Store, job: LabelJob, model: Model, thresholds: np.nda
 
 
 def check_same_run(record: RunRecord, model: Model, thresholds: np.ndarray, job: LabelJob) -> None:
-    """A run is one set of inputs under one model: resuming it with another would mix two tables."""
+    """Check that a job may resume a run. Other inputs or another model would mix two tables in one.
+
+    Raises:
+        UsageError: names what differs.
+    """
     for name, (before, now) in _differences(record, model, thresholds, job).items():
         raise UsageError(
             f"run '{record.run_id}' was started with another {name}: {before} then, {now} now; use another --run-id"
@@ -50,23 +54,20 @@ def check_same_run(record: RunRecord, model: Model, thresholds: np.ndarray, job:
 def _differences(
     record: RunRecord, model: Model, thresholds: np.ndarray, job: LabelJob
 ) -> dict[str, tuple[object, object]]:
-    """What decides a run's rows and is not the same now: name → (then, now)."""
+    """Compare what decides a run's rows: name → (then, now) where it is not the same."""
     config = public_config(job)
-    told: dict[str, tuple[object, object]] = {
+    values: dict[str, tuple[object, object]] = {
         "model": (record.model_fingerprint, model.fingerprint),
         "preprocessing": (record.preprocess_fingerprint, model.preprocess_fingerprint(job.decode)),
         "threshold": (record.threshold_id, threshold_id(thresholds)),
-        **{
-            name: (record.config.get(name), config[name])
-            for name in ("inputs", "limit", "uri_column", "incremental", "retry")
-        },
-        "embeddings": (record.config.get("embeddings", False), job.embeddings),
     }
-    return {name: values for name, values in told.items() if values[0] != values[1]}
+    for name in ("inputs", "limit", "uri_column", "incremental", "retry", "embeddings"):
+        values[name] = (record.config.get(name), config[name])
+    return {name: pair for name, pair in values.items() if pair[0] != pair[1]}
 
 
 def public_config(job: LabelJob) -> dict[str, Any]:
-    """The job as `run.json` keeps it: uris without their query, user and password."""
+    """Return the job as `run.json` keeps it: uris without their query, user and password."""
     config = job.model_dump(mode="json")
     config["inputs"] = [redact_url(text) for text in job.inputs]
     return config

@@ -1,4 +1,4 @@
-"""`mlcls retry`: the job that tries again what failed."""
+"""`mlcls retry`: the job that labels again what failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What went wrong, row by row, as JSON lines in the workers' logs; bounded, for the label table holds all of it."""
+"""Failed rows as JSON lines in the workers' logs; so many of each status, for the label table holds them all."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from mlcls_ray import schema
 from mlcls_ray.errors import Status
 
-EACH = 100
-"""Lines of one status from one worker."""
+MAX_LINES = 100
+"""Lines of one status that one worker logs."""
 log = logging.getLogger("mlcls_ray.rows")
 
 
@@ -30,8 +30,8 @@ class RowLog:
         for row in failed.select([schema.ROW_ID, schema.URI, schema.STATUS, schema.ERROR_MESSAGE]).to_pylist():
             status = row[schema.STATUS]
             self.logged[status] += 1
-            if self.logged[status] <= EACH:
-                told = {
+            if self.logged[status] <= MAX_LINES:
+                entry = {
                     "event": "image_failed",
                     schema.RUN_ID: self.run_id,
                     schema.ROW_ID: row[schema.ROW_ID],
@@ -39,11 +39,11 @@ class RowLog:
                     schema.STATUS: status,
                     "reason": row[schema.ERROR_MESSAGE],
                 }
-                log.warning(json.dumps(told, ensure_ascii=False))
-            elif self.logged[status] == EACH + 1:
+                log.warning(json.dumps(entry, ensure_ascii=False))
+            elif self.logged[status] == MAX_LINES + 1:
                 log.warning(json.dumps({"event": "more_not_logged", schema.RUN_ID: self.run_id, schema.STATUS: status}))
 
 
 def hash_uri(uri: str) -> str:
-    """BLAKE2b of 64 bits, as hexadecimal digits: finds the row (`WHERE …` over the table's uris) without naming it."""
+    """Hash a uri by BLAKE2b, 64 bits as hexadecimal digits: it finds the row (`WHERE …` over the table's uris) without naming it."""
     return hashlib.blake2b(uri.encode(), digest_size=8).hexdigest()

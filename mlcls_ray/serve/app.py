@@ -27,7 +27,7 @@ from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import ImageError, Status, UsageError
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.draw import Chip, annotate
-from mlcls_ray.job.cards import claim_device
+from mlcls_ray.job.devices import claim_device
 from mlcls_ray.labels.thresholds import resolve
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.predict.pipeline import resolve_thresholds, to_chips

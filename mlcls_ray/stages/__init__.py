@@ -1,5 +1,6 @@
-"""The map steps between manifest and label table: thin callables on batches, testable without a cluster.
+"""The stages of a job, in order: `Read`, `Decode`, `Score`, `Select`, `Annotate`; and `Hash`, which finds copies before a job starts.
 
-A batch is a dict of columns (`schema`'s names) of equal length. What may be unknown is int64 -1, datetime64 NaT or "" between
-the stages, and null in the tables: numpy has no null.
+A stage is a class. A worker constructs it once, with the `RunSpec` of the run, and calls it on one batch after the other. It is testable
+without Ray. A batch is a dict of columns of equal length, or an Arrow table where a comment says so; `schema` names the columns.
+Between the stages an unknown value is -1 (integers), NaT (times) or "" (text), because numpy has no null; the tables hold null.
 """

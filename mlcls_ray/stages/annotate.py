@@ -1,9 +1,10 @@
-"""Stage (optional): draws the labels under the full-size image and writes one file per image."""
+"""Annotate (on request): labels → one annotated image file for each row that asked for one."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,31 +12,44 @@ import pyarrow.compute as pc
 from mlcls_ray import schema
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.draw import Chip, annotate, annotated_name
+from mlcls_ray.stages.spec import RunSpec, model_column
 from mlcls_ray.storage.store import Store
 
 
-class AnnotateImages:
-    """Rows of the label table with `image_bytes` → the same rows without it, and files in `folder`.
+class Annotate:
+    """Rows of the label table with `image_bytes` → the same rows without it, and files in each model's output.
 
-    Names come from the uri, so that a task that runs again replaces its files. Not being able to write is the job's failure,
-    not the image's: it is raised.
+    File names come from the uri, so that a task that runs again replaces its own files. A file that cannot be written is the job's
+    failure, not the image's: the error is raised.
     """
 
-    def __init__(self, store: Store, folder: str, max_pixels: int, threads: int) -> None:
-        self.store = store
-        self.folder = folder
-        self.max_pixels = max_pixels
-        self.threads = ThreadPoolExecutor(threads, thread_name_prefix="annotate")
+    uses_device: ClassVar[bool] = False
+
+    def __init__(self, spec: RunSpec) -> None:
+        self.folder = spec.annotated_folder
+        self.max_pixels = spec.job.max_pixels
+        self.stores = {model.name: Store(model.out, spec.job.s3) for model in spec.models}
+        self.threads = ThreadPoolExecutor(spec.job.fetch_threads, thread_name_prefix="annotate")
+        self.seconds: dict[str, float] = {}
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        columns = [schema.URI, schema.IMAGE_BYTES, schema.CLASS_IDS, schema.LABELS, schema.SCORES]
-        has_bytes = pc.greater(pc.binary_length(rows.column(schema.IMAGE_BYTES)), 0)
-        is_labeled = pc.is_valid(rows.column(schema.LABELS))  # not where the engine refused it
-        list(self.threads.map(self._write, rows.filter(pc.and_(has_bytes, is_labeled)).select(columns).to_pylist()))
+        image_bytes = rows.column(schema.IMAGE_BYTES)
+        for name, store in self.stores.items():
+            columns = [schema.URI, schema.CLASS_IDS, schema.LABELS, schema.SCORES]
+            labeled = model_rows(rows, name).select(columns).append_column(schema.IMAGE_BYTES, image_bytes)
+            is_labeled = pc.is_valid(labeled.column(schema.LABELS))  # not where the engine refused the image
+            chosen = labeled.filter(pc.and_(pc.greater(pc.binary_length(image_bytes), 0), is_labeled))
+            list(self.threads.map(partial(self._write, store), chosen.to_pylist()))
         return rows.drop_columns([schema.IMAGE_BYTES])
 
-    def _write(self, row: dict[str, Any]) -> None:
-        named = zip(row[schema.CLASS_IDS], row[schema.LABELS], row[schema.SCORES], strict=True)
-        chips = [Chip(class_id, label, score) for class_id, label, score in named]
+    def _write(self, store: Store, row: dict[str, Any]) -> None:
+        labels = zip(row[schema.CLASS_IDS], row[schema.LABELS], row[schema.SCORES], strict=True)
+        chips = [Chip(class_id, label, score) for class_id, label, score in labels]
         image = decode(row[schema.IMAGE_BYTES], self.max_pixels).image
-        self.store.write(f"{self.folder}/{annotated_name(row[schema.URI])}", annotate(image, chips))
+        store.write(f"{self.folder}/{annotated_name(row[schema.URI])}", annotate(image, chips))
+
+
+def model_rows(table: pa.Table, name: str) -> pa.Table:
+    """Take one model's rows of the label table out of its struct column."""
+    column = table.column(model_column(name))
+    return pa.table(column.flatten(), schema=pa.schema(list(column.type)))

@@ -1,4 +1,4 @@
-"""Stage: uri → content hash, without decoding."""
+"""Hash: uri → content hash, without decoding. Runs before a job with `dedupe`."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 
 from mlcls_ray import schema
+from mlcls_ray.config import FetchOptions
 from mlcls_ray.errors import ImageError
-from mlcls_ray.stages.read import ReadOptions, hash_content, make_fetcher
+from mlcls_ray.stages.read import hash_content, make_fetcher
 
 
-class HashImages:
-    """Manifest rows (Arrow) → `row_id`, `content_hash` of those that can be read."""
+class Hash:
+    """Manifest rows (Arrow) → `row_id` and `content_hash` of those that can be read (Arrow)."""
 
-    def __init__(self, options: ReadOptions) -> None:
+    def __init__(self, options: FetchOptions) -> None:
         self.fetcher = make_fetcher(options)
-        self.threads = ThreadPoolExecutor(options.threads, thread_name_prefix="hash")
+        self.threads = ThreadPoolExecutor(options.fetch_threads, thread_name_prefix="hash")
 
     def __call__(self, manifest: pa.Table) -> pa.Table:
         hashes = list(self.threads.map(self._hash, manifest.column(schema.URI).to_pylist()))
-        found = pa.table(
-            {schema.ROW_ID: manifest.column(schema.ROW_ID), schema.CONTENT_HASH: pa.array(hashes, pa.string())}
-        )
-        return found.drop_null()
+        columns = {schema.ROW_ID: manifest.column(schema.ROW_ID), schema.CONTENT_HASH: pa.array(hashes, pa.string())}
+        return pa.table(columns).drop_null()
 
     def _hash(self, uri: str) -> str | None:
         try:
             return hash_content(self.fetcher.fetch(uri).image_bytes)
         except ImageError:
-            return None  # the labeling will say why
+            return None  # the job will say why

@@ -1,9 +1,9 @@
-"""Stage: scores → labels, as rows of the label table."""
+"""Select: scores → labels, as rows of the label table."""
 
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Literal, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -11,101 +11,98 @@ import pyarrow as pa
 from mlcls_ray import schema
 from mlcls_ray.errors import Status
 from mlcls_ray.labels.select import Selection, keep_top, select
-from mlcls_ray.stages.read import Batch
+from mlcls_ray.stages.score import Scores, from_struct
+from mlcls_ray.stages.spec import Batch, ModelSpec, RunSpec, model_column
 from mlcls_ray.storage.uris import strip_credentials
 
 
-class Provenance(NamedTuple):
-    """The columns that are the same in each row of a run."""
+class Select:
+    """A batch with a struct column of scores for each model → a table with a struct column of label table rows for each model (Arrow).
 
-    model: str
-    model_fingerprint: str
-    preprocess_fingerprint: str
-    engine: str
-    precision: str
-    threshold_id: str
-    run_id: str
-
-
-class SelectLabels:
-    """Batch with `all_scores` → rows of the label table (Arrow: an empty list keeps its type).
-
-    `keep_image_bytes`: carry that column on, for the annotate stage. `embedding_size`: of the batch's `embedding`, where it has one.
+    `image_bytes`, where the batch has it, is carried on for `Annotate`.
     """
 
-    def __init__(
-        self,
-        vocabulary: tuple[str, ...],
-        thresholds: np.ndarray,
-        provenance: Provenance,
-        all_scores: Literal["all", "top_k", "none"],
-        top_k: int,
-        keep_image_bytes: bool = False,
-        embedding_size: int = 0,
-    ) -> None:
-        self.vocabulary = pa.array(vocabulary, pa.string())
-        self.thresholds = thresholds
-        self.provenance = provenance
-        self.all_scores = all_scores
-        self.top_k = top_k
-        self.keep_image_bytes = keep_image_bytes
-        self.schema = schema.label_table(len(vocabulary), embedding_size)
+    uses_device: ClassVar[bool] = False
+
+    def __init__(self, spec: RunSpec) -> None:
+        self.models = spec.models
+        self.all_scores = spec.job.all_scores
+        self.top_k = spec.job.top_k
+        self.seconds: dict[str, float] = {}
 
     def __call__(self, batch: Batch) -> pa.Table:
-        count = len(batch[schema.ROW_ID])
-        is_ok = batch[schema.STATUS] == Status.OK.value
-        chosen = select(np.where(is_ok[:, None], batch[schema.ALL_SCORES], 0), self.thresholds)
-        labels = self.vocabulary.take(pa.array(chosen.class_ids))
-        now = datetime.now(timezone.utc)
-        columns = {
-            schema.ROW_ID: batch[schema.ROW_ID],
-            schema.URI: [strip_credentials(uri) for uri in batch[schema.URI]],
-            schema.STATUS: list(batch[schema.STATUS]),
-            schema.ERROR_MESSAGE: _null_if(batch[schema.ERROR_MESSAGE], ""),
-            schema.ATTEMPTS: batch[schema.ATTEMPTS],
-            schema.WIDTH: _null_if(batch[schema.WIDTH], -1),
-            schema.HEIGHT: _null_if(batch[schema.HEIGHT], -1),
-            schema.FORMAT: _null_if(batch[schema.FORMAT], ""),
-            schema.SIZE_BYTES: _null_if(batch[schema.SIZE_BYTES], -1),
-            schema.MTIME: pa.array(batch[schema.MTIME].astype("datetime64[us]")).cast(schema.TIMESTAMP),
-            schema.ETAG: _null_if(batch[schema.ETAG], ""),
-            schema.CONTENT_HASH: _null_if(batch[schema.CONTENT_HASH], ""),
-            schema.LABELS: lists(chosen, labels, is_ok),
-            schema.CLASS_IDS: lists(chosen, pa.array(chosen.class_ids), is_ok),
-            schema.SCORES: lists(chosen, pa.array(chosen.scores), is_ok),
-            schema.ALL_SCORES: self._kept_scores(batch[schema.ALL_SCORES], is_ok),
-            schema.EMBEDDING: _half(batch[schema.EMBEDDING], is_ok) if schema.EMBEDDING in batch else None,
-            **{name: pa.repeat(value, count) for name, value in self.provenance._asdict().items()},
-            schema.LABELED_AT: pa.repeat(pa.scalar(now, schema.TIMESTAMP), count),
+        common = common_columns(batch)
+        columns: dict[str, pa.Array] = {
+            model_column(model.name): self.select(model, from_struct(batch[model_column(model.name)]), common)
+            for model in self.models
         }
-        rows = pa.table([_as(columns[field.name], field.type) for field in self.schema], schema=self.schema)
-        if self.keep_image_bytes:
-            rows = rows.append_column(schema.IMAGE_BYTES, pa.array(batch[schema.IMAGE_BYTES], type=pa.large_binary()))
-        return rows
+        if schema.IMAGE_BYTES in batch:
+            columns[schema.IMAGE_BYTES] = pa.array(batch[schema.IMAGE_BYTES], type=pa.large_binary())
+        return pa.table(columns)
+
+    def select(self, model: ModelSpec, scores: Scores, common: dict[str, pa.Array]) -> pa.StructArray:
+        """Make one model's rows of the label table. `common`: the columns that all models share."""
+        is_ok = scores.status == Status.OK.value
+        selection = select(np.where(is_ok[:, None], scores.scores, 0), model.thresholds)
+        labels = pa.array(model.vocabulary, pa.string()).take(pa.array(selection.class_ids))
+        count = len(is_ok)
+        embedding_size = 0 if scores.embedding is None else scores.embedding.shape[1]
+        table_schema = schema.label_table(len(model.vocabulary), embedding_size)
+        columns = {
+            **common,
+            schema.STATUS: pa.array(scores.status, pa.string()),
+            schema.ERROR_MESSAGE: null_where(scores.error_message, "", pa.string()),
+            schema.LABELS: as_lists(selection, labels, is_ok),
+            schema.CLASS_IDS: as_lists(selection, pa.array(selection.class_ids), is_ok),
+            schema.SCORES: as_lists(selection, pa.array(selection.scores), is_ok),
+            schema.ALL_SCORES: self._kept_scores(scores.scores, is_ok),
+            **{name: pa.repeat(value, count) for name, value in model.provenance._asdict().items()},
+        }
+        if scores.embedding is not None:
+            columns[schema.EMBEDDING] = encode_scores(scores.embedding, is_ok)
+        arrays = [_cast(columns[field.name], field.type) for field in table_schema]
+        return pa.StructArray.from_arrays(arrays, fields=list(table_schema))
 
     def _kept_scores(self, scores: np.ndarray, is_ok: np.ndarray) -> pa.Array:
-        """fixed_size_list<float16>: null for a row without scores; with `top_k`, null for each score left out."""
-        kind = self.schema.field(schema.ALL_SCORES).type
+        """Encode the scores that the table keeps: null for a row without any, and for each score that `top_k` leaves out."""
         if self.all_scores == "none":
-            return pa.nulls(len(scores), kind)
-        kept = keep_top(scores, self.top_k) if self.all_scores == "top_k" else scores
-        return _half(kept, is_ok)
+            return pa.nulls(len(scores), pa.list_(pa.float16(), scores.shape[1]))
+        return encode_scores(keep_top(scores, self.top_k) if self.all_scores == "top_k" else scores, is_ok)
 
 
-def _half(values: np.ndarray, is_ok: np.ndarray) -> pa.Array:
+def common_columns(batch: Batch) -> dict[str, pa.Array]:
+    """Make the columns of the label table that say nothing of a model, with nulls where a value is unknown."""
+    now = datetime.now(timezone.utc)
+    return {
+        schema.ROW_ID: pa.array(batch[schema.ROW_ID], pa.int64()),
+        schema.URI: pa.array([strip_credentials(uri) for uri in batch[schema.URI]], pa.string()),
+        schema.ATTEMPTS: pa.array(batch[schema.ATTEMPTS], pa.int16()),
+        schema.WIDTH: null_where(batch[schema.WIDTH], -1, pa.int32()),
+        schema.HEIGHT: null_where(batch[schema.HEIGHT], -1, pa.int32()),
+        schema.FORMAT: null_where(batch[schema.FORMAT], "", pa.string()),
+        schema.SIZE_BYTES: null_where(batch[schema.SIZE_BYTES], -1, pa.int64()),
+        schema.MTIME: pa.array(batch[schema.MTIME].astype("datetime64[us]")).cast(schema.TIMESTAMP),
+        schema.ETAG: null_where(batch[schema.ETAG], "", pa.string()),
+        schema.CONTENT_HASH: null_where(batch[schema.CONTENT_HASH], "", pa.string()),
+        schema.LABELED_AT: pa.repeat(pa.scalar(now, schema.TIMESTAMP), len(batch[schema.ROW_ID])),
+    }
+
+
+def encode_scores(values: np.ndarray, is_ok: np.ndarray) -> pa.Array:
     """float32 [n, K] → fixed_size_list<float16, K>: null for a row that is not `ok`, null for a value that is NaN."""
     flat = pa.array(values.astype(np.float16).ravel(), mask=np.isnan(values).ravel())
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=pa.array(~is_ok))
 
 
-def lists(chosen: Selection, values: pa.Array, is_ok: np.ndarray) -> pa.Array:
-    """One list an image; null where it is not `ok`."""
-    return pa.ListArray.from_arrays(pa.array(chosen.offsets), values, mask=pa.array(~is_ok))
+def as_lists(selection: Selection, values: pa.Array, is_ok: np.ndarray) -> pa.Array:
+    """Make one list for each image; null where a row is not `ok`."""
+    return pa.ListArray.from_arrays(pa.array(selection.offsets), values, mask=pa.array(~is_ok))
 
 
-def _null_if(values: np.ndarray, unknown: object) -> list[object]:
-    return [None if value == unknown else value for value in values.tolist()]
+def null_where(values: np.ndarray, unknown: object, kind: pa.DataType) -> pa.Array:
+    """Convert a column, with null for the value that stands for an unknown one."""
+    return pa.array(values, kind, mask=values == unknown)
 
 
-def _as(values: object, kind: pa.DataType) -> pa.Array:
-    return values if isinstance(values, pa.Array) else pa.array(values, type=kind)
+def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    return column if column.type == kind else column.cast(kind)

@@ -1,5 +1,8 @@
-"""Attempts: each driver that works on a run is one, and each wave of one driver. Its fragments carry its number, and it writes down which
-older fragments it accepts before it starts, so that late workers of a dead driver cannot add rows behind its back."""
+"""Attempts: an attempt is one driver's try at a run. Its number is a fencing token: it is part of every fragment's name.
+
+Before an attempt starts it records which existing fragments it accepts. Whatever an older attempt writes after that is ignored, and
+removed at the commit.
+"""
 
 from __future__ import annotations
 
@@ -14,43 +17,40 @@ from mlcls_ray.table.ledger import Fragment, RowSet, describe_fragment, fragment
 
 
 class Attempt(NamedTuple):
-    """`accepted`: fragments of earlier attempts; `done`: the rows in them."""
+    """A new attempt at a run."""
 
     number: int
-    accepted: list[Fragment]
+    accepted: tuple[list[Fragment], ...]
+    """Fragments of earlier attempts, for each output of the run."""
     done: RowSet
+    """The rows in them."""
 
 
-def start_attempt(store: Store, run_id: str, rows: int) -> Attempt:
-    """Read the ledger and write down what is accepted. See `start_attempts`."""
-    (attempt,) = start_attempts([store], run_id, rows)
-    return attempt
+def start_attempt(stores: Sequence[Store], run_id: str, rows: int) -> Attempt:
+    """Read the ledger, and record what is accepted. `stores`: the outputs of the run, one for each model.
 
-
-def start_attempts(stores: Sequence[Store], run_id: str, rows: int) -> list[Attempt]:
-    """An attempt at the same run in each store: several models' in one pass over the images, mostly one model's.
-
-    Accepted is what is there in all of them: a driver that died between two models' fragments of a task has its rows run again in both.
+    A fragment is accepted if it is in every output: the rows of one that a dying driver wrote into some of them only run again in all.
     """
-    found = [_acceptable(store, run_id) for store in stores]
-    number = 1 + max(last for last, _ in found)
-    everywhere = set.intersection(*({fragment.name for fragment in fragments} for _, fragments in found))
-    return [
-        _begin(store, run_id, rows, number, [one for one in fragments if one.name in everywhere])
-        for store, (_, fragments) in zip(stores, found, strict=True)
-    ]
+    acceptable = [_acceptable(store, run_id) for store in stores]
+    number = 1 + max(last for last, _ in acceptable)
+    in_all = set.intersection(*({fragment.name for fragment in fragments} for _, fragments in acceptable))
+    accepted = tuple([fragment for fragment in fragments if fragment.name in in_all] for _, fragments in acceptable)
+    done = read_rows(stores[0], run_id, [fragment.name for fragment in accepted[0]], rows)
+    for store, fragments in zip(stores, accepted, strict=True):
+        described = [fragment.model_dump() for fragment in fragments]
+        store.write_json(_file(run_id, number), {"attempt": number, "accepted": described})
+    return Attempt(number, accepted, done)
 
 
 def _acceptable(store: Store, run_id: str) -> tuple[int, list[Fragment]]:
-    """The last attempt's number, and what it accepted with its own fragments.
+    """Return the number of the last attempt, and its own fragments with those that it accepted.
 
-    A fragment of an older attempt that the last one did not accept came late, and its rows may have been labeled again since.
+    A fragment of an older attempt that the last one did not accept came late: its rows may have been labeled again since.
     Only the last attempt's fragments are read whole; what was accepted before is described in its file.
     """
-    folder = layout.attempts_folder(run_id)
-    last = max((int(name.partition(".")[0]) for name in store.names(folder)), default=0)
-    told = store.read_json(_file(run_id, last)) or {"accepted": []}
-    described = {one["name"]: Fragment.model_validate(one) for one in told["accepted"]}
+    last = max((int(name.partition(".")[0]) for name in store.names(layout.attempts_folder(run_id))), default=0)
+    recorded = store.read_json(_file(run_id, last)) or {"accepted": []}
+    described = {fragment["name"]: Fragment.model_validate(fragment) for fragment in recorded["accepted"]}
     accepted = []
     for name in fragment_names(store, run_id):
         if name in described:
@@ -61,13 +61,6 @@ def _acceptable(store: Store, run_id: str) -> tuple[int, list[Fragment]]:
             except (FileNotFoundError, pa.ArrowInvalid):
                 continue  # not a whole fragment: the commit removes it, its rows run again
     return last, accepted
-
-
-def _begin(store: Store, run_id: str, rows: int, number: int, accepted: list[Fragment]) -> Attempt:
-    done = read_rows(store, run_id, [fragment.name for fragment in accepted], rows)
-    told = [fragment.model_dump() for fragment in accepted]
-    store.write_json(_file(run_id, number), {"attempt": number, "accepted": told})
-    return Attempt(number, accepted, done)
 
 
 def _file(run_id: str, number: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from mlcls_ray.engines.autotune import EngineConfig
 from mlcls_ray.errors import UsageError
@@ -30,8 +30,8 @@ class RunRecord(BaseModel):
     config: dict[str, Any]
     versions: dict[str, str]
     hardware: dict[str, Any]
-    choice: EngineConfig | None = None
-    """What executes the network, and why; None in runs of before there was a choice."""
+    engine: EngineConfig = Field(validation_alias=AliasChoices("engine", "choice"))
+    """What executes the network, and why. Early versions called it `choice`."""
     relabeled_from: tuple[str, ...] = ()
     """The runs whose scores these labels were cut from; empty where a model was run."""
     created_at: datetime

@@ -25,7 +25,7 @@ from mlcls_ray.job.resume import new_run_id
 from mlcls_ray.labels.select import select
 from mlcls_ray.labels.thresholds import resolve, threshold_id
 from mlcls_ray.prefetch import prefetch_map
-from mlcls_ray.stages.select import lists
+from mlcls_ray.stages.select import as_lists
 from mlcls_ray.storage.lease import held_lease
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
@@ -124,9 +124,9 @@ def _relabeled(store: Store, record: RunRecord, source: Source, fragment: str) -
     names = pa.array(record.thresholds, pa.string()).take(pa.array(chosen.class_ids))
     now = pa.scalar(datetime.now(timezone.utc), schema.TIMESTAMP)
     replaced = {
-        schema.LABELS: lists(chosen, names, is_ok),
-        schema.CLASS_IDS: lists(chosen, pa.array(chosen.class_ids), is_ok),
-        schema.SCORES: lists(chosen, pa.array(chosen.scores), is_ok),
+        schema.LABELS: as_lists(chosen, names, is_ok),
+        schema.CLASS_IDS: as_lists(chosen, pa.array(chosen.class_ids), is_ok),
+        schema.SCORES: as_lists(chosen, pa.array(chosen.scores), is_ok),
         schema.THRESHOLD_ID: pa.repeat(record.threshold_id, rows.num_rows),
         schema.RUN_ID: pa.repeat(record.run_id, rows.num_rows),
         schema.LABELED_AT: pa.repeat(now, rows.num_rows),

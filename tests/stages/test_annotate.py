@@ -9,9 +9,10 @@ import pyarrow as pa
 from PIL import Image
 
 from mlcls_ray.images.draw import annotated_name
-from mlcls_ray.stages.annotate import AnnotateImages
-from mlcls_ray.storage.store import Store
+from mlcls_ray.stages.annotate import Annotate, model_rows
+from mlcls_ray.stages.spec import model_column
 from tests.conftest import encode, picture
+from tests.stages.specs import model_spec, run_spec
 
 
 def test_files_and_rows(tmp_path: Path) -> None:
@@ -22,12 +23,14 @@ def test_files_and_rows(tmp_path: Path) -> None:
             "labels": [["cat"], [], ["dog"], None],
             "class_ids": pa.array([[0], [], [1], None], pa.list_(pa.int16())),
             "scores": pa.array([[0.9], [], [0.8], None], pa.list_(pa.float32())),
-            "image_bytes": pa.array([data, data, b"", data], pa.large_binary()),
         }
     )
-    stage = AnnotateImages(Store(str(tmp_path)), "annotated", 10**6, threads=2)
-    left = stage(rows)
-    assert left.equals(rows.drop_columns(["image_bytes"]))
+    struct = pa.StructArray.from_arrays([column.combine_chunks() for column in rows.columns], fields=list(rows.schema))
+    image_bytes = pa.array([data, data, b"", data], pa.large_binary())
+    stage = Annotate(run_spec(model_spec(out=str(tmp_path))))
+    left = stage(pa.table({model_column("m"): struct, "image_bytes": image_bytes}))
+    assert left.column_names == [model_column("m")]
+    assert model_rows(left, "m").equals(rows)
     assert sorted(path.name for path in (tmp_path / "annotated").iterdir()) == sorted(
         [annotated_name("/a/x.jpg"), annotated_name("/b/x.jpg")]
     )

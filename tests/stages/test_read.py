@@ -1,4 +1,4 @@
-"""Reading: good images become pixels, bad ones a status, and what the listing told is kept."""
+"""Read: good files become bytes, bad ones a status, and what the listing said is kept."""
 
 from __future__ import annotations
 
@@ -7,32 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pytest
 
 from mlcls_ray import schema
-from mlcls_ray.config import S3Options
-from mlcls_ray.images.decode import decode
-from mlcls_ray.images.preprocess import Preprocess
-from mlcls_ray.stages.read import ReadImages, ReadOptions
+from mlcls_ray.stages.read import Read, hash_content
 from tests.conftest import BAD_IN_FOLDER
+from tests.stages.specs import run_spec
 
-PREPROCESS = Preprocess(size=(32, 24), backend="pil", interpolation="BILINEAR")
 TIME = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc)
-
-
-def options(**changes: object) -> ReadOptions:
-    values = {
-        "preprocess": PREPROCESS,
-        "s3": S3Options(),
-        "max_bytes": 10**6,
-        "max_pixels": 10**6,
-        "timeout_s": 5.0,
-        "attempts": 1,
-        "threads": 4,
-        "rows": 100,
-        "annotate": 0,
-    }
-    return ReadOptions(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def manifest(uris: list[str], **columns: list[object]) -> pa.Table:
@@ -48,55 +29,36 @@ def manifest(uris: list[str], **columns: list[object]) -> pa.Table:
     return pa.table({**values, **columns}, schema=schema.MANIFEST)
 
 
-def test_good_and_bad_images(folder_of_images: Path) -> None:
+def test_good_and_bad_files(folder_of_images: Path) -> None:
     uris = [str(folder_of_images / name) for name in (*BAD_IN_FOLDER, "a/01.jpg")]
-    batch = ReadImages(options())(manifest(uris))
-    assert batch["status"].tolist() == [*BAD_IN_FOLDER.values(), "ok"]
-    assert all(batch["error_message"][:-1])
-    assert batch["error_message"][-1] == ""
-    assert not batch["pixels"][:-1].any()
+    stage = Read(run_spec())
+    batch = stage(manifest(uris))
+    unreadable = {"empty", "missing"}
+    assert batch["status"].tolist() == [
+        *(status if status in unreadable else "ok" for status in BAD_IN_FOLDER.values()),
+        "ok",
+    ]
+    assert [bool(message) for message in batch["error_message"]] == [status != "ok" for status in batch["status"]]
     data = (folder_of_images / "a/01.jpg").read_bytes()
-    assert np.array_equal(batch["pixels"][-1], PREPROCESS.to_pixels(decode(data).image))
-    assert (batch["width"][-1], batch["height"][-1], batch["format"][-1]) == (64, 48, "jpeg")
+    assert batch["image_bytes"][-1] == data
     assert batch["size_bytes"].tolist()[-1] == len(data)
+    assert batch["content_hash"][-1] == hash_content(data)
     assert len(batch["content_hash"][-1]) == 32
     assert {len(column) for column in batch.values()} == {6}
+    assert batch["attempts"].tolist() == [1] * 6
+    assert stage.seconds["fetch"] > 0
 
 
-def test_the_listing_is_kept_where_reading_tells_nothing() -> None:
-    batch = ReadImages(options())(manifest(["/none.jpg"], size_bytes=[7], mtime=[TIME], etag=["e"]))
+def test_the_listing_is_kept_where_reading_says_nothing() -> None:
+    stage = Read(run_spec())
+    batch = stage(manifest(["/none.jpg"], size_bytes=[7], mtime=[TIME], etag=["e"]))
     assert (batch["size_bytes"][0], batch["etag"][0]) == (7, "e")
     assert batch["mtime"][0] == np.datetime64(TIME.replace(tzinfo=None), "us")
-    unknown = ReadImages(options())(manifest(["/none.jpg"]))
+    unknown = stage(manifest(["/none.jpg"]))
     assert unknown["size_bytes"][0] == -1
     assert np.isnat(unknown["mtime"][0])
 
 
-def test_limits(folder_of_images: Path) -> None:
-    uri = [str(folder_of_images / "a/01.jpg")]
-    assert ReadImages(options(max_pixels=10))(manifest(uri))["status"][0] == "too_large"
-    assert ReadImages(options(max_bytes=10))(manifest(uri))["status"][0] == "too_large"
-
-
-def test_an_unforeseen_error_is_a_row_too(folder_of_images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: Preprocess, image: np.ndarray) -> np.ndarray:
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr(Preprocess, "to_pixels", broken)
-    batch = ReadImages(options())(manifest([str(folder_of_images / "a/01.jpg")]))
-    assert (batch["status"][0], batch["error_message"][0]) == ("corrupt", "RuntimeError: a bug")
-
-
-@pytest.mark.parametrize(("rows", "count"), [(100, 0), (100, 7), (100, 100), (100, 1000), (7, 3), (1, 1)])
-def test_a_sample_has_its_size_and_is_spread(rows: int, count: int) -> None:
-    chosen = ReadImages(options(rows=rows, annotate=count))._is_annotated(np.arange(rows))
-    assert chosen.sum() == min(count, rows)
-    if 1 < count < rows:
-        gaps = np.diff(np.flatnonzero(chosen))
-        assert gaps.max() - gaps.min() <= 1
-
-
-def test_bytes_are_kept_for_the_sample_only(folder_of_images: Path) -> None:
-    uris = [str(folder_of_images / f"a/0{number}.jpg") for number in (1, 3, 5, 7)]
-    batch = ReadImages(options(rows=4, annotate=2))(manifest(uris))
-    assert [bool(data) for data in batch["image_bytes"]] == [False, True, False, True]
+def test_the_limit_of_bytes(folder_of_images: Path) -> None:
+    uris = [str(folder_of_images / "a/01.jpg")]
+    assert Read(run_spec(max_bytes=10))(manifest(uris))["status"][0] == "too_large"

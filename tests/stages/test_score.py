@@ -1,10 +1,14 @@
-"""Scoring: fixed batches, error rows left out, a poisoned batch bisected."""
+"""Score: fixed batches, error rows left out, a poisoned batch bisected, one struct column for each model."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from mlcls_ray.stages.score import ScoreImages
+from mlcls_ray.images.preprocess import Preprocess
+from mlcls_ray.stages.score import Score, Scorer, Scores, from_struct
+from mlcls_ray.stages.spec import ModelSpec, RunSpec, model_column, pixels_column
+from tests.stages.specs import PREPROCESS, model_spec, run_spec
 
 POISON, NOT_A_NUMBER = 13, 14
 
@@ -30,34 +34,36 @@ class RecordingEngine:
         return scores
 
 
-def batch(values: list[int], bad: tuple[int, ...] = ()) -> dict[str, np.ndarray]:
+def column(*values: object) -> np.ndarray:
+    return np.array(values, dtype=object)
+
+
+def pixels_of(values: list[int]) -> np.ndarray:
     pixels = np.zeros((len(values), 4, 4, 3), np.uint8)
     pixels[:, 0, 0, 0] = values
-    statuses = np.array(["corrupt" if number in bad else "ok" for number in range(len(values))], dtype=object)
-    return {
-        "row_id": np.arange(len(values)),
-        "status": statuses,
-        "error_message": np.array([""] * len(values), dtype=object),
-        "pixels": pixels,
-    }
+    return pixels
+
+
+def scored(scorer: Scorer, values: list[int], bad: tuple[int, ...] = ()) -> Scores:
+    status = column(*("corrupt" if number in bad else "ok" for number in range(len(values))))
+    return scorer.score(pixels_of(values), status, column(*[""] * len(values)))
 
 
 def test_scores_land_in_their_rows() -> None:
     engine = RecordingEngine()
-    scored = ScoreImages(engine, 3, batch_size=2)(batch([10, 20, 30, 40, 50], bad=(1,)))
+    scores = scored(Scorer(engine, 3, batch_size=2), [10, 20, 30, 40, 50], bad=(1,))
     assert engine.sizes == [-2, 2, 2]
-    assert "pixels" not in scored
-    assert np.allclose(scored["all_scores"][:, 0] * 255, [10, 0, 30, 40, 50])
-    assert scored["all_scores"].dtype == np.float32
+    assert np.allclose(scores.scores[:, 0] * 255, [10, 0, 30, 40, 50])
+    assert scores.scores.dtype == np.float32
 
 
 def test_one_poisoned_image_costs_itself_only() -> None:
-    given = batch([1, 2, POISON, 4, 5, 6, NOT_A_NUMBER, 8])
-    scored = ScoreImages(RecordingEngine(), 3, batch_size=8)(given)
-    assert scored["status"].tolist() == ["ok", "ok", "engine", "ok", "ok", "ok", "engine", "ok"]
-    assert scored["error_message"][2] == "RuntimeError: poisoned"
-    assert np.allclose(scored["all_scores"][:, 0] * 255, [1, 2, 0, 4, 5, 6, 0, 8])
-    assert given["status"].tolist() == ["ok"] * 8, "the input is not touched"
+    values, status = [1, 2, POISON, 4, 5, 6, NOT_A_NUMBER, 8], column(*["ok"] * 8)
+    scores = Scorer(RecordingEngine(), 3, batch_size=8).score(pixels_of(values), status, column(*[""] * 8))
+    assert scores.status.tolist() == ["ok", "ok", "engine", "ok", "ok", "ok", "engine", "ok"]
+    assert scores.error_message[2] == "RuntimeError: poisoned"
+    assert np.allclose(scores.scores[:, 0] * 255, [1, 2, 0, 4, 5, 6, 0, 8])
+    assert status.tolist() == ["ok"] * 8, "the input is not touched"
 
 
 class SmallEngine(RecordingEngine):
@@ -72,15 +78,54 @@ class SmallEngine(RecordingEngine):
 
 def test_out_of_memory_halves_the_batch_for_good() -> None:
     engine = SmallEngine()
-    stage = ScoreImages(engine, 3, batch_size=8)
-    scored = stage(batch(list(range(20, 36))))
-    assert scored["status"].tolist() == ["ok"] * 16
-    assert np.allclose(scored["all_scores"][:, 0] * 255, range(20, 36))
+    scorer = Scorer(engine, 3, batch_size=8)
+    scores = scored(scorer, list(range(20, 36)))
+    assert scores.status.tolist() == ["ok"] * 16
+    assert np.allclose(scores.scores[:, 0] * 255, range(20, 36))
     assert engine.sizes == [-8, 8, 4, 2, 2, 4, 2, 2, *[2] * 4], "the second half of the first batch was cut already"
-    assert stage.batch_size == 2
+    assert scorer.batch_size == 2
 
 
 def test_a_batch_of_errors_does_not_reach_the_engine() -> None:
     engine = RecordingEngine()
-    ScoreImages(engine, 3, batch_size=4)(batch([1, 2], bad=(0, 1)))
+    scored(Scorer(engine, 3, batch_size=4), [1, 2], bad=(0, 1))
     assert engine.sizes == [-4]
+
+
+class RecordingScore(Score):
+    """The stage with engines that need no files."""
+
+    def make_scorer(self, model: ModelSpec, spec: RunSpec) -> Scorer:
+        return Scorer(RecordingEngine(), len(model.vocabulary), model.engine.batch_size)
+
+
+@pytest.mark.parametrize("sizes", [((32, 24),), ((32, 24), (32, 24)), ((32, 24), (8, 8))])
+def test_each_model_gets_a_struct_column_and_the_pixels_go(sizes: tuple[tuple[int, int], ...]) -> None:
+    """Two models share their pixels, or have each their own; an image that one refuses is the other's all the same."""
+    preprocesses = [PREPROCESS.model_copy(update={"size": size}) for size in sizes]
+    models = [model_spec(f"m{number}", preprocess) for number, preprocess in enumerate(preprocesses)]
+    spec = run_spec(*models)
+    values = [[10 + number, POISON if number else 20, 30] for number in range(len(spec.preprocesses))]
+    batch = {
+        "row_id": np.arange(3),
+        "status": column("ok", "ok", "missing"),
+        "error_message": column("", "", "gone"),
+        **{
+            pixels_column(preprocess): pixels_of(row) for preprocess, row in zip(spec.preprocesses, values, strict=True)
+        },
+    }
+    columns = RecordingScore(spec)(batch)
+    assert list(columns) == ["row_id", "status", "error_message", *(model_column(model.name) for model in models)]
+    for model in models:
+        scores = from_struct(columns[model_column(model.name)])
+        row = values[spec.preprocesses.index(model.preprocess)]
+        is_refused = POISON in row
+        assert scores.status.tolist() == ["ok", "engine" if is_refused else "ok", "missing"]
+        assert np.allclose(scores.scores[:, 0] * 255, [row[0], 0 if is_refused else row[1], 0])
+
+
+def test_preprocessings_that_give_the_same_pixels_are_one() -> None:
+    normalised = PREPROCESS.model_copy(update={"mean": (0.0, 0.0, 0.0)})
+    other = Preprocess(size=(8, 8), backend="pil", interpolation="BILINEAR")
+    spec = run_spec(model_spec("a"), model_spec("b", normalised), model_spec("c", other))
+    assert spec.preprocesses == (PREPROCESS, other)

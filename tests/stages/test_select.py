@@ -2,46 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from mlcls_ray import schema
-from mlcls_ray.stages.select import Provenance, SelectLabels
-
-PROVENANCE = Provenance("m", "f", "p", "paddle", "fp32", "0.5", "run")
-VOCABULARY = ("cat", "dog", "猫")
-
-
-def stage(**changes: object) -> SelectLabels:
-    values = {
-        "vocabulary": VOCABULARY,
-        "thresholds": np.full(3, 0.5, np.float32),
-        "provenance": PROVENANCE,
-        "all_scores": "all",
-        "top_k": 1,
-    }
-    return SelectLabels(**{**values, **changes})  # type: ignore[arg-type]
+from mlcls_ray.stages.annotate import model_rows
+from mlcls_ray.stages.score import Scores, as_struct
+from mlcls_ray.stages.select import Select
+from mlcls_ray.stages.spec import model_column
+from tests.stages.specs import model_spec, run_spec
 
 
-def batch() -> dict[str, np.ndarray]:
+def selected(batch: dict[str, Any], **job: object) -> pa.Table:
+    """The rows of the one model."""
+    return model_rows(Select(run_spec(**job))(batch), "m")
+
+
+def batch() -> dict[str, Any]:
     """An image with two labels, one with none, an error about which nothing is known."""
 
     def objects(*values: object) -> np.ndarray:
         return np.array(values, dtype=object)
 
+    status, message = objects("ok", "ok", "missing"), objects("", "", "gone")
+    scores = np.array([[0.6, 0.1, 0.9], [0.1, 0.2, 0.3], [0, 0, 0]], np.float32)
     return {
-        "row_id": np.array([7, 8, 9]), "uri": objects("/a", "/b", "/c"), "status": objects("ok", "ok", "missing"),
-        "error_message": objects("", "", "gone"), "attempts": np.array([1, 1, 2], np.int16), "width": np.array([4, 5, -1], np.int32),
+        "row_id": np.array([7, 8, 9]), "uri": objects("/a", "/b", "/c"), "status": status, "error_message": message,
+        "attempts": np.array([1, 1, 2], np.int16), "width": np.array([4, 5, -1], np.int32),
         "height": np.array([6, 7, -1], np.int32), "format": objects("jpeg", "png", ""),
         "size_bytes": np.array([10, 11, -1]), "mtime": np.array(["2026-01-02T03:04:05", "NaT", "NaT"], "datetime64[us]"),
         "etag": objects("e", "", ""), "content_hash": objects("h1", "h2", ""), "image_bytes": objects(b"1", b"", b""),
-        "all_scores": np.array([[0.6, 0.1, 0.9], [0.1, 0.2, 0.3], [0, 0, 0]], np.float32),
+        model_column("m"): as_struct(Scores(status, message, scores)),
     }  # fmt: skip
 
 
 def test_rows() -> None:
-    table = stage()(batch())
+    table = selected(batch())
     assert table.schema.equals(schema.label_table(3))
     first, second, third = table.to_pylist()
     assert (first["labels"], first["class_ids"]) == (["猫", "cat"], [2, 0])
@@ -60,31 +59,59 @@ def test_rows() -> None:
 
 
 def test_all_scores_survive_as_float16() -> None:
-    table = stage()(batch())
+    table = selected(batch())
     assert table.column("all_scores").type == pa.list_(pa.float16(), 3)
     assert table.column("all_scores").to_pylist()[0] == pytest.approx([0.6, 0.1, 0.9], abs=5e-4)
 
 
 def test_top_k_and_none() -> None:
-    assert stage(all_scores="top_k")(batch()).column("all_scores").to_pylist() == [
+    assert selected(batch(), all_scores="top_k", top_k=1).column("all_scores").to_pylist() == [
         [None, None, pytest.approx(0.9, abs=5e-4)], [None, None, pytest.approx(0.3, abs=5e-4)], None,
     ]  # fmt: skip
-    table = stage(all_scores="none")(batch())
+    table = selected(batch(), all_scores="none")
     assert table.column("all_scores").to_pylist() == [None] * 3
     assert table.schema.equals(schema.label_table(3))
 
 
 def test_only_errors_and_no_rows_keep_the_schema() -> None:
     errors = {name: column[2:] for name, column in batch().items()}
-    assert stage()(errors).schema.equals(schema.label_table(3))
+    assert selected(errors).schema.equals(schema.label_table(3))
     nothing = {name: column[:0] for name, column in batch().items()}
-    assert stage()(nothing).num_rows == 0
+    assert selected(nothing).num_rows == 0
 
 
 def test_bytes_travel_on_for_annotation() -> None:
-    assert stage(keep_image_bytes=True)(batch()).column("image_bytes").to_pylist() == [b"1", b"", b""]
+    table = Select(run_spec())(batch())
+    assert table.column_names == [model_column("m"), "image_bytes"]
+    assert table.column("image_bytes").to_pylist() == [b"1", b"", b""]
+
+
+def test_each_model_has_rows_of_its_own() -> None:
+    """The same scores at another threshold, and what one model's engine refused."""
+    columns = batch()
+    status = np.array(["ok", "engine", "missing"], dtype=object)
+    scores = np.array([[0.6, 0.1, 0.9], [0, 0, 0], [0, 0, 0]], np.float32)
+    columns[model_column("n")] = as_struct(Scores(status, np.array(["", "refused", "gone"], dtype=object), scores))
+    spec = run_spec(model_spec("m"), model_spec("n", thresholds=np.full(3, 0.7, np.float32)))
+    table = Select(spec)(columns)
+    assert model_rows(table, "m").column("labels").to_pylist() == [["猫", "cat"], [], None]
+    rows = model_rows(table.slice(1), "n")
+    assert rows.column("status").to_pylist() == ["engine", "missing"]
+    assert rows.column("all_scores").to_pylist() == [None, None]
+    assert model_rows(table, "n").column("labels").to_pylist() == [["猫"], None, None]
+    assert rows.schema.equals(schema.label_table(3))
+
+
+def test_embeddings_are_kept_as_float16() -> None:
+    columns = batch()
+    scores = Scores(
+        columns["status"], columns["error_message"], np.zeros((3, 3), np.float32), np.full((3, 2), 0.5, np.float32)
+    )
+    rows = selected({**columns, model_column("m"): as_struct(scores)})
+    assert rows.schema.equals(schema.label_table(3, 2))
+    assert rows.column("embedding").to_pylist() == [[0.5, 0.5], [0.5, 0.5], None]
 
 
 def test_signatures_do_not_reach_the_table() -> None:
     signed = batch() | {"uri": np.array(["https://h/a.jpg?X-Amz-Signature=s3cret", "/b", "/c"], dtype=object)}
-    assert stage()(signed).column("uri").to_pylist() == ["https://h/a.jpg", "/b", "/c"]
+    assert selected(signed).column("uri").to_pylist() == ["https://h/a.jpg", "/b", "/c"]

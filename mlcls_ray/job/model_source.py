@@ -1,4 +1,4 @@
-"""Which engine a run uses: decided once, on one of its workers' machines, written into `run.json`, checked by each worker."""
+"""A model on its way to the workers, and the choice of its engine on one of their machines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import ray
 import ray.exceptions
 
-from mlcls_ray.config import LabelJob
+from mlcls_ray.config import LabelJob, S3Options
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.autotune import (
     EngineConfig,
@@ -24,7 +24,7 @@ from mlcls_ray.models.cache import open_model, open_shipped, ship
 from mlcls_ray.models.zoo import STARTER
 
 WORTH_ROWS = 2000
-"""Fewer images than this are labeled before the trial would have paid off."""
+"""Fewer images than this are labeled before a trial of engines would have paid off."""
 
 
 class ModelSource(NamedTuple):
@@ -34,14 +34,14 @@ class ModelSource(NamedTuple):
     fingerprint: str
     shipped: ray.ObjectRef | None = None
 
-    def open(self, job: LabelJob) -> Model:
-        """The model on this machine.
+    def open(self, s3: S3Options) -> Model:
+        """Open the model on this machine.
 
         Raises:
             RunError: it is another one here than on the driver.
         """
         shipped = ray.get(self.shipped) if self.shipped is not None else None
-        model = open_model(self.source, job.s3) if shipped is None else open_shipped(self.fingerprint, shipped)
+        model = open_model(self.source, s3) if shipped is None else open_shipped(self.fingerprint, shipped)
         if model.fingerprint != self.fingerprint:
             raise RunError(
                 f"model '{self.source}' has fingerprint {model.fingerprint[:12]} on this node and "
@@ -51,37 +51,38 @@ class ModelSource(NamedTuple):
 
 
 def model_source(job: LabelJob, model: Model, nodes: int) -> ModelSource:
-    """The starter ships with the package; on one machine the driver's folder is the workers' too. Else Ray brings the files."""
+    """Say where workers find the model. The starter ships with the package, and on one machine the driver's folder is the workers' too;
+    else Ray brings the files.
+    """
     is_at_hand = job.model == STARTER or nodes == 1
     return ModelSource(job.model, model.fingerprint, None if is_at_hand else ray.put(ship(model)))
 
 
-def choose_for_run(job: LabelJob, model: Model, device: Device, nodes: int, threads: int, rows: int) -> EngineConfig:
-    """The engine and precision of a new run of so many rows; `threads` of one worker.
+def choose_engine(job: LabelJob, model: Model, device: Device, nodes: int, threads: int, rows: int) -> EngineConfig:
+    """Choose the engine and precision of a new run of so many rows; `threads` of one worker.
 
     Raises:
         RunError: the model cannot be scored at all.
     """
-    engine, precision = job.engine, job.precision
-    on_cpu, batch_size = device.kind == "cpu", fixed_batch(job.batch_size, device)
+    engine, precision, batch_size = job.engine, job.precision, fixed_batch(job.batch_size, device)
     if not needs_autotune(engine, precision, device):
         reason = "as the job says" if "auto" not in (engine, precision) else f"on {device.kind} auto is Paddle in fp32"
         return default_engine(engine, precision, reason, batch_size)
     if rows < WORTH_ROWS:
-        # What card the workers have is not known here.
-        path = cache_path(engine, precision, model, device, threads, job.batch_size) if on_cpu else None
-        too_few = f"{rows} images are too few to try engines for"
-        return (path and load_cached(path)) or default_engine(engine, precision, too_few, batch_size)
-    card = {} if on_cpu else {"num_gpus": 1}
-    shown = device if on_cpu else Device(device.kind)  # Ray shows the task one card, as the first
-    remote = ray.remote(num_cpus=1, max_calls=1, max_retries=1, scheduling_strategy="SPREAD", **card)
-    task = remote(_choose_here)  # its process ends with it: it has loaded every engine that is installed
+        # Which accelerator the workers have is not known here.
+        path = cache_path(engine, precision, model, device, threads, job.batch_size) if device.is_cpu else None
+        reason = f"{rows} images are too few to try engines for"
+        return (path and load_cached(path)) or default_engine(engine, precision, reason, batch_size)
+    # Its process ends with it, because it has loaded every engine that is installed.
+    options = {"num_cpus": 1, "max_calls": 1, "max_retries": 1, "scheduling_strategy": "SPREAD"}
+    task = ray.remote(**options, **device.ray_options())(_choose_here)
+    source = model_source(job, model, nodes)
     try:
-        choice: EngineConfig = ray.get(task.remote(job, model_source(job, model, nodes), shown, threads))
+        config: EngineConfig = ray.get(task.remote(job, source, device.in_worker(), threads))
     except ray.exceptions.RayTaskError as error:
         raise RunError(str(error.cause)) from None
-    return choice
+    return config
 
 
 def _choose_here(job: LabelJob, source: ModelSource, device: Device, threads: int) -> EngineConfig:
-    return choose(job.engine, job.precision, source.open(job), device, threads, job.batch_size)
+    return choose(job.engine, job.precision, source.open(job.s3), device, threads, job.batch_size)

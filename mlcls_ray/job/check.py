@@ -1,0 +1,152 @@
+"""The checks of a job: whatever can be known to fail is found here, before Ray starts and the first image is read."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mlcls_ray.config import LabelJob
+from mlcls_ray.devices import Device, parse_device
+from mlcls_ray.engines.load import check_embeds
+from mlcls_ray.errors import UsageError
+from mlcls_ray.job.resume import check_same_run, new_run_id, unfinished_run
+from mlcls_ray.labels.thresholds import resolve
+from mlcls_ray.models.artifact import Model
+from mlcls_ray.models.cache import open_model
+from mlcls_ray.models.features import converted_with_features
+from mlcls_ray.models.zoo import OFFICIAL, STARTER
+from mlcls_ray.storage.inputs.listing import check_inputs
+from mlcls_ray.storage.store import Store
+from mlcls_ray.storage.uris import is_local, path_of_uri, redact_url, uri_of_path
+from mlcls_ray.table import layout
+from mlcls_ray.table.publish import check_format
+from mlcls_ray.table.records import RunRecord, read_record
+
+NO_OUTPUT = "no output: give a folder or an s3:// uri (--out)"
+
+
+class CheckedModel(NamedTuple):
+    """One model of a job, and the output that its rows go to."""
+
+    job: LabelJob
+    """The job as if it had this model alone."""
+    model: Model
+    thresholds: np.ndarray
+    """float32 [C]."""
+    store: Store
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+
+class CheckedJob(NamedTuple):
+    """A job that passed the checks."""
+
+    job: LabelJob
+    device: Device
+    run_id: str
+    models: tuple[CheckedModel, ...]
+    records: tuple[RunRecord | None, ...]
+    """For each model the `run.json` of the run that is resumed; None for a new run."""
+    committed: tuple[bool, ...]
+    """For each model whether the run is committed already."""
+
+    @property
+    def pending(self) -> CheckedJob:
+        """The job with the models whose run is not committed."""
+        left = [number for number, is_committed in enumerate(self.committed) if not is_committed]
+        models, records = tuple(self.models[number] for number in left), tuple(self.records[number] for number in left)
+        return self._replace(models=models, records=records, committed=(False,) * len(left))
+
+
+def check_job(job: LabelJob) -> CheckedJob:
+    """Check job, inputs, models, thresholds and outputs. Nothing is written but a probe of each output.
+
+    Raises:
+        UsageError: names the field, the value and the way out.
+    """
+    if not job.out:
+        raise UsageError(NO_OUTPUT)
+    device = parse_device(job.device)
+    check_format(job.format)
+    if not job.retry:
+        check_inputs(job.inputs, job.s3)
+    job = _with_absolute_paths(job)
+    opened = [open_model(source, job.s3) for source in job.models or (job.model,)]
+    if job.embeddings:
+        job = _with_embedding_engine(job, opened, device)
+    models = tuple(
+        _check_model(job, model, out, source)
+        for model, (source, out) in zip(opened, _outputs(job, opened), strict=True)
+    )
+    run_id = job.run_id or next(filter(None, map(_unfinished, models)), None) or new_run_id()
+    records = tuple(read_record(model.store, run_id) for model in models)
+    for model, record in zip(models, records, strict=True):
+        if record is not None:
+            check_same_run(record, model.model, model.thresholds, model.job)
+    committed = tuple(model.store.read(layout.success(run_id)) is not None for model in models)
+    return CheckedJob(job, device, run_id, models, records, committed)
+
+
+def _check_model(job: LabelJob, model: Model, out: str, source: str) -> CheckedModel:
+    thresholds = resolve(job.threshold, model.vocabulary, model.thresholds)
+    store = Store(out, job.s3)
+    store.check_writable()
+    _check_ours(store)
+    return CheckedModel(job.model_copy(update={"model": source, "models": (), "out": out}), model, thresholds, store)
+
+
+def _outputs(job: LabelJob, opened: Sequence[Model]) -> list[tuple[str, str]]:
+    """Source and output of each model: OUT, or OUT/NAME where there are several."""
+    if not job.models:
+        return [(job.model, job.out)]
+    twice = [name for name, count in Counter(model.name for model in opened).items() if count > 1]
+    if twice:
+        raise UsageError(f"models: '{twice[0]}' is there more than once, and each model's output is named after it")
+    out = job.out.rstrip("/")
+    return [(source, f"{out}/{model.name}") for source, model in zip(job.models, opened, strict=True)]
+
+
+def _unfinished(model: CheckedModel) -> str | None:
+    return unfinished_run(model.store, model.job, model.model, model.thresholds)
+
+
+def _with_absolute_paths(job: LabelJob) -> LabelJob:
+    """Make paths absolute: the workers of a cluster have another working directory than the driver."""
+    out = uri_of_path(path_of_uri(job.out)) if is_local(job.out) else job.out
+    return job.model_copy(
+        update={"out": out, "model": _absolute(job.model), "models": tuple(map(_absolute, job.models))}
+    )
+
+
+def _absolute(source: str) -> str:
+    if source in (STARTER, *OFFICIAL) or not is_local(source) or not os.path.isdir(path_of_uri(source)):
+        return source
+    return uri_of_path(path_of_uri(source))
+
+
+def _with_embedding_engine(job: LabelJob, opened: Sequence[Model], device: Device) -> LabelJob:
+    """Choose an engine that gives embeddings, and convert the models for it here, where an error is seen at once.
+
+    Raises:
+        UsageError: the job's engine gives none, or a model has no features that we know.
+    """
+    engine = ("openvino" if device.is_cpu else "onnxruntime") if job.engine == "auto" else job.engine
+    check_embeds(engine, job.precision)
+    for model in opened:
+        converted_with_features(model)
+    return job.model_copy(update={"engine": engine})
+
+
+def _check_ours(store: Store) -> None:
+    """Refuse an output folder that holds something else."""
+    names = [name for name in store.names("") if not name.startswith(".")]
+    if names and layout.RUNS not in names and layout.LATEST not in names:
+        raise UsageError(
+            f"output '{redact_url(store.root)}' holds something else ({', '.join(names[:3])}): give an empty or a new folder"
+        )

@@ -1,0 +1,106 @@
+"""The run monitor: an actor that the workers report to, and that tells them when to stop; and the workers' ends of that talk."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import ray
+import ray.exceptions
+
+from mlcls_ray.errors import Status
+from mlcls_ray.job.metrics import RunMetrics
+
+StopReason = Literal["", "failures", "interrupt", "nodes"]
+ASK_INTERVAL_S = 1.0
+ASK_TIMEOUT_S = 10.0
+
+
+@ray.remote(num_cpus=0, max_restarts=-1)
+class RunMonitor:
+    """Counts rows by status as the workers finish them, and says why the workers are to stop ("" while they are not).
+
+    The counts serve display and the failure limit only: the ledger says what is true.
+    """
+
+    def __init__(self, failure_limit: int | None, failed_before: int, labels: Mapping[str, str] | None = None) -> None:
+        """`failed_before`: failures in fragments of earlier attempts. `labels`: `run_id` and `engine` of the metrics; None: no metrics."""
+        self.metrics = RunMetrics(labels) if labels else None
+        self.statuses: Counter[str] = Counter()
+        self.seconds: Counter[str] = Counter()
+        self.failure_limit = failure_limit
+        self.failed_before = failed_before
+        self.reason: StopReason = ""
+
+    def add(self, statuses: dict[str, int], read_bytes: int = 0) -> None:
+        self.statuses.update(statuses)
+        if self.metrics:
+            self.metrics.count(statuses, read_bytes)
+        if self.failure_limit is not None and self.failed_before + count_failures(self.statuses) > self.failure_limit:
+            self.reason = "failures"
+
+    def add_seconds(self, seconds: dict[str, float]) -> None:
+        self.seconds.update(seconds)
+        if self.metrics:
+            for stage, spent in seconds.items():
+                self.metrics.add_seconds(stage, spent)
+
+    def stage_seconds(self) -> dict[str, float]:
+        """Seconds of all workers by activity: fetch (waiting), decode (CPU), score."""
+        return dict(self.seconds)
+
+    def counts(self) -> dict[str, int]:
+        return dict(self.statuses)
+
+    def stop(self, reason: StopReason) -> None:
+        """Ask the workers to stop. An interrupt by the user overrides any other reason."""
+        if reason == "interrupt" or not self.reason:
+            self.reason = reason
+
+    def stop_reason(self) -> StopReason:
+        return self.reason
+
+
+def count_failures(statuses: Counter[str]) -> int:
+    """Count the rows that are not `ok`."""
+    return statuses.total() - statuses[Status.OK.value]
+
+
+class StopFlag:
+    """A worker's view of whether the run is to end early. Asks the monitor once a second at most."""
+
+    def __init__(self, monitor: Any, clock: Callable[[], float] = time.monotonic) -> None:
+        self.monitor = monitor
+        self.clock = clock
+        self.asked_at = clock()
+        self.stopped = False
+
+    def is_set(self) -> bool:
+        now = self.clock()
+        if not self.stopped and now - self.asked_at > ASK_INTERVAL_S:
+            self.asked_at = now
+            # A monitor that cannot be asked (its node died, it restarts) is no reason to stop.
+            with contextlib.suppress(ray.exceptions.RayError, TimeoutError):
+                self.stopped = bool(ray.get(self.monitor.stop_reason.remote(), timeout=ASK_TIMEOUT_S))
+        return self.stopped
+
+
+class StageTimer:
+    """Reports to the monitor what a worker's stages have spent since the last report, once a second at most."""
+
+    def __init__(self, monitor: Any, clock: Callable[[], float] = time.monotonic) -> None:
+        self.monitor = monitor
+        self.clock = clock
+        self.reported: Counter[str] = Counter()
+        self.reported_at = float("-inf")
+
+    def report(self, seconds: Counter[str]) -> None:
+        """`seconds`: spent since the worker's start, by activity."""
+        if (now := self.clock()) - self.reported_at < ASK_INTERVAL_S:
+            return
+        self.reported_at = now
+        self.monitor.add_seconds.remote({stage: spent - self.reported[stage] for stage, spent in seconds.items()})
+        self.reported = Counter(seconds)

@@ -1,0 +1,110 @@
+"""What the stages are constructed with: one `RunSpec` for all workers of a run. It is small, for it travels to each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+
+from mlcls_ray import schema
+from mlcls_ray.config import LabelJob, S3Options
+from mlcls_ray.devices import Device
+from mlcls_ray.engines.autotune import EngineConfig
+from mlcls_ray.images.preprocess import Preprocess
+from mlcls_ray.models.artifact import Model
+
+Batch = dict[str, Any]
+"""Columns by name: numpy arrays, or Arrow arrays where they are structs."""
+
+
+class ModelSource(Protocol):
+    """Where a worker gets the model from. Opening may copy its files to this machine."""
+
+    def open(self, s3: S3Options) -> Model: ...
+
+
+class Provenance(NamedTuple):
+    """The columns that are the same in each row of a run."""
+
+    model: str
+    model_fingerprint: str
+    preprocess_fingerprint: str
+    engine: str
+    precision: str
+    threshold_id: str
+    run_id: str
+
+
+class ModelSpec(NamedTuple):
+    """One model of a run."""
+
+    source: ModelSource
+    preprocess: Preprocess
+    vocabulary: tuple[str, ...]
+    thresholds: np.ndarray
+    """float32 [C]."""
+    engine: EngineConfig
+    provenance: Provenance
+    out: str
+    """The output that the model's annotated images are written to."""
+
+    @property
+    def name(self) -> str:
+        return self.provenance.model
+
+
+class RunSpec(NamedTuple):
+    """A run, as its workers need to know it."""
+
+    job: LabelJob
+    run_id: str
+    rows: int
+    """Rows of the manifest."""
+    models: tuple[ModelSpec, ...]
+    annotated_folder: str = "annotated"
+    """Where annotated images are written to, in each model's output."""
+    device: Device = Device("cpu")
+    """In a worker: the device that it runs on."""
+    engine_threads: int = 1
+
+    @property
+    def preprocesses(self) -> tuple[Preprocess, ...]:
+        """The preprocessings that give different pixels; models that agree share them."""
+        return distinct_preprocesses(model.preprocess for model in self.models)
+
+    @property
+    def batch_size(self) -> int:
+        """Images that one model scores at once, at most."""
+        return max(model.engine.batch_size for model in self.models)
+
+
+class Stage(Protocol):
+    """One stage of a job."""
+
+    uses_device: ClassVar[bool]
+    """Whether its worker needs the job's device. What comes before such a stage in a worker runs ahead, in threads."""
+    seconds: dict[str, float]
+    """Time spent since the start, by activity: `fetch` (waiting), `decode` (CPU), `score`."""
+
+    def __init__(self, spec: RunSpec) -> None: ...
+
+    def __call__(self, batch: Any, /) -> Any: ...
+
+
+def distinct_preprocesses(preprocesses: Iterable[Preprocess]) -> tuple[Preprocess, ...]:
+    """Leave out preprocessings that give the pixels of an earlier one."""
+    distinct: dict[object, Preprocess] = {}
+    for preprocess in preprocesses:
+        distinct.setdefault(preprocess.geometry, preprocess)
+    return tuple(distinct.values())
+
+
+def pixels_column(preprocess: Preprocess) -> str:
+    """Name the column with the pixels that a preprocessing makes; models that agree share it."""
+    return f"{schema.PIXELS} {' '.join(map(str, preprocess.geometry))}"
+
+
+def model_column(name: str) -> str:
+    """Name the struct column of one model: its scores, and later its rows of the label table."""
+    return f"{schema.MODEL} {name}"
