@@ -18,6 +18,7 @@ from mlcls_ray.job.cluster import check_device_on_workers, connect, living_nodes
 from mlcls_ray.job.commit import commit
 from mlcls_ray.job.plan import list_pending, plan_run
 from mlcls_ray.job.pools import check_resources
+from mlcls_ray.stages.spec import Stage
 from mlcls_ray.storage.lease import Lease, held_incremental_lease, held_lease
 from mlcls_ray.table import layout
 from mlcls_ray.table.label_table import LabelTable, open_labels
@@ -88,8 +89,11 @@ def label(job: LabelJob | None = None, *, verbose: bool = False, **fields: Any) 
     return LabelResult(**common, rows=first.rows, statuses=first.statuses, seconds=first.seconds, is_new=is_new)
 
 
-def run_job(checked: CheckedJob, verbose: bool = False) -> list[Success]:
+def run_job(checked: CheckedJob, verbose: bool = False, stages: Sequence[type[Stage]] | None = None) -> list[Success]:
     """Run a job to its commit.
+
+    Args:
+        stages: the classes to run in place of `pipeline.STAGES`, for tests and measurements.
 
     Returns:
         The commit of each model; nothing where an incremental job or a retry found nothing to do.
@@ -103,7 +107,7 @@ def run_job(checked: CheckedJob, verbose: bool = False) -> list[Success]:
             held.enter_context(held_incremental_lease(pending.models[0].store))
         leases = [held.enter_context(held_lease(model.store, checked.run_id)) for model in pending.models]
         try:
-            is_done = not pending.models or label_pending(pending, leases, verbose)
+            is_done = not pending.models or label_pending(pending, leases, verbose, stages)
         except OSError as error:  # this process's own files: the listing, the ledger, the commit
             raise resumable_error(checked.run_id, f"stopped: {short_message(error)}") from error
     if not is_done:  # not before the lease, which is in that folder, is given back
@@ -117,7 +121,9 @@ def run_job(checked: CheckedJob, verbose: bool = False) -> list[Success]:
     return successes
 
 
-def label_pending(checked: CheckedJob, leases: Sequence[Lease], verbose: bool) -> bool:
+def label_pending(
+    checked: CheckedJob, leases: Sequence[Lease], verbose: bool, stages: Sequence[type[Stage]] | None
+) -> bool:
     """Plan, label and commit; False where an incremental job or a retry found nothing to do."""
     job, listed = checked.job, None
     if (job.incremental or job.retry) and checked.records[0] is None:
@@ -129,6 +135,7 @@ def label_pending(checked: CheckedJob, leases: Sequence[Lease], verbose: bool) -
     importing.start()
     connect(job.ray_address, verbose, checked.device)
     importing.join()
+    from mlcls_ray.job.pipeline import STAGES
     from mlcls_ray.job.supervise import label_until_done
 
     nodes = living_nodes()
@@ -137,7 +144,7 @@ def label_pending(checked: CheckedJob, leases: Sequence[Lease], verbose: bool) -
         check_device_on_workers(checked.device)
     run = plan_run(checked, nodes, listed)
     started = time.monotonic()
-    labeled = label_until_done(run)
+    labeled = label_until_done(run, stages or STAGES)
     for lease in leases:
         lease.check()
     seconds = time.monotonic() - started

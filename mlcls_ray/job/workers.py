@@ -21,14 +21,14 @@ from mlcls_ray.stages.annotate import model_rows
 from mlcls_ray.stages.spec import RunSpec, Stage
 
 BATCHES_AHEAD = 2
-"""Batches that a worker reads and decodes ahead of the one that it scores."""
+"""Batches that are read and decoded ahead of the one that is scored."""
 
 
 class Worker:
     """Runs a slice of the stages over blocks.
 
-    Stages that come before the first one that uses the device run ahead in threads, batch by batch. A slice in which no stage uses the
-    device takes its blocks whole. When the run is to end early, blocks are passed over: another attempt labels their rows.
+    A block of the manifest is cut into batches. Stages that come before the first one that uses the device run ahead in threads, so that
+    reading, decoding and scoring overlap. When the run is to end early, the rest is passed over: another attempt labels those rows.
     """
 
     def __init__(self, stages: Sequence[type[Stage]], spec: RunSpec, monitor: Any) -> None:
@@ -57,8 +57,7 @@ class Worker:
             yield rows
 
     def _batches(self, block: Any) -> Iterable[Any]:
-        """Cut a manifest block into batches where the stages that score are in this worker too."""
-        if not (self.first and self.rest):
+        if not self.first:  # pixels come in blocks that were cut for the device
             return [block]
         size = self.spec.batch_size
         return (block.slice(start, size) for start in range(0, block.num_rows, size))

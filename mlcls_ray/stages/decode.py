@@ -56,7 +56,8 @@ class Decode:
         sizes = [preprocess.enough if job.decode == "auto" else None for preprocess in self.preprocesses]
         self.by_size = sorted(zip(self.preprocesses, sizes, strict=True), key=lambda pair: pair[1] or FULL_SIZE)
         """Preprocessings with the smallest size to decode at, smallest first, so that one decoded image can serve several."""
-        self.threads = ThreadPoolExecutor(job.fetch_threads, thread_name_prefix="decode")
+        # The usual worker has one CPU; its batches are decoded side by side already.
+        self.threads = ThreadPoolExecutor(spec.engine_threads, "decode") if spec.engine_threads > 1 else None
         self.seconds = {"decode": 0.0}
 
     def __call__(self, batch: Batch) -> Batch:
@@ -76,7 +77,8 @@ class Decode:
                 else NOT_READ
             )
 
-        images = list(self.threads.map(decode_row, range(len(encoded))))
+        mapped = self.threads.map if self.threads else map
+        images = list(mapped(decode_row, range(len(encoded))))
         self.seconds["decode"] += sum(image.seconds for image in images)
         for row, image in enumerate(images):
             if image.status is not Status.OK:

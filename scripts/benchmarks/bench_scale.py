@@ -40,14 +40,13 @@ def measured(code: str, *words: object) -> list[float]:
 RUN = """
 import resource, sys, time
 from mlcls_ray.config import LabelJob
-from mlcls_ray.job import pipeline
-from mlcls_ray.job.label import label
-from null_worker import NullWorker
-pipeline.LabelWorker = NullWorker
+from mlcls_ray.job.check import check_job
+from mlcls_ray.job.label import run_job
+from null_stages import NULL_STAGES
 fixed = {"model": sys.argv[3], "batch_size": 256, "engine": "paddle", "precision": "fp32"}
 job = LabelJob(inputs=(sys.argv[1],), out=sys.argv[2], limit=int(sys.argv[4]) or None, **fixed)
 started = time.monotonic()
-success = label(job)
+(success,) = run_job(check_job(job), stages=NULL_STAGES)
 print(success.rows, success.seconds, time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
@@ -56,8 +55,8 @@ import resource, sys, time
 from mlcls_ray.config import LabelJob
 from mlcls_ray.job.label import label
 started = time.monotonic()
-success = label(LabelJob(inputs=(sys.argv[1],), out=sys.argv[2], model=sys.argv[3], engine="paddle", precision="fp32", incremental=True))
-assert success is None
+result = label(LabelJob(inputs=(sys.argv[1],), out=sys.argv[2], model=sys.argv[3], engine="paddle", precision="fp32", incremental=True))
+assert result.rows == 0
 print(time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
@@ -68,7 +67,7 @@ from mlcls_ray.storage.store import Store
 times = []
 for _ in range(2):
     started = time.monotonic()
-    attempt = start_attempt(Store(sys.argv[1]), "r", int(sys.argv[2]))
+    attempt = start_attempt([Store(sys.argv[1])], "r", int(sys.argv[2]))
     times.append(time.monotonic() - started)
 print(len(attempt.done), *times, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
@@ -105,32 +104,16 @@ def machinery(folder: Path, images: Path, rows: int) -> dict[str, float]:
 
 def planning(folder: Path, rows: int) -> dict[str, float]:
     """Resume a run of which half is done: the ledger is read, once as a new attempt does, and once as the attempt after that."""
-    import numpy as np
+    from null_stages import label_rows
 
-    from mlcls_ray.stages.select import Provenance, SelectLabels
     from mlcls_ray.storage.store import Store
     from mlcls_ray.table import layout
     from mlcls_ray.table.ledger import write_fragment
 
     store = Store(str(folder / "planning"))
-    vocabulary = tuple(f"class {number}" for number in range(CLASSES))
-    stage = SelectLabels(vocabulary, np.full(CLASSES, 0.5, np.float32), Provenance(*["a" * 64] * 7), "all", 1)
-    scores = np.random.default_rng(0).random((FRAGMENT_ROWS, CLASSES), dtype=np.float32) ** 8
-
-    def objects(value: str) -> np.ndarray:
-        return np.array([value] * FRAGMENT_ROWS, dtype=object)
-
     for number in range(rows // 2 // FRAGMENT_ROWS):
-        ids = np.arange(number * FRAGMENT_ROWS, (number + 1) * FRAGMENT_ROWS)
-        numbers = np.full(FRAGMENT_ROWS, 640, np.int32)
-        batch = {
-            "row_id": ids, "uri": np.array([f"s3://bucket/photos/{one:012d}.jpg" for one in ids], dtype=object),
-            "status": objects("ok"), "error_message": objects(""), "attempts": np.ones(FRAGMENT_ROWS, np.int16),
-            "width": numbers, "height": numbers, "format": objects("jpeg"), "size_bytes": numbers,
-            "mtime": np.full(FRAGMENT_ROWS, np.datetime64("2026-01-01", "us")), "etag": objects(""),
-            "content_hash": objects("0" * 32), "all_scores": scores,
-        }  # fmt: skip
-        write_fragment(store, "r", layout.fragment_name(0, number), stage(batch))
+        labeled = label_rows(number * FRAGMENT_ROWS, FRAGMENT_ROWS, CLASSES)
+        write_fragment(store, "r", layout.fragment_name(0, number), labeled)
     done, first, second, memory = measured(PLAN, store.root, rows)
     return {
         "rows": rows,
@@ -158,13 +141,12 @@ def main() -> None:
         seconds, memory = measured(NO_OP, images, folder / f"out-{arguments.rows}", folder / "tiny")[-2:]
         result["incremental_no_op"] = {"rows": arguments.rows, "seconds": round(seconds, 1), "mb": round(memory)}
         rows, seconds, memory = measured(RELABEL, folder / f"out-{arguments.rows}")[-3:]
-        told = {
+        result["relabel"] = {
             "rows": rows,
             "seconds": round(seconds, 1),
             "rows_per_second": round(rows / seconds),
             "mb": round(memory),
         }
-        result["relabel"] = told
         result["resume_planning"] = planning(folder, arguments.planning_rows)
     print(json.dumps(result, indent=1))
 

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlcls_ray.config import LabelJob
+from mlcls_ray.job.check import check_job
 from mlcls_ray.job.cluster import living_nodes
 from mlcls_ray.job.label import label
-from mlcls_ray.job.plan import freeze, prepare
+from mlcls_ray.job.plan import plan_run
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.verify import verify
@@ -39,7 +40,7 @@ def test_what_changes_after_the_listing(tiny_folder: Path, tmp_path: Path) -> No
     job = LabelJob(
         inputs=(str(images),), out=str(tmp_path / "out"), model=str(tiny_folder), run_id="r", max_bytes=2 * len(large)
     )
-    freeze(prepare(job), living_nodes())  # lists, and dies
+    plan_run(check_job(job), living_nodes())  # lists, and dies
 
     for name in ("became_a_folder", "became_a_pipe", "vanished"):
         (images / f"{name}.jpg").unlink()

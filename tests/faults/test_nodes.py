@@ -22,7 +22,7 @@ from ray.cluster_utils import Cluster
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job import label as jobs
-from mlcls_ray.job.pipeline import label_waves
+from mlcls_ray.job.supervise import label_until_done
 
 # how soon a silent node counts as dead
 QUICK = {{"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 5}}
@@ -64,14 +64,15 @@ except UsageError as error:
 
 # The same pools, with an engine that this machine has: the scoring workers go where the NPU is.
 from mlcls_ray.devices import parse_device
-from mlcls_ray.job.plan import freeze, prepare
+from mlcls_ray.job.plan import plan_run
 from mlcls_ray.job.pools import size_pools
-nodes = jobs.living_nodes()
-plan = freeze(prepare(job), nodes)
-plan = plan._replace(pools=size_pools(job, parse_device("npu"), nodes, plan.record.rows, 1000))
-print(plan.pools.placement, plan.pools.score_workers, plan.pools.score_resources, flush=True)
-plan, (fragments,), _ = label_waves(plan)
-print(jobs.commit(plan, fragments, 1.0).rows, flush=True)
+nodes, device = jobs.living_nodes(), parse_device("npu")
+run = plan_run(jobs.check_job(job), nodes)
+run = run._replace(pools=size_pools(job, device, nodes, run.rows, 1000, 16))
+print(run.pools.placement, run.pools.scoring.workers, run.pools.scoring.device, flush=True)
+labeled = label_until_done(run)
+(model,) = labeled.run.models
+print(jobs.commit(model, labeled.fragments[model.name], 1.0).rows, flush=True)
 ray.shutdown()
 """
 
@@ -117,5 +118,5 @@ def test_the_accelerator_is_on_another_node(tiny_folder: Path, folder_of_images:
     told = [line for line in said.splitlines() if "pid=" not in line]
     assert "this Paddle was built without npu" in told[0]
     assert "on the Ray worker that has the NPU" in told[0]
-    assert told[1:] == ["split 1 {'NPU': 1.0}", "30"]
+    assert told[1:] == ["split 1 npu", "30"]
     assert verify(Store(str(tmp_path / "out"))) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ from mlcls_ray import schema
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.job.cluster import Node
 from mlcls_ray.job.commit import commit
-from mlcls_ray.job.plan import Plan, freeze
+from mlcls_ray.job.plan import ModelRun, Run, next_attempt
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.ledger import Fragment, count_statuses, fragment_names, write_fragment
@@ -19,9 +20,14 @@ from mlcls_ray.table.verify import verify
 from tests.table.fragments import LABELS, RUN, rows, written
 
 
-def test_a_whole_run_is_committed(plan: Plan) -> None:
-    store = plan.prepared.store
-    success = commit(plan, written(plan, (0, 3), (1, 2, 4)), seconds=1.5)
+def only(run: Run) -> ModelRun:
+    (model,) = run.models
+    return model
+
+
+def test_a_whole_run_is_committed(run: Run) -> None:
+    store = run.store
+    success = commit(only(run), written(run, (0, 3), (1, 2, 4)), seconds=1.5)
     assert (success.rows, success.statuses, len(success.fragments)) == (5, {"empty": 5}, 2)
     assert store.read_json(layout.LATEST)["labels"] == LABELS
     assert verify(store) == verify(store, RUN) == []
@@ -35,46 +41,46 @@ def test_a_whole_run_is_committed(plan: Plan) -> None:
         ([(0, 1, 2, 3, 4, 5)], "1 unknown"),
     ],
 )
-def test_anything_else_is_not(plan: Plan, fragments: list[tuple[int, ...]], message: str) -> None:
+def test_anything_else_is_not(run: Run, fragments: list[tuple[int, ...]], message: str) -> None:
     with pytest.raises(RunError, match=f"{message}.*--run-id r"):
-        commit(plan, written(plan, *fragments), seconds=1)
-    assert plan.prepared.store.read(layout.success(RUN)) is None
-    assert "not committed" in verify(plan.prepared.store)[0]
+        commit(only(run), written(run, *fragments), seconds=1)
+    assert run.store.read(layout.success(RUN)) is None
+    assert "not committed" in verify(run.store)[0]
 
 
-def test_a_dead_drivers_late_fragment_is_removed(plan: Plan) -> None:
+def test_a_dead_drivers_late_fragment_is_removed(run: Run) -> None:
     """It appears after the second attempt has read the ledger: the rows are there twice until the commit."""
-    store = plan.prepared.store
-    early = written(plan, (0, 1))
-    second = freeze(plan.prepared._replace(record=plan.record), [Node(2, {"CPU": 2.0})])
-    assert (second.attempt.number, [one.name for one in second.attempt.accepted]) == (2, [early[0].name])
+    store = run.store
+    early = written(run, (0, 1))
+    second = next_attempt(run, [Node(2, {"CPU": 2.0})], run.copies)
+    assert (second.attempt, [fragment.name for fragment in only(second).accepted]) == (2, [early[0].name])
     write_fragment(store, RUN, layout.fragment_name(1, 9), rows(2, 3))
-    commit(second, written(second, (2, 3, 4)), seconds=1)
+    commit(only(second), written(second, (2, 3, 4)), seconds=1)
     assert fragment_names(store, RUN) == [early[0].name, layout.fragment_name(2, 0)]
     assert verify(store) == []
 
 
-def test_a_late_fragment_is_not_accepted_by_the_attempt_after_next(plan: Plan) -> None:
+def test_a_late_fragment_is_not_accepted_by_the_attempt_after_next(run: Run) -> None:
     """A worker of driver 1 commits after driver 2 has read the ledger; driver 2 labels the same rows and dies; driver 3 sees both."""
-    store = plan.prepared.store
-    early = written(plan, (0, 1))
-    second = freeze(plan.prepared._replace(record=plan.record), [Node(2, {"CPU": 2.0})])
+    store = run.store
+    early = written(run, (0, 1))
+    second = next_attempt(run, [Node(2, {"CPU": 2.0})], run.copies)
     write_fragment(store, RUN, layout.fragment_name(1, 9), rows(2, 3))
     own = written(second, (2,))
-    third = freeze(plan.prepared._replace(record=plan.record), [Node(2, {"CPU": 2.0})])
-    assert [fragment.name for fragment in third.attempt.accepted] == [early[0].name, own[0].name]
-    assert len(third.attempt.done) == 3
-    commit(third, written(third, (3, 4)), seconds=1)
+    third = next_attempt(run, [Node(2, {"CPU": 2.0})], run.copies)
+    assert [fragment.name for fragment in only(third).accepted] == [early[0].name, own[0].name]
+    assert len(third.done) == 3
+    commit(only(third), written(third, (3, 4)), seconds=1)
     assert verify(store) == []
     assert len(fragment_names(store, RUN)) == 3
 
 
-def test_a_torn_fragment_is_not_accepted(plan: Plan) -> None:
-    store = plan.prepared.store
+def test_a_torn_fragment_is_not_accepted(run: Run) -> None:
+    store = run.store
     store.write(f"{LABELS}/{layout.fragment_name(1, 0)}", b"PAR1 torn")
-    second = freeze(plan.prepared._replace(record=plan.record), [Node(2, {"CPU": 2.0})])
-    assert second.attempt.accepted == []
-    commit(second, written(second, (0, 1, 2, 3, 4)), seconds=1)
+    second = next_attempt(run, [Node(2, {"CPU": 2.0})], run.copies)
+    assert only(second).accepted == []
+    commit(only(second), written(second, (0, 1, 2, 3, 4)), seconds=1)
     assert len(fragment_names(store, RUN)) == 1
 
 
@@ -180,16 +186,12 @@ def damage_manifest(store: Store) -> None:
         (damage_manifest, "the manifest has 0"),
     ],
 )
-def test_verify_finds(plan: Plan, damage: object, message: str) -> None:
-    store = plan.prepared.store
-    commit(plan, written(plan, (0, 3), (1, 2, 4)), seconds=1)
+def test_verify_finds(run: Run, damage: object, message: str) -> None:
+    store = run.store
+    commit(only(run), written(run, (0, 3), (1, 2, 4)), seconds=1)
     assert verify(store) == []
     damage(store)  # type: ignore[operator]
-    found = verify(store)
-    assert found
-    import re
-
-    assert re.search(message, " ".join(found))
+    assert re.search(message, " ".join(verify(store)))
 
 
 def test_verify_of_nothing(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from mlcls_ray import schema
 from mlcls_ray.config import LabelJob
+from mlcls_ray.job.check import check_job
 from mlcls_ray.job.cluster import living_nodes
 from mlcls_ray.job.label import label
-from mlcls_ray.job.plan import freeze, prepare
+from mlcls_ray.job.plan import plan_run
 from mlcls_ray.stages.read import hash_content
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
@@ -35,7 +36,6 @@ def test_each_content_is_scored_once(tiny_folder: Path, tmp_path: Path) -> None:
         inputs=(str(tmp_path / "images"),), out=str(out), model=str(tiny_folder), run_id="r", dedupe=True, batch_size=1
     )
     success = label(job)
-    assert success is not None
     assert success.statuses == {"ok": 9, "not_an_image": 2}
     assert verify(Store(job.out)) == []
     table = pq.read_table(out / layout.labels_folder("r")).sort_by("row_id")
@@ -63,13 +63,12 @@ def test_a_copy_of_something_that_changed_is_labeled_for_itself(tiny_folder: Pat
     for number in range(3):
         (tmp_path / "images" / f"{number}.jpg").write_bytes(encode(picture(seed=number)))
     job = LabelJob(inputs=(str(tmp_path / "images"),), out=str(tmp_path / "out"), model=str(tiny_folder), run_id="r")
-    plan = freeze(prepare(job), living_nodes())
-    told = {"row_id": [1, 2], "original": [0, 0], "content_hash": ["what row 0 was", hash_content(b"")]}
-    plan.prepared.store.write(
-        f"{layout.duplicates_folder('r')}/part-00000.parquet", to_parquet(pa.table(told, schema=schema.DUPLICATES))
+    run = plan_run(check_job(job), living_nodes())
+    copies = {"row_id": [1, 2], "original": [0, 0], "content_hash": ["what row 0 was", hash_content(b"")]}
+    run.store.write(
+        f"{layout.duplicates_folder('r')}/part-00000.parquet", to_parquet(pa.table(copies, schema=schema.DUPLICATES))
     )
     success = label(job)
-    assert success is not None
     assert success.statuses == {"ok": 3}
     table = pq.read_table(tmp_path / "out" / layout.labels_folder("r")).sort_by("row_id")
     assert len(set(table.column("content_hash").to_pylist())) == 3

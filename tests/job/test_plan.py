@@ -9,8 +9,9 @@ import pytest
 
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import UsageError
+from mlcls_ray.job.check import check_job
 from mlcls_ray.job.cluster import Node
-from mlcls_ray.job.plan import freeze, prepare
+from mlcls_ray.job.plan import plan_run
 from mlcls_ray.job.resume import new_run_id, public_config
 from mlcls_ray.table import layout
 
@@ -39,65 +40,65 @@ def changed(job: LabelJob, **values: object) -> LabelJob:
 )
 def test_wrong_jobs(job: LabelJob, values: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        prepare(changed(job, **values))
+        check_job(changed(job, **values))
 
 
 def test_an_output_that_holds_something_else(job: LabelJob, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").touch()
     with pytest.raises(UsageError, match=r"holds something else \(thesis.tex\)"):
-        prepare(job)
+        check_job(job)
 
 
 def test_nothing_found(job: LabelJob, tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
-    prepared = prepare(changed(job, inputs=str(tmp_path / "none")))
+    checked = check_job(changed(job, inputs=str(tmp_path / "none")))
     with pytest.raises(UsageError, match="no image found in"):
-        freeze(prepared, NODES)
-    assert prepared.store.read(layout.run_json("r")) is None
+        plan_run(checked, NODES)
+    assert checked.models[0].store.read(layout.run_json("r")) is None
 
 
 def test_the_manifest_is_frozen_before_run_json(job: LabelJob) -> None:
-    plan = freeze(prepare(job), NODES)
-    assert plan.record.rows == 30
-    assert plan.record.thresholds == {"cat": 0.5, "dog": 0.5, "猫": 0.5}
-    written = json.loads((plan.prepared.store.read(layout.run_json("r"))) or b"")
+    run = plan_run(check_job(job), NODES)
+    assert run.rows == 30
+    assert run.models[0].record.thresholds == {"cat": 0.5, "dog": 0.5, "猫": 0.5}
+    written = json.loads((run.store.read(layout.run_json("r"))) or b"")
     assert written["versions"]["ray"]
     assert (written["hardware"]["cpus"], written["config"]["inputs"]) == ([2], list(job.inputs))
 
 
 def test_a_half_listed_manifest_is_listed_again(job: LabelJob) -> None:
-    prepared = prepare(job)
-    prepared.store.write(f"{layout.manifest_folder('r')}/part-00007.parquet", b"of a listing that died")
-    assert freeze(prepared, NODES).record.rows == 30
-    assert prepared.store.names(layout.manifest_folder("r")) == ["part-00000.parquet"]
+    checked = check_job(job)
+    checked.models[0].store.write(f"{layout.manifest_folder('r')}/part-00007.parquet", b"of a listing that died")
+    assert plan_run(checked, NODES).rows == 30
+    assert checked.models[0].store.names(layout.manifest_folder("r")) == ["part-00000.parquet"]
 
 
 def test_a_run_is_resumed_with_the_same_manifest(job: LabelJob, folder_of_images: Path) -> None:
-    assert freeze(prepare(job), NODES).attempt.number == 1
-    again = freeze(prepare(job), NODES)
-    assert (again.attempt.number, again.record.rows, len(again.attempt.done)) == (2, 30, 0)
+    assert plan_run(check_job(job), NODES).attempt == 1
+    again = plan_run(check_job(job), NODES)
+    assert (again.attempt, again.rows, len(again.done)) == (2, 30, 0)
 
 
 @pytest.mark.parametrize(
     ("values", "name"), [({"threshold": 0.9}, "threshold"), ({"model": "starter"}, "model"), ({"limit": 3}, "limit")]
 )
 def test_a_run_is_not_resumed_as_another(job: LabelJob, values: dict[str, object], name: str) -> None:
-    freeze(prepare(job), NODES)
+    plan_run(check_job(job), NODES)
     with pytest.raises(UsageError, match=f"run 'r' was started with another {name}: .*use another --run-id"):
-        prepare(changed(job, **values))
+        check_job(changed(job, **values))
 
 
 def test_the_same_command_goes_on_with_what_it_left_unfinished(job: LabelJob) -> None:
     unnamed = changed(job, run_id=None)
-    first = freeze(prepare(unnamed), NODES).prepared.run_id
-    assert prepare(unnamed).run_id == first
-    assert prepare(changed(unnamed, threshold=0.9)).run_id != first
-    assert prepare(changed(unnamed, limit=3)).run_id != first
-    prepare(unnamed).store.write(layout.success(first), b"{}")
-    assert prepare(unnamed).run_id != first
-    freeze(prepare(job), NODES)
-    assert prepare(unnamed).run_id not in (first, "r"), "a named run is its name's"
+    first = plan_run(check_job(unnamed), NODES).run_id
+    assert check_job(unnamed).run_id == first
+    assert check_job(changed(unnamed, threshold=0.9)).run_id != first
+    assert check_job(changed(unnamed, limit=3)).run_id != first
+    check_job(unnamed).models[0].store.write(layout.success(first), b"{}")
+    assert check_job(unnamed).run_id != first
+    plan_run(check_job(job), NODES)
+    assert check_job(unnamed).run_id not in (first, "r"), "a named run is its name's"
 
 
 def test_secrets_do_not_reach_run_json() -> None:

@@ -12,21 +12,18 @@ import pytest
 
 from mlcls_ray import open_labels, schema
 from mlcls_ray.config import LabelJob
-from mlcls_ray.errors import Status, UsageError
-from mlcls_ray.images.preprocess import Preprocess
+from mlcls_ray.errors import UsageError
+from mlcls_ray.job.check import check_job
 from mlcls_ray.job.cluster import living_nodes
-from mlcls_ray.job.label import label, outputs, prepare_models
-from mlcls_ray.job.plan import freeze
+from mlcls_ray.job.label import label
+from mlcls_ray.job.plan import plan_run
 from mlcls_ray.job.retry import retry_job
 from mlcls_ray.models.networks.tiny import export_tiny
-from mlcls_ray.stages import read
-from mlcls_ray.stages.read import ReadImages
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.records import read_success
 from mlcls_ray.table.verify import verify
 from tests.conftest import TINY_VOCABULARY, encode, picture
-from tests.stages.test_read import options
 
 pytestmark = pytest.mark.usefixtures("loopback_ray")
 
@@ -51,20 +48,23 @@ def job(folders: tuple[str, str], folder_of_images: Path, tmp_path: Path) -> Lab
     )  # fmt: skip
 
 
+def outputs(job: LabelJob) -> list[str]:
+    return [f"{job.out}/one", f"{job.out}/two"]
+
+
 def table(out: str) -> pa.Table:
     return pq.read_table(f"{out}/runs/r/labels").sort_by(schema.ROW_ID).select(COMPARED)
 
 
 def test_each_output_is_what_its_own_job_writes(job: LabelJob, tmp_path: Path) -> None:
     success = label(job)
-    assert success is not None
     assert success.rows == 30
     for out, model in zip(outputs(job), job.models, strict=True):
         assert verify(Store(out)) == []
         alone = job.model_copy(update={"models": (), "model": model, "out": str(tmp_path / f"alone-{Path(out).name}")})
         label(alone)
         assert table(out).equals(table(alone.out))
-    assert label(job) == success  # committed, and left as it is
+    assert label(job) == success.model_copy(update={"is_new": False}), "committed, and left as it is"
 
 
 def test_their_common_folder_names_them(job: LabelJob) -> None:
@@ -101,8 +101,8 @@ def store_names(store: Store) -> list[str]:
 
 
 def test_a_driver_that_died_before_the_second_manifest(job: LabelJob) -> None:
-    prepared = prepare_models(job)
-    freeze(prepared[0], living_nodes())
+    checked = check_job(job)
+    plan_run(checked._replace(models=checked.models[:1], records=(None,)), living_nodes())
     label(job)
     assert [verify(Store(out)) for out in outputs(job)] == [[], []]
 
@@ -110,11 +110,9 @@ def test_a_driver_that_died_before_the_second_manifest(job: LabelJob) -> None:
 def test_an_unfinished_run_without_a_name_is_found(job: LabelJob) -> None:
     unnamed = job.model_copy(update={"run_id": None})
     success = label(unnamed)
-    assert success is not None
     second = Store(outputs(job)[1])
     second.remove(layout.success(success.run_id))
     again = label(unnamed)
-    assert again is not None
     assert again.run_id == success.run_id
     assert verify(second) == []
 
@@ -126,49 +124,38 @@ def test_other_inputs_under_the_same_name(job: LabelJob, tmp_path: Path) -> None
 
 
 def test_what_does_not_go_together(job: LabelJob) -> None:
-    for name, value in {"incremental": True, "dedupe": True, "retry": (Status.TIMEOUT,)}.items():
-        with pytest.raises(UsageError, match=f"{name} looks into one model's table"):
-            label(job.model_copy(update={name: value}))
     with pytest.raises(UsageError, match="'one' is there more than once"):
         label(job.model_copy(update={"models": (job.models[0], job.models[0])}))
     with pytest.raises(UsageError, match="no output"):
         label(job.model_copy(update={"out": ""}))
 
 
-@pytest.mark.parametrize(("side", "decoded"), [(60, 1), (2000, 2)])
-def test_an_image_is_decoded_once_unless_a_fraction_is_enough_for_one(
-    side: int, decoded: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "a.jpg").write_bytes(encode(picture(side, side)))
-    sizes = [Preprocess(size=(size, size), backend="pil", interpolation="BILINEAR") for size in (320, 48, 320)]
-    calls = []
-    original = read.decode
-
-    def counted(*words: object) -> object:
-        calls.append(words)
-        return original(*words)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(read, "decode", counted)
-    stage = ReadImages(options(preprocess=sizes[0], others=tuple(sizes[1:]), max_pixels=10**7))
-    one = stage.read(str(tmp_path / "a.jpg"), keep_bytes=False)
-    assert len(calls) == decoded
-    assert (one.width, one.height) == (side, side)
-    for pixels, preprocess in zip(one.pixels, sizes, strict=True):
-        alone = ReadImages(options(preprocess=preprocess, max_pixels=10**7)).read(
-            str(tmp_path / "a.jpg"), keep_bytes=False
+def test_identical_files_are_scored_once_by_each_model(job: LabelJob, tmp_path: Path) -> None:
+    """A driver that died before the second model's commit: the copies are known in its output too."""
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    for number in range(8):
+        (folder / f"{number}.jpg").write_bytes(encode(picture(seed=number % 2)))
+    job = job.model_copy(update={"inputs": (str(folder),), "dedupe": True})
+    label(job)
+    first, second = outputs(job)
+    for out in (first, second):
+        assert verify(Store(out)) == []
+        moments = pq.read_table(f"{out}/runs/r/labels", columns=["content_hash", "labeled_at"]).to_pylist()
+        assert len({row["content_hash"] for row in moments}) == 2
+        assert len({(row["content_hash"], row["labeled_at"]) for row in moments}) == 2, (
+            "a copy has its original's moment"
         )
-        assert (pixels == alone.pixels[0]).all()
-
-
-def test_side_by_side_and_apart_again() -> None:
-    one, two = pa.table({"a": [1, 2], "b": ["x", "y"]}), pa.table({"a": [3, 4]})
-    joined = schema.join_models([one, two])
-    assert joined.column_names == ["a", "b", "1:a"]
-    assert schema.split_models(joined, 2) == [one, two]
+    store = Store(second)
+    store.remove(layout.success("r"))
+    store.remove_folder(layout.labels_folder("r"))
+    label(job)
+    assert verify(store) == []
+    assert table(second).num_rows == 8
 
 
 def test_the_commit_is_each_models_own(job: LabelJob) -> None:
     label(job)
-    told = [json.loads(Path(out, "runs/r/run.json").read_text()) for out in outputs(job)]
-    assert [one["model"] for one in told] == ["one", "two"]
-    assert [len(one["thresholds"]) for one in told] == [len(TINY_VOCABULARY), 3]
+    records = [json.loads(Path(out, "runs/r/run.json").read_text()) for out in outputs(job)]
+    assert [record["model"] for record in records] == ["one", "two"]
+    assert [len(record["thresholds"]) for record in records] == [len(TINY_VOCABULARY), 3]

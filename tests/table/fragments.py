@@ -5,37 +5,42 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from mlcls_ray.job.plan import Plan
-from mlcls_ray.stages.select import Provenance, SelectLabels
+from mlcls_ray.job.plan import Run
+from mlcls_ray.stages.annotate import model_rows
+from mlcls_ray.stages.score import Scores, as_struct
+from mlcls_ray.stages.select import Select
+from mlcls_ray.stages.spec import model_column
 from mlcls_ray.table import layout
 from mlcls_ray.table.ledger import Fragment, write_fragment
+from tests.stages.specs import run_spec
 
 RUN = "r"
 LABELS = layout.labels_folder(RUN)
 
 
 def rows(*row_ids: int) -> pa.Table:
-    """Error rows are enough for a label table."""
+    """Rows of the label table; error rows are enough."""
     count = len(row_ids)
 
     def objects(value: str) -> np.ndarray:
         return np.array([value] * count, dtype=object)
 
     unknown = np.full(count, -1, np.int32)
+    status, message = objects("empty"), objects("0 bytes")
     batch = {
         "row_id": np.array(row_ids, dtype=np.int64),
         "uri": np.array([f"/{row_id}.jpg" for row_id in row_ids], dtype=object),
-        "status": objects("empty"), "error_message": objects("0 bytes"), "attempts": np.ones(count, np.int16),
+        "status": status, "error_message": message, "attempts": np.ones(count, np.int16),
         "width": unknown, "height": unknown, "format": objects(""), "size_bytes": unknown,
         "mtime": np.full(count, np.datetime64("NaT", "us")), "etag": objects(""), "content_hash": objects(""),
-        "all_scores": np.zeros((count, 3), np.float32),
+        model_column("m"): as_struct(Scores(status, message, np.zeros((count, 3), np.float32))),
     }  # fmt: skip
-    return SelectLabels(("a", "b", "c"), np.ones(3), Provenance(*["-"] * 7), "all", 1)(batch)
+    return model_rows(Select(run_spec())(batch), "m")
 
 
-def written(plan: Plan, *fragments: tuple[int, ...]) -> list[Fragment]:
-    store = plan.prepared.store
+def written(run: Run, *fragments: tuple[int, ...]) -> list[Fragment]:
+    """Write fragments of so many row ids as the run's attempt would."""
     return [
-        write_fragment(store, RUN, layout.fragment_name(plan.attempt.number, task), rows(*ids))
+        write_fragment(run.store, RUN, layout.fragment_name(run.attempt, task), rows(*ids))
         for task, ids in enumerate(fragments)
     ]

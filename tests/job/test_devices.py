@@ -1,4 +1,4 @@
-"""Faked cards, real scheduling: each scoring worker has a card of its own, all cards are used, and a card can be shared."""
+"""Faked devices, real scheduling: each scoring worker has a device of its own, all are used, and a device can be shared."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from tests.conftest import ROOT, hard_links
 ROWS = 60
 RAYS_OWN = {"gpu-shared": ("gpu", 2), "npu": ("npu", 1)}
 CLAIMED = {"mlu-shared": ("mlu", 2), "mlu-second": ("mlu:1", 1)}
-"""Of a kind that Ray does not know: each worker claims a card by a lock file."""
+"""Kinds that Ray does not manage: each worker claims a device by a lock file."""
 
 
 @pytest.fixture(
     scope="module", params=[RAYS_OWN, pytest.param(CLAIMED, marks=pytest.mark.slow)], ids=["ray", "claimed"]
 )
-def told(request: pytest.FixtureRequest, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def outputs(request: pytest.FixtureRequest, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The jobs' outputs: all of them on one Ray."""
-    folder = tmp_path_factory.mktemp("cards")
+    folder = tmp_path_factory.mktemp("devices")
     hard_links(folder / "images", ROWS)
     shutil.copytree(tiny_folder, folder / "model")
     (folder / "jobs.json").write_text(json.dumps(request.param))
@@ -48,19 +48,19 @@ def told(request: pytest.FixtureRequest, tiny_folder: Path, tmp_path_factory: py
 EXPECTED = {
     "gpu-shared": ("shown", {"0": 2, "1": 2}),
     "npu": ("shown", {"0": 1, "1": 1}),
-    "mlu-shared": ("taken", {"mlu:0": 2, "mlu:1": 2}),
-    "mlu-second": ("taken", {"mlu:1": 1}),
+    "mlu-shared": ("claimed", {"mlu:0": 2, "mlu:1": 2}),
+    "mlu-second": ("claimed", {"mlu:1": 1}),
 }
 
 
-def test_who_has_which_card(told: Path) -> None:
-    for job in json.loads((told / "jobs.json").read_text()):
+def test_who_has_which_device(outputs: Path) -> None:
+    for job in json.loads((outputs / "jobs.json").read_text()):
         field, expected = EXPECTED[job]
-        workers = [json.loads(path.read_text()) for path in (told / job / "cards").iterdir()]
+        workers = [json.loads(path.read_text()) for path in (outputs / job / "devices").iterdir()]
         assert Counter(worker[field] for worker in workers) == expected, job
         device, workers_per_device = {**RAYS_OWN, **CLAIMED}[job]
         resource = device.partition(":")[0].upper()
         assert all(worker["ray"][resource] == 1 / workers_per_device for worker in workers)
-        if field == "shown":  # Ray shows a worker one card, which is then the first
-            assert {worker["taken"] for worker in workers} == {f"{job.partition('-')[0]}:0"}
-        assert verify(Store(str(told / job))) == []
+        if field == "shown":  # Ray shows a worker one device, which is then the first
+            assert {worker["claimed"] for worker in workers} == {f"{job.partition('-')[0]}:0"}
+        assert verify(Store(str(outputs / job))) == []
