@@ -1,4 +1,4 @@
-"""Progress of a running job: what its monitor counts, shown as a bar or as plain lines; and Ctrl-C, which stops it in good order."""
+"""Progress of a running job, as its monitor counts it: a bar on a terminal, else plain lines; and `progress.json` for scripts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
 import ray
 from pydantic import BaseModel, ConfigDict
@@ -22,97 +22,101 @@ from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.terminal import on_first_sigint
 
-BAR_INTERVAL_S = 0.5
-LINE_INTERVAL_S = 5.0
-FILE_INTERVAL_S = 5.0
+POLL_INTERVAL_S = 0.5
+LINE_INTERVAL_S = FILE_INTERVAL_S = 5.0
+ASK_TIMEOUT_S = 5.0
 
 
 def stop_on_interrupt(monitor: Any) -> contextlib.AbstractContextManager[None]:
-    """While the body runs, the first Ctrl-C asks the workers to stop after what they have in hand; the second one interrupts."""
+    """While the body runs, the first Ctrl-C asks the workers to finish what they have in hand; the second one interrupts."""
     return on_first_sigint(lambda: monitor.stop.remote("interrupt"), "what is in hand is written")
+
+
+class Snapshot(NamedTuple):
+    """The state of a run at one moment."""
+
+    rows: int
+    done: int
+    """Rows that are labeled, those of earlier attempts included."""
+    statuses: Counter[str]
+    """Rows by status that this attempt labeled."""
+    rate: float
+    """Images per second; 0 while it is not known."""
+
+    @property
+    def seconds_left(self) -> float | None:
+        return (self.rows - self.done) / self.rate if self.rate else None
+
+
+class View(Protocol):
+    """One way of showing progress."""
+
+    interval_s: float
+
+    def show(self, snapshot: Snapshot, is_last: bool) -> None: ...
 
 
 @contextlib.contextmanager
 def show_progress(monitor: Any, store: Store, run_id: str, rows: int, already_done: int) -> Iterator[None]:
-    """Show progress while the body runs: on stderr as a live bar on a terminal, else a line every few seconds; and in the run's
-    `progress.json`, for any script.
-    """
-    stop = threading.Event()
-    show = _show_bar if sys.stderr.isatty() else _show_lines
-    threads = [
-        threading.Thread(target=show, args=(monitor, rows, already_done, stop), daemon=True, name="progress"),
-        threading.Thread(
-            target=_write_file,
-            args=(monitor, store, run_id, rows, already_done, stop),
+    """Show progress while the body runs: on stderr, and in the run's `progress.json`."""
+    with contextlib.ExitStack() as stack:
+        screen: View = stack.enter_context(BarView.open(rows, already_done)) if sys.stderr.isatty() else LineView()
+        stop = threading.Event()
+        poll = threading.Thread(
+            target=poll_progress,
+            args=(lambda: ask_counts(monitor), (screen, FileView(store, run_id)), rows, already_done, stop.wait),
             daemon=True,
-            name="progress file",
-        ),
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(timeout=5)
-
-
-class Progress(BaseModel):
-    """`progress.json`. `done` counts earlier attempts too, `statuses` what this command has labeled; `state` is `ended` when nobody works
-    on the run any more, committed (`_SUCCESS`) or not.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    run_id: str
-    state: Literal["running", "ended"]
-    rows: int
-    done: int
-    statuses: dict[str, int]
-    images_per_s: float
-    seconds_left: float | None
-    updated_at: datetime
-
-
-def _write_file(monitor: Any, store: Store, run_id: str, rows: int, already_done: int, stop: threading.Event) -> None:
-    seen = _Rate()
-    while True:
-        stopping = stop.wait(FILE_INTERVAL_S)
-        counts = _counts(monitor)
-        done, rate = already_done + counts.total(), seen.of(counts.total())
-        progress = Progress(
-            run_id=run_id,
-            state="ended" if stopping else "running",
-            rows=rows,
-            done=done,
-            statuses=dict(counts),
-            images_per_s=round(rate, 1),
-            seconds_left=round((rows - done) / rate, 1) if rate else None,
-            updated_at=datetime.now(timezone.utc),
+            name="progress",
         )
-        with contextlib.suppress(Exception):  # what is shown must never end what is done
-            store.write_json(layout.progress(run_id), progress.model_dump(mode="json"))
-        if stopping:
-            return
+        poll.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            poll.join(timeout=2 * ASK_TIMEOUT_S)
 
 
-def _counts(monitor: Any) -> Counter[str]:
+def poll_progress(
+    counts: Callable[[], Counter[str]],
+    views: Sequence[View],
+    rows: int,
+    already_done: int,
+    wait: Callable[[float], bool],
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Ask for `counts` again and again, and pass them to each view at its own interval, until `wait` returns True."""
+    rate = Rate(clock)
+    shown_at = [clock()] * len(views)
+    is_last = False
+    while not is_last:
+        is_last = wait(POLL_INTERVAL_S)
+        statuses = counts()
+        snapshot = Snapshot(rows, already_done + statuses.total(), statuses, rate.update(statuses.total()))
+        now = clock()
+        for number, view in enumerate(views):
+            if is_last or now - shown_at[number] >= view.interval_s:
+                shown_at[number] = now
+                with contextlib.suppress(Exception):  # what is shown must never end what is done
+                    view.show(snapshot, is_last)
+
+
+def ask_counts(monitor: Any) -> Counter[str]:
     """Ask the monitor for its counts; none while it cannot be asked (its node died, Ray shuts down)."""
     try:
-        return Counter(ray.get(monitor.counts.remote(), timeout=5))
+        return Counter(ray.get(monitor.counts.remote(), timeout=ASK_TIMEOUT_S))
     except Exception:
         return Counter()
 
 
-class _Rate:
-    """Images per second since the first ones were seen; begins anew when the monitor does."""
+class Rate:
+    """Images per second since the first ones were seen. Begins anew when the monitor does."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
         self.first: tuple[float, int] | None = None
 
-    def of(self, done: int) -> float:
-        now = time.monotonic()
+    def update(self, done: int) -> float:
+        now = self.clock()
         if done and (self.first is None or done < self.first[1]):
             self.first = (now, done)
         if self.first is None or now - self.first[0] < 0.1:
@@ -120,40 +124,90 @@ class _Rate:
         return max(done - self.first[1], 0) / (now - self.first[0])
 
 
-def _show_bar(monitor: Any, rows: int, already_done: int, stop: threading.Event) -> None:
-    columns = (
-        TextColumn("labeling"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[errors]}"),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=rows, completed=already_done, rate="starting workers", errors="")
-        seen = _Rate()
-        while True:
-            stopping = stop.wait(BAR_INTERVAL_S)
-            counts = _counts(monitor)
-            rate, failed = seen.of(counts.total()), count_failures(counts)
-            progress.update(
-                task,
-                completed=already_done + counts.total(),
-                rate=f"{rate:.0f}/s" if rate else "starting workers" if not counts else "",
-                errors=f"{failed} errors" if failed else "",
-            )
-            if stopping:
-                return
+class BarView:
+    """A bar on a terminal."""
 
+    interval_s = POLL_INTERVAL_S
 
-def _show_lines(monitor: Any, rows: int, already_done: int, stop: threading.Event) -> None:
-    seen = _Rate()
-    while not stop.wait(LINE_INTERVAL_S):
-        counts = _counts(monitor)
-        done, rate = already_done + counts.total(), seen.of(counts.total())
-        left = f", {(rows - done) / rate:.0f} s left" if rate else ""
-        print(
-            f"{done:,} of {rows:,} images, {rate:.0f}/s, {count_failures(counts)} errors{left}",
-            file=sys.stderr,
-            flush=True,
+    def __init__(self, bar: Bar, rows: int, already_done: int) -> None:
+        self.bar = bar
+        self.task = bar.add_task("", total=rows, completed=already_done, rate="starting workers", errors="")
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, rows: int, already_done: int) -> Iterator[BarView]:
+        columns = (
+            TextColumn("labeling"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[errors]}"),
+            TimeRemainingColumn(),
         )
+        with Bar(*columns, console=Console(stderr=True)) as bar:
+            yield cls(bar, rows, already_done)
+
+    def show(self, snapshot: Snapshot, is_last: bool) -> None:
+        failed = count_failures(snapshot.statuses)
+        starting = "" if snapshot.statuses else "starting workers"
+        self.bar.update(
+            self.task,
+            completed=snapshot.done,
+            rate=f"{snapshot.rate:.0f}/s" if snapshot.rate else starting,
+            errors=f"{failed} errors" if failed else "",
+        )
+
+
+class LineView:
+    """A line every few seconds, where there is no terminal."""
+
+    interval_s = LINE_INTERVAL_S
+
+    def show(self, snapshot: Snapshot, is_last: bool) -> None:
+        if is_last:
+            return  # the summary follows
+        left = "" if snapshot.seconds_left is None else f", {snapshot.seconds_left:.0f} s left"
+        failed = count_failures(snapshot.statuses)
+        line = f"{snapshot.done:,} of {snapshot.rows:,} images, {snapshot.rate:.0f}/s, {failed} errors{left}"
+        print(line, file=sys.stderr, flush=True)
+
+
+class Progress(BaseModel):
+    """`progress.json`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    state: Literal["running", "ended"]
+    """`ended` when nobody works on the run any more, committed (`_SUCCESS`) or not."""
+    rows: int
+    done: int
+    """Earlier attempts included."""
+    statuses: dict[str, int]
+    """Rows by status that this attempt labeled."""
+    images_per_s: float
+    seconds_left: float | None
+    updated_at: datetime
+
+
+class FileView:
+    """`progress.json` in the run's folder."""
+
+    interval_s = FILE_INTERVAL_S
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.store = store
+        self.run_id = run_id
+
+    def show(self, snapshot: Snapshot, is_last: bool) -> None:
+        progress = Progress(
+            run_id=self.run_id,
+            state="ended" if is_last else "running",
+            rows=snapshot.rows,
+            done=snapshot.done,
+            statuses=dict(snapshot.statuses),
+            images_per_s=round(snapshot.rate, 1),
+            seconds_left=None if snapshot.seconds_left is None else round(snapshot.seconds_left, 1),
+            updated_at=datetime.now(timezone.utc),
+        )
+        self.store.write_json(layout.progress(self.run_id), progress.model_dump(mode="json"))
