@@ -1,4 +1,4 @@
-"""The Ray cluster: connecting to one, or starting one on this machine."""
+"""The Ray cluster: connect to one, or start one on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from mlcls_ray.devices import DEVICE_KINDS, Device
 from mlcls_ray.engines.devices import check_device, count_devices
-from mlcls_ray.errors import UsageError
+from mlcls_ray.errors import UsageError, short_message
 from mlcls_ray.terminal import suppress_native_output
 
 QUIET = {
@@ -19,10 +19,8 @@ QUIET = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Ray resolves 127.0.0.1 to the machine's public address, and then listens everywhere, unless this says that there will be no
-cluster; the name is history."""
-
-
+"""Ray resolves 127.0.0.1 to the machine's public address, and then listens everywhere, unless this variable says that there will be
+no cluster. Its name is history."""
 CONNECT_TIMEOUT_S = 10.0
 
 
@@ -43,12 +41,8 @@ def connect(address: str | None, verbose: bool = False, device: Device | None = 
         UsageError: the cluster cannot be reached; or Ray is to be started here, and the device is not there.
     """
     target = address or os.environ.get("RAY_ADDRESS")
-    os.environ.update(
-        {name: value for name, value in ({} if target else LOOPBACK_ONLY).items() if name not in os.environ}
-    )
-    if not verbose:
-        for name, value in QUIET.items():
-            os.environ.setdefault(name, value)
+    for name, value in {**({} if target else LOOPBACK_ONLY), **({} if verbose else QUIET)}.items():
+        os.environ.setdefault(name, value)
     import ray  # it reads the environment above when it is imported
 
     if not ray.is_initialized():
@@ -66,9 +60,8 @@ def connect(address: str | None, verbose: bool = False, device: Device | None = 
             except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
                 if not target:
                     raise
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise UsageError(
-                    f"the Ray cluster at '{target}' cannot be reached: {reason}. Is the address right, and RAY_AUTH_TOKEN set?"
+                    f"the Ray cluster at '{target}' cannot be reached: {short_message(error)}. Is the address right, and RAY_AUTH_TOKEN set?"
                 ) from None
     _configure_data(verbose)
 
@@ -90,10 +83,10 @@ def _visible_devices(device: Device) -> dict[str, Any]:
 
 
 def _check_reachable(address: str) -> None:
-    """Knock first: where nothing answers, Ray's C++ side ends the process after half a minute without an exception."""
+    """Try the port first: where nothing answers, Ray's C++ side ends the process after half a minute without an exception."""
     host, separator, port = address.rpartition("://")[2].rpartition(":")
     if not separator or not port.isdecimal():
-        return  # "auto" and the like: Ray looks for itself
+        return  # "auto" and the like: Ray finds it by itself
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
     except OSError as error:

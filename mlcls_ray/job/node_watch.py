@@ -19,7 +19,7 @@ import ray
 
 LOOK_INTERVAL_S = 2.0
 GRACE_S = 20.0
-"""How long the workers that live may take to hand over what they have, before the attempt is cut off."""
+"""How long the remaining workers may take to hand over what they have, before the attempt is cut off."""
 
 
 class NodeLostError(BaseException):
@@ -27,29 +27,28 @@ class NodeLostError(BaseException):
 
 
 class NodeWatch:
-    """Knows the nodes that an attempt begins with."""
+    """Watches the nodes that are alive when it is made."""
 
     def __init__(self) -> None:
         self.nodes = _living()
 
     def lost(self) -> int:
-        """How many of them are gone."""
+        """Count the nodes that are gone."""
         return len(self.nodes - _living())
 
     @contextlib.contextmanager
     def ending_attempt(self, monitor: Any, grace_s: float = GRACE_S) -> Iterator[None]:
-        """While the body runs, a lost node asks the workers to stop after what they have in hand; past the grace the body is cut off.
+        """While the body runs, a lost node asks the workers to finish what they have in hand. After `grace_s` the body is cut off.
 
-        Outside the main thread, where Python can interrupt nothing, only the first is done.
+        Outside the main thread, where Python cannot interrupt, the workers are asked only.
 
         Raises:
             NodeLostError: the body was cut off.
         """
         stop = threading.Event()
         is_main = threading.current_thread() is threading.main_thread()
-        thread = threading.Thread(
-            target=self._look, args=(monitor, grace_s if is_main else None, stop), daemon=True, name="nodes"
-        )
+        watch = (monitor, grace_s if is_main else None, stop)
+        thread = threading.Thread(target=self._watch, args=watch, daemon=True, name="nodes")
         before = signal.signal(signal.SIGUSR1, _cut_off) if is_main else None
         try:
             thread.start()
@@ -62,16 +61,15 @@ class NodeWatch:
             if is_main:
                 signal.signal(signal.SIGUSR1, before)
 
-    def _look(self, monitor: Any, grace_s: float | None, stop: threading.Event) -> None:
+    def _watch(self, monitor: Any, grace_s: float | None, stop: threading.Event) -> None:
         while not (lost := self.lost()):
             if stop.wait(LOOK_INTERVAL_S):
                 return
-        print(f"{lost} of {len(self.nodes)} nodes lost; going on with the others", file=sys.stderr, flush=True)
+        print(f"{lost} of {len(self.nodes)} nodes lost; continuing on the others", file=sys.stderr, flush=True)
         waited = 0.0
         while grace_s is None or waited < grace_s:
-            monitor.stop.remote(
-                "nodes"
-            )  # again and again: the monitor may have been on that node, and start with no reason
+            # Again and again: the monitor may have been on that node, and start without a reason to stop.
+            monitor.stop.remote("nodes")
             if stop.wait(LOOK_INTERVAL_S):
                 return
             waited += LOOK_INTERVAL_S
