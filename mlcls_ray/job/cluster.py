@@ -61,7 +61,8 @@ def connect(address: str | None, verbose: bool = False, device: Device | None = 
                 if not target:
                     raise
                 raise UsageError(
-                    f"the Ray cluster at '{target}' cannot be reached: {short_message(error)}. Is the address right, and RAY_AUTH_TOKEN set?"
+                    f"the Ray cluster at '{target}' cannot be reached: {short_message(error)}. "
+                    "Is the address right, and RAY_AUTH_TOKEN set?"
                 ) from None
     _configure_data(verbose)
 
