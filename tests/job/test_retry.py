@@ -52,10 +52,9 @@ def test_what_failed_is_tried_again(tiny_folder: Path, tmp_path: Path, http_serv
 
     (tmp_path / "list.txt").unlink()  # not needed: the manifests know
     again = label(retry_job(out, ("timeout", "http_5xx", "engine"), None, None))
-    assert again is not None
     assert again.statuses == {"http_5xx": 2}
     is_mended = True
-    assert label(retry_job(out, ("http_5xx",), "mended", None)) is not None
+    assert label(retry_job(out, ("http_5xx",), "mended", None)).is_new
     table = open_labels(out)
     assert table.sql(NEWEST).fetchall() == [
         ("broken1.jpg", "ok", 3),
@@ -68,7 +67,7 @@ def test_what_failed_is_tried_again(tiny_folder: Path, tmp_path: Path, http_serv
 
     store = Store(out)
     before = run_ids(store)
-    assert label(retry_job(out, ("http_5xx",), None, None)) is None
+    assert label(retry_job(out, ("http_5xx",), None, None)).rows == 0
     assert run_ids(store) == before, "nothing to retry leaves nothing"
     assert verify(store) == []
     assert not any(
