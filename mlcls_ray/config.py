@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 from mlcls_ray.errors import Status, UsageError, short_message, suggest
+from mlcls_ray.labels.thresholds import Thresholds as Thresholds
 
 MAX_PIXELS = 178_956_970
 """The number of pixels at which Pillow itself refuses an image (and PaddleX with it)."""
@@ -23,18 +24,8 @@ TableFormat = Literal["parquet", "delta", "iceberg", "lance"]
 AskedBatch = Literal["auto"] | PositiveInt
 """auto: what is fastest with the engine, among sizes that take no more than seconds a batch."""
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 FailureLimit = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^(\d{1,2}(\.\d+)?|100)%$")]
 RunId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-
-
-class Thresholds(BaseModel):
-    """`default` for every class (none: the model's own), and exceptions by class name, or class id as text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    default: Probability | None = Field(default=None, description="Of every class; null: the model's own thresholds")
-    classes: dict[str, Probability] = Field(default_factory=dict, description="Exceptions, by name or id")
 
 
 class S3Options(BaseModel):
@@ -186,17 +177,6 @@ class LabelJob(RayOptions, FetchOptions, OutputOptions, ModelOptions, InputOptio
         if isinstance(self.max_failures, str):
             return int(float(self.max_failures.removesuffix("%")) / 100 * rows)
         return self.max_failures
-
-    @field_validator("threshold", mode="before")
-    @classmethod
-    def _plain_threshold(cls, value: Any) -> Any:
-        """A bare number, or a mapping of classes to numbers, as people write it in YAML."""
-        if isinstance(value, (int, float)):
-            return Thresholds(default=value)
-        if isinstance(value, Mapping) and not set(value) <= {"default", "classes"}:
-            classes = {str(name): number for name, number in value.items()}
-            return {"default": classes.pop("default", None), "classes": classes}
-        return value
 
 
 def load_job(path: Path | None, overrides: Mapping[str, Any]) -> LabelJob:

@@ -50,13 +50,10 @@ def predict(
     from mlcls_ray.labels.thresholds import parse_thresholds
     from mlcls_ray.predict.pipeline import create_pipeline
 
-    chosen = None
-    if threshold:
-        parsed = parse_thresholds(threshold)
-        chosen = {**parsed.classes, **({} if parsed.default is None else {"default": parsed.default})}
     failed = 0
+    parsed = parse_thresholds(threshold) if threshold else None
     loaded = create_pipeline(
-        pipeline, model=model, device=device, batch_size=batch_size, threshold=chosen, use_hpip=use_hpip
+        pipeline, model=model, device=device, batch_size=batch_size, threshold=parsed, use_hpip=use_hpip
     )
     for result in loaded.predict(input, on_error=on_error):
         result.print()

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlcls_ray.errors import UsageError, short_message, suggest
 from mlcls_ray.images.preprocess import Preprocess
-from mlcls_ray.labels.thresholds import load_thresholds, resolve
+from mlcls_ray.labels.thresholds import parse_thresholds
 
 CONFIG = "inference.yml"
 THRESHOLDS = "thresholds.yml"
@@ -84,7 +84,8 @@ def load_model(folder: Path) -> Model:
         raise UsageError(f"{config}: {_first_line(error)}") from None
     own = folder / THRESHOLDS
     if own.is_file():
-        thresholds = tuple(map(float, resolve(load_thresholds(str(own), THRESHOLDS), vocabulary, thresholds, str(own))))
+        resolved = parse_thresholds(own, THRESHOLDS).resolve(vocabulary, thresholds, str(own))
+        thresholds = tuple(map(float, resolved.values))
     return Model(
         name=str((loaded.get("Global") or {}).get("model_name") or folder.name),
         folder=folder,

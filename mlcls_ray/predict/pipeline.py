@@ -18,7 +18,6 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from mlcls_ray.config import Thresholds
 from mlcls_ray.devices import parse_device
 from mlcls_ray.engines.autotune import resolve_engine
 from mlcls_ray.engines.base import Engine
@@ -26,7 +25,7 @@ from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import ImageError, MlclsError, Status, UsageError
 from mlcls_ray.images.draw import Chip
 from mlcls_ray.labels.select import select
-from mlcls_ray.labels.thresholds import resolve
+from mlcls_ray.labels.thresholds import Thresholds, parse_thresholds
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.zoo import STARTER
@@ -36,7 +35,7 @@ from mlcls_ray.predict.results import SCORE_DIGITS, Names, Result
 from mlcls_ray.prefetch import prefetch_map
 
 T = TypeVar("T")
-ThresholdLike = float | Mapping[Any, float] | Sequence[float] | None
+ThresholdLike = float | Mapping[Any, float] | Sequence[float] | Thresholds | None
 OnError = Literal["raise", "skip", "return"]
 
 
@@ -207,28 +206,7 @@ def resolve_thresholds(given: ThresholdLike, model: Model) -> np.ndarray:
     Raises:
         UsageError: not a number between 0 and 1, an unknown class, or a list of another length.
     """
-    count = len(model.vocabulary)
-    if given is None:
-        return resolve(Thresholds(), model.vocabulary, model.thresholds)
-    if isinstance(given, Mapping):
-        classes = {str(name): _probability(value) for name, value in given.items()}
-        default = classes.pop("default", None)
-        return resolve(Thresholds(default=default, classes=classes), model.vocabulary, model.thresholds)
-    if isinstance(given, (Sequence, np.ndarray)) and not isinstance(given, str):
-        if len(given) != count:
-            raise UsageError(f"threshold: {len(given)} numbers for {count} classes")
-        return np.array([_probability(value) for value in given], np.float32)
-    return resolve(Thresholds(default=_probability(given)), model.vocabulary, model.thresholds)
-
-
-def _probability(value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if not 0.0 <= number <= 1.0:
-        raise UsageError(f"threshold: {value!r} is not a number between 0 and 1")
-    return number
+    return parse_thresholds(given).resolve(model.vocabulary, model.thresholds).values
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

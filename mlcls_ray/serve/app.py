@@ -28,7 +28,6 @@ from mlcls_ray.errors import ImageError, Status, UsageError
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.draw import Chip, annotate
 from mlcls_ray.job.devices import claim_device
-from mlcls_ray.labels.thresholds import resolve
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.predict.pipeline import resolve_thresholds, to_chips
 from mlcls_ray.serve.config import ServeConfig
@@ -116,7 +115,7 @@ class LabelService:
         for size in takewhile(lambda size: size < config.batch_size, (2**power for power in count())):
             self.engine.warm_up(size)  # as many as have come in time: batches of a service are of every size
         self.engine.warm_up(config.batch_size)
-        self.thresholds = resolve(config.threshold, self.model.vocabulary, self.model.thresholds)
+        self.thresholds = config.threshold.resolve(self.model.vocabulary, self.model.thresholds).values
         self.fetcher = Fetcher(
             S3Options(), config.max_body_bytes, config.timeout_s, is_public_only=not config.allow_private_urls
         )

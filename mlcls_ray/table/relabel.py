@@ -18,12 +18,11 @@ import numpy as np
 import pyarrow as pa
 
 from mlcls_ray import __version__, schema
-from mlcls_ray.config import Thresholds
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.commit import make_visible
 from mlcls_ray.job.resume import new_run_id
 from mlcls_ray.labels.select import select
-from mlcls_ray.labels.thresholds import resolve, threshold_id
+from mlcls_ray.labels.thresholds import Thresholds
 from mlcls_ray.prefetch import prefetch_map
 from mlcls_ray.stages.select import as_lists
 from mlcls_ray.storage.lease import held_lease
@@ -60,12 +59,12 @@ def relabel(store: Store, thresholds: Thresholds, source: str | None = None, run
     newest = newest_record(one.record for one in sources)
     assert newest is not None  # there is a source at least
     vocabulary = tuple(newest.thresholds)
-    wanted = resolve(thresholds, vocabulary, list(newest.thresholds.values()))
+    resolved = thresholds.resolve(vocabulary, list(newest.thresholds.values()))
     record = newest.model_copy(
         update={
             "run_id": name,
-            "thresholds": dict(zip(vocabulary, map(float, wanted), strict=True)),
-            "threshold_id": threshold_id(wanted),
+            "thresholds": dict(zip(vocabulary, map(float, resolved.values), strict=True)),
+            "threshold_id": resolved.id,
             "config": {**newest.config, "threshold": thresholds.model_dump(mode="json"), "run_id": name},
             "versions": {**newest.versions, "mlcls_ray": __version__},
             "relabeled_from": tuple(one.record.run_id for one in sources),

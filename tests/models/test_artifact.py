@@ -102,7 +102,7 @@ def test_thresholds_in_a_file_of_their_own_come_first(folder: Path) -> None:
     with pytest.raises(UsageError, match=r"thresholds.yml: unknown class 'dgo': did you mean 'dog'"):
         load_model(folder)
     (folder / "thresholds.yml").write_text("cat: 1.5\n")
-    with pytest.raises(UsageError, match=r"thresholds.yml: 'cat: 1.5 in .*needs a number between 0 and 1"):
+    with pytest.raises(UsageError, match=r"thresholds.yml: 'cat: 1.5' in .*is not a number between 0 and 1"):
         load_model(folder)
 
 

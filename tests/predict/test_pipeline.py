@@ -98,7 +98,7 @@ def test_thresholds_of_each_form(pipeline: Pipeline, photos: list[str]) -> None:
     )
     assert ids([0.0 if one == best else 1.0 for one in range(3)]) == [best]
     for wrong, message in (
-        ([0.5], "1 numbers for 3 classes"), (2, "2 is not a number"), ("x", "'x' is not"), ({"bird": 0.1}, "unknown class 'bird'"),
+        ([0.5], "1 numbers for 3 classes"), (2, "2 is not a number"), ("x", "'x' is neither"), ({"bird": 0.1}, "unknown class 'bird'"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=message):
             pipeline.predict(photos[0], threshold=wrong)  # type: ignore[arg-type]
