@@ -10,10 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 from mlcls_ray.errors import Status, UsageError, short_message, suggest
+from mlcls_ray.images import MAX_PIXELS as MAX_PIXELS
 from mlcls_ray.labels.thresholds import Thresholds as Thresholds
-
-MAX_PIXELS = 178_956_970
-"""The number of pixels at which Pillow itself refuses an image (and PaddleX with it)."""
 
 EngineName = Literal["paddle", "openvino", "onnxruntime", "tensorrt"]
 Precision = Literal["fp32", "bf16", "fp16", "int8"]

@@ -1,7 +1,7 @@
-"""Encoded bytes → RGB uint8, the way PaddleX sees an image (reference: OpenCV `imdecode` with `IMREAD_COLOR`).
+"""Decode image bytes to RGB uint8 as PaddleX does (the reference is OpenCV's `imdecode` with `IMREAD_COLOR`).
 
-Differences from PaddleX, on purpose: EXIF orientation is applied to WebP and TIFF too, GIF and AVIF are read, a truncated
-file is an error instead of half an image, and what is refused says why.
+Intended differences from PaddleX: EXIF orientation is applied to WebP and TIFF too, GIF and AVIF are read, a truncated file is an
+error instead of half an image, and an image that cannot be read gets an error that says why.
 """
 
 from __future__ import annotations
@@ -15,55 +15,37 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError, features
 
-from mlcls_ray.config import MAX_PIXELS
 from mlcls_ray.errors import ImageError, Status
+from mlcls_ray.images import MAX_PIXELS
 
 Image.init()
 FORMATS = tuple(
     name for name in ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "SUN", "AVIF") if name in Image.OPEN
 )
-"""Pillow's names of the formats we open (a phone's MPO comes through JPEG; AVIF is in most builds). The rest is not tried:
-Pillow's EPS reader, for one, starts a program."""
+"""Pillow's names of the formats that we open (JPEG covers a phone's MPO; most builds have AVIF). No other format is tried: Pillow's
+EPS reader, for one, starts a program."""
 
 SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".mpo",
-        ".png",
-        ".apng",
-        ".webp",
-        ".bmp",
-        ".dib",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".sr",
-        ".ras",
-        ".avif",
-    ]
-)
-"""The file name suffixes (lower case) by which a folder's images are found."""
+    (
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm", ".pgm",
+        ".pbm", ".pnm", ".sr", ".ras", ".avif",
+    )
+)  # fmt: skip
+"""The file name suffixes, in lower case, by which a folder's images are found."""
 
 MAX_PAGES = 10_000
-"""Of a TIFF: its directories may lead round in a circle."""
+"""Pages read of one document: the directories of a damaged TIFF may form a circle."""
 
-# Pillow warns of large images (our own check comes before any pixel is decoded) and of damaged EXIF; a million images of a
-# corpus would print it a thousand times.
+# Pillow warns of large images, which we check ourselves before any pixel is decoded, and of damaged EXIF. In a large corpus that
+# would be thousands of lines.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class Decoded(NamedTuple):
-    """`image` is uint8 [h, w, 3], turned upright; `format` is the container's lower-case name.
+    """A decoded image: uint8 [H, W, 3], turned upright, and the lower-case name of its file format.
 
-    `width` and `height` are the file's, upright: larger than the image's where it was decoded at a fraction of its size.
+    `width` and `height` are those of the file, upright. They are larger than the image if it was decoded at a fraction of its size.
     """
 
     image: np.ndarray
@@ -72,23 +54,23 @@ class Decoded(NamedTuple):
     height: int
 
 
-def decode(image_bytes: bytes, max_pixels: int = MAX_PIXELS, enough: tuple[int, int] | None = None) -> Decoded:
+def decode(image_bytes: bytes, max_pixels: int = MAX_PIXELS, min_size: tuple[int, int] | None = None) -> Decoded:
     """Decode the first frame or page of an image to upright RGB.
 
     Grey is replicated, palettes are expanded, alpha is dropped (not composited), 16-bit samples keep their high byte,
     CMYK is converted without its profile: as PaddleX does.
 
     Args:
-        enough: (width, height) that the caller can use. A JPEG may then come smaller than it is, by a factor of n/8, but at least so large.
+        min_size: (width, height) that is enough for the caller. A JPEG may then be decoded at n/8 of its size, but no smaller than this.
 
     Raises:
         ImageError: `empty`, `not_an_image`, `unsupported`, `too_large` or `corrupt`.
     """
-    return _decode_jpeg(image_bytes, max_pixels, enough) or next(decode_pages(image_bytes, max_pixels))
+    return _decode_jpeg(image_bytes, max_pixels, min_size) or next(decode_pages(image_bytes, max_pixels))
 
 
-def _decode_jpeg(image_bytes: bytes, max_pixels: int, enough: tuple[int, int] | None) -> Decoded | None:
-    """A JPEG in which nothing is odd, by libjpeg-turbo without Pillow's detours (the same pixels); None leaves it to Pillow."""
+def _decode_jpeg(image_bytes: bytes, max_pixels: int, min_size: tuple[int, int] | None) -> Decoded | None:
+    """Decode an ordinary JPEG by libjpeg-turbo, which gives Pillow's pixels in less time; None: leave this image to Pillow."""
     if not image_bytes.startswith(b"\xff\xd8\xff"):
         return None
     try:
@@ -98,9 +80,9 @@ def _decode_jpeg(image_bytes: bytes, max_pixels: int, enough: tuple[int, int] | 
             width, height = opened.size
             orientation = _orientation(opened)
         is_turned = orientation in SIDES_SWAPPED
-        wanted = (enough[::-1] if is_turned else enough) if enough else (0, 0)
-        image = simplejpeg.decode_jpeg(image_bytes, "RGB", min_width=wanted[0], min_height=wanted[1], strict=True)
-    except Exception:  # Pillow says what is wrong with it, or reads it all the same
+        stored = (min_size[::-1] if is_turned else min_size) if min_size else (0, 0)
+        image = simplejpeg.decode_jpeg(image_bytes, "RGB", min_width=stored[0], min_height=stored[1], strict=True)
+    except Exception:  # Pillow reads it after all, or says what is wrong with it
         return None
     transpose = _TRANSPOSE.get(orientation)
     if transpose is not None:
@@ -109,10 +91,10 @@ def _decode_jpeg(image_bytes: bytes, max_pixels: int, enough: tuple[int, int] | 
 
 
 def decode_pages(image_bytes: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Decoded]:
-    """Each page of a TIFF, one at a time; the first frame of anything else. At least one is decoded, or it raises.
+    """Decode each page of a TIFF, one at a time, or the first frame of any other image. Yields at least one page, or raises.
 
     Raises:
-        ImageError: as `decode`.
+        ImageError: `empty`, `not_an_image`, `unsupported`, `too_large` or `corrupt`.
     """
     if not image_bytes:
         raise ImageError(Status.EMPTY, "0 bytes")
@@ -138,7 +120,7 @@ def decode_pages(image_bytes: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[D
     except MemoryError:
         raise ImageError(Status.TOO_LARGE, "not enough memory to decode it") from None
     except Exception as error:
-        # Pillow's plugins raise whatever their parsing runs into (OSError, SyntaxError, struct.error, IndexError …).
+        # Pillow's plugins let any exception of their parsers through: OSError, SyntaxError, struct.error, IndexError …
         raise ImageError(Status.CORRUPT, f"{type(error).__name__}: {error}") from None
 
 
@@ -151,13 +133,13 @@ def _seek(opened: Image.Image, page: int) -> bool:
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
-    """An opened Pillow image as `decode` would see its file: uint8 [height, width, 3], upright."""
+    """Convert an open Pillow image to what `decode` makes of its file: uint8 [H, W, 3], upright."""
     return np.asarray(_to_rgb(image))
 
 
 def _to_rgb(opened: Image.Image) -> Image.Image:
     opened.load()
-    # After loading: Pillow turns TIFF itself (and drops the tag), and a PNG's EXIF may follow its pixels.
+    # Read after loading: Pillow turns a TIFF itself and drops the tag, and a PNG's EXIF may follow its pixels.
     orientation = _orientation(opened)
     image = _to_eight_bits(opened)
     if image.mode == "CMYK" and opened.format in ("JPEG", "MPO"):
@@ -169,9 +151,9 @@ def _to_rgb(opened: Image.Image) -> Image.Image:
 
 
 def _from_cmyk(image: Image.Image, is_inverted: bool) -> Image.Image:
-    """OpenCV's conversion, to the level; Pillow's is up to two levels off.
+    """Convert CMYK to RGB exactly as OpenCV does; Pillow's own conversion differs by up to two levels.
 
-    OpenCV sees ink as the file stores it. Adobe's programs store it inverted, which Pillow undoes (`is_inverted`).
+    OpenCV reads the ink as the file stores it. Adobe's programs store it inverted, and Pillow undoes that (`is_inverted`).
     """
     stored = np.asarray(image).astype(np.uint16)
     if is_inverted:
@@ -184,11 +166,11 @@ def _orientation(opened: Image.Image) -> int:
     try:
         return int(opened.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:
-        return 1  # damaged EXIF must not cost the image
+        return 1  # an image with damaged EXIF is still an image
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Wider samples to 8 bits by their high byte; Pillow's own conversion would clip them at 255."""
+    """Keep the high byte of wider samples; Pillow's own conversion would clip them at 255."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
     if image.mode == "I":
@@ -198,7 +180,7 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
 
 _EXIF_ORIENTATION = 0x0112
 SIDES_SWAPPED = (5, 6, 7, 8)
-"""The EXIF orientations that turn by a quarter."""
+"""The EXIF orientations that turn an image by 90 degrees."""
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -229,7 +211,7 @@ _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
 
 def _unidentified(image_bytes: bytes) -> ImageError:
-    """Why Pillow could not open it: a format we do not read, a damaged image, or no image at all."""
+    """Explain why Pillow could not open the bytes: a format that is not supported, a damaged image, or no image at all."""
     head = image_bytes[:1024]
     for magic, name in _UNSUPPORTED_MAGIC.items():
         if head.startswith(magic):
@@ -244,5 +226,5 @@ def _unidentified(image_bytes: bytes) -> ImageError:
     if b"<svg" in head.lower():
         return ImageError(Status.UNSUPPORTED, "SVG is not read")
     if head.startswith(_SUPPORTED_MAGIC) or (head.startswith(b"RIFF") and head[8:12] == b"WEBP"):
-        return ImageError(Status.CORRUPT, "an image's first bytes, but the header is damaged")
+        return ImageError(Status.CORRUPT, "it starts like an image, but its header is damaged")
     return ImageError(Status.NOT_AN_IMAGE, f"starts with {head[:16]!r}")

@@ -1,4 +1,4 @@
-"""Annotated images: the photograph untouched, and under it a strip of label chips with their scores."""
+"""Annotated images: the unchanged photograph, and below it a strip with the labels and their scores."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from PIL import Image, ImageDraw, ImageFont
 FONTS = Path(__file__).parent / "fonts"
 LATIN, CJK = "DejaVuSans.ttf", "DroidSansFallbackFull.ttf"
 FIRST_CJK = 0x2E80
-"""From this code point on the second font is used: it has the Chinese and Japanese that the first one lacks."""
+"""The first code point that is drawn with the CJK font; the Latin font has no Chinese and Japanese."""
 
 FONT_SHARE = 0.032
-"""Text height as a share of the image's geometric mean side."""
-SMALLEST_FONT, LARGEST_FONT = 12, 160
+"""Text height as a share of the geometric mean of the image's sides."""
+MIN_FONT, MAX_FONT = 12, 160
+"""Limits of the text height, in pixels."""
 STRIP_COLOR, TEXT_COLOR, MUTED_COLOR = (24, 26, 31), (255, 255, 255), (160, 165, 175)
-NARROWEST = 10
-"""The strip's least width in text heights; a narrower image gets a margin on its right."""
+MIN_STRIP_WIDTH = 10
+"""The strip's minimum width in text heights; a narrower image gets a margin on its right."""
 JPEG_QUALITY = 92
-LARGEST_SIDE = 60_000
-"""JPEG ends at 65,535 pixels a side; the strip needs room too."""
+MAX_SIDE = 60_000
+"""A larger image is shrunk: a JPEG has at most 65,535 pixels a side, and the strip needs some of them."""
 
 
 class Chip(NamedTuple):
-    """A label to draw: class id (decides the colour), name, score 0..1."""
+    """A label to draw. The class id decides the colour; the score is in 0..1."""
 
     class_id: int
     name: str
@@ -41,25 +42,22 @@ class Chip(NamedTuple):
 
 
 def annotate(image: np.ndarray, chips: Sequence[Chip]) -> bytes:
-    """What `draw` draws, as a JPEG of quality 92."""
-    out = io.BytesIO()
-    draw(image, chips).save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return out.getvalue()
+    """Draw `chips` (best first) below uint8 [H, W, 3], and encode the result as a JPEG of quality 92."""
+    stream = io.BytesIO()
+    draw(image, chips).save(stream, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return stream.getvalue()
 
 
 def draw(image: np.ndarray, chips: Sequence[Chip]) -> Image.Image:
-    """Draw `chips` (best first) under uint8 [H, W, 3].
-
-    Long names are cut with an ellipsis; rows wrap; without a label the strip says so.
-    """
+    """Draw `chips` (best first) below uint8 [H, W, 3]. Rows wrap, long names end in an ellipsis, and no chips give "no label"."""
     picture = Image.fromarray(image)
-    if max(picture.size) > LARGEST_SIDE:
-        picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+    if max(picture.size) > MAX_SIDE:
+        picture.thumbnail((MAX_SIDE, MAX_SIDE))
     width, height = picture.size
-    size = int(min(max(FONT_SHARE * (width * height) ** 0.5, SMALLEST_FONT), LARGEST_FONT))
+    size = int(min(max(FONT_SHARE * (width * height) ** 0.5, MIN_FONT), MAX_FONT))
     margin, pad = max(size // 2, 4), max(size // 3, 3)
     row_height = size + 2 * pad + margin
-    strip_width = max(width, NARROWEST * size)
+    strip_width = max(width, MIN_STRIP_WIDTH * size)
     placed = _place(chips, size, strip_width - 2 * margin, pad, margin)
     rows = max((row for _, row, _, _ in placed), default=0) + 1
     canvas = Image.new("RGB", (strip_width, height + rows * row_height + margin), STRIP_COLOR)
@@ -77,7 +75,7 @@ def draw(image: np.ndarray, chips: Sequence[Chip]) -> Image.Image:
 
 
 def annotated_name(uri: str) -> str:
-    """The file name for a uri: its own readable stem, and a hash of the whole uri so that two never collide."""
+    """Name the file of a uri: its readable stem, and a hash of the whole uri so that two uris never collide."""
     base = unquote(uri.partition("?")[0].rstrip("/").rpartition("/")[2])
     stem = re.sub(r"[^\w.-]+", "_", base.rpartition(".")[0] or base).strip("._")[:60]
     digest = hashlib.blake2b(uri.encode("utf-8"), digest_size=8).hexdigest()
@@ -85,7 +83,7 @@ def annotated_name(uri: str) -> str:
 
 
 def _place(chips: Sequence[Chip], size: int, width: int, pad: int, gap: int) -> list[tuple[int, int, str, Chip]]:
-    """(left, row, text, chip) of each chip, wrapped to `width`."""
+    """Place the chips in rows of at most `width` pixels: (left, row, text, chip) of each."""
     placed = []
     left = row = 0
     for chip in chips:
@@ -108,7 +106,7 @@ def _shorten(text: str, size: int, width: int) -> str:
 
 
 def _runs(text: str) -> list[tuple[str, str]]:
-    """The text in pieces of one font each: (font file, piece)."""
+    """Split text into pieces that one font can draw: (font file, piece)."""
     return [
         (CJK if is_cjk else LATIN, "".join(characters))
         for is_cjk, characters in groupby(text, key=lambda character: ord(character) >= FIRST_CJK)
@@ -134,6 +132,6 @@ def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
 
 
 def _color(class_id: int) -> tuple[int, int, int]:
-    """A colour per class, dark enough for white text; neighbours in the vocabulary differ."""
+    """Choose a class's colour: dark enough for white text, and unlike that of the next class in the vocabulary."""
     red, green, blue = colorsys.hls_to_rgb(class_id * 0.618034 % 1.0, 0.36, 0.62)
     return round(red * 255), round(green * 255), round(blue * 255)

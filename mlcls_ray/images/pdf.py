@@ -1,4 +1,4 @@
-"""Pages of a PDF as images, as PaddleX renders them: at twice 72 dots per inch."""
+"""Render the pages of a PDF as PaddleX does: at 144 dots per inch."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mlcls_ray.config import MAX_PIXELS
 from mlcls_ray.errors import ImageError, Status
+from mlcls_ray.images import MAX_PIXELS
 from mlcls_ray.images.decode import MAX_PAGES
 
 MAGIC = b"%PDF"
 SCALE = 2.0
+"""Pixels per point; a point is 1/72 inch."""
 
 
 def render_pages(document_bytes: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[np.ndarray]:
-    """Each page, uint8 [height, width, 3], one at a time. PDFium works in one thread only.
+    """Render each page to uint8 [H, W, 3], one at a time. PDFium must be used by one thread only.
 
     Raises:
-        ImageError: `unsupported` (pypdfium2 is not installed), `corrupt` or `too_large`.
+        ImageError: `unsupported`: pypdfium2 is not installed; `corrupt`; `too_large`.
     """
     try:
         import pypdfium2

@@ -52,8 +52,8 @@ class Model(BaseModel):
     def preprocess_fingerprint(self, decode: Literal["auto", "exact"]) -> str:
         """sha256 of what makes the pixels; `decode`: whether a JPEG may be decoded at a fraction of its size."""
         text = self.preprocess.model_dump_json() + f"|decode {DECODE_VERSION}"
-        if decode == "auto" and self.preprocess.enough:
-            text += f"|JPEG scaled to {self.preprocess.enough}"
+        if decode == "auto" and self.preprocess.min_decode_size:
+            text += f"|JPEG scaled to {self.preprocess.min_decode_size}"
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -46,7 +46,7 @@ def make_thumbnails(s3: S3Options, uris: Iterable[str], most: int, most_bytes: i
 
 def _thumbnail(fetcher: Fetcher, uri: str) -> str | None:
     try:
-        image = Image.fromarray(decode(fetcher.fetch(uri).image_bytes, enough=(2 * SIDE, 2 * SIDE)).image)
+        image = Image.fromarray(decode(fetcher.fetch(uri).image_bytes, min_size=(2 * SIDE, 2 * SIDE)).image)
     except ImageError:
         return None
     image.thumbnail((SIDE, SIDE))

@@ -91,7 +91,7 @@ else:
     if what == "pillow":
         work = lambda: [np.asarray(Image.open(io.BytesIO(one)).convert("RGB").resize(size, Image.BILINEAR)) for one in data]
     else:
-        work = lambda: [to_pixels(decode(one, enough=model.preprocess.enough).image) for one in data]
+        work = lambda: [to_pixels(decode(one, min_size=model.preprocess.min_decode_size).image) for one in data]
 work()
 print("ready", flush=True)
 sys.stdin.readline()

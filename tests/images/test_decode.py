@@ -1,4 +1,4 @@
-"""Decoding: what PaddleX reads looks as OpenCV shows it to PaddleX; what is bad says why."""
+"""Decoding gives the pixels that PaddleX gets from OpenCV; an image that cannot be read gets an error that says why."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.conftest import encode, picture
 
 
 def opencv(data: bytes) -> np.ndarray:
-    """PaddleX's view: imdecode with IMREAD_COLOR, BGR turned to RGB."""
+    """Decode as PaddleX does: imdecode with IMREAD_COLOR, BGR turned to RGB."""
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
 
 
@@ -51,7 +51,7 @@ EXACT = {
 
 
 @pytest.mark.parametrize("kind", EXACT)
-def test_pixels_are_those_of_opencv(kind: str) -> None:
+def test_pixels_equal_opencvs(kind: str) -> None:
     assert difference(EXACT[kind]) == 0
 
 
@@ -62,7 +62,7 @@ def test_sixteen_bit_colour_keeps_the_high_byte() -> None:
 
 
 def test_cmyk_jpeg_is_close_to_opencv() -> None:
-    """reference/paddlex.md §2.2: (255, 1, 1) there, (255, 0, 0) in Pillow; Pillow writes Adobe-inverted CMYK."""
+    """OpenCV gives (255, 1, 1) for this red, Pillow (255, 0, 0). Pillow writes Adobe's inverted CMYK."""
     red = encode(Image.new("CMYK", (32, 32), (0, 255, 255, 0)), quality=95)
     assert np.abs(decode(red).image.astype(int) - [255, 0, 0]).max() <= 2
     assert difference(red) <= 3
@@ -85,9 +85,9 @@ def test_alpha_is_dropped_not_composited() -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation(kind: str, orientation: int) -> None:
-    """The stored pixels of each orientation are made from an upright image; decoding must give it back."""
+    """Store an upright image in each orientation; decoding must give the upright image back."""
     upright = np.zeros((32, 48, 3), np.uint8)
-    upright[:16, :16] = [250, 10, 10]  # a red corner tells all eight apart, together with the shape
+    upright[:16, :16] = [250, 10, 10]  # a red corner and the shape together distinguish all eight
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
@@ -105,12 +105,12 @@ def test_exif_orientation(kind: str, orientation: int) -> None:
     assert image[20:, 20:].max() < 12
 
 
-def test_damaged_exif_does_not_cost_the_image() -> None:
+def test_an_image_with_damaged_exif_is_decoded() -> None:
     data = encode(RGB, exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + b"\xff" * 40)
     assert decode(data).image.shape == (43, 61, 3)
 
 
-def test_animations_and_pages_give_their_first() -> None:
+def test_animations_and_documents_give_their_first_frame() -> None:
     frames = [Image.new("RGB", (16, 16), color) for color in ((255, 0, 0), (0, 255, 0))]
     for kind, more in (("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {}), ("TIFF", {})):
         data = encode(frames[0], kind, save_all=True, append_images=frames[1:], **more)
@@ -143,7 +143,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_what_is_not_an_image_says_so(kind: str) -> None:
+def test_bytes_that_are_no_image_get_a_status_and_a_message(kind: str) -> None:
     data, status = BAD[kind]
     with pytest.raises(ImageError) as caught:
         decode(data)
@@ -179,8 +179,8 @@ def test_pixel_limit_is_checked_before_decoding() -> None:
     position=st.floats(0, 1),
     values=st.binary(max_size=4),
 )
-def test_the_fast_way_and_pillows_give_the_same(kind: str, position: float, values: bytes) -> None:
-    """Of good and damaged JPEGs: the same pixels, or the same refusal."""
+def test_libjpeg_turbo_and_pillow_give_the_same(kind: str, position: float, values: bytes) -> None:
+    """Good and damaged JPEGs give the same pixels, or the same error."""
     data = bytearray(EXACT[kind])
     start = int(position * (len(data) - 1))
     data[start : start + len(values)] = values
@@ -195,13 +195,13 @@ def _outcome(read: Callable[[], Decoded]) -> tuple[object, ...]:
     return (decoded.image.tobytes(), *decoded[1:])
 
 
-def test_cmyk_is_opencvs_to_the_level() -> None:
+def test_cmyk_equals_opencvs_conversion() -> None:
     ink = np.random.default_rng(0).integers(0, 256, (8, 8, 4), dtype=np.uint8)
     data = encode(Image.fromarray(ink, "CMYK").resize((64, 48), Image.Resampling.BICUBIC), "JPEG", quality=95)
     assert np.array_equal(decode(data).image, opencv(data))
 
 
-def test_real_photographs_the_fast_way(demo: Path) -> None:
+def test_real_photographs_are_decoded_by_libjpeg_turbo(demo: Path) -> None:
     for path in sorted(demo.glob("*.jpg")):
         data = path.read_bytes()
         assert _decode_jpeg(data, 10**9, None) is not None, path
@@ -209,14 +209,14 @@ def test_real_photographs_the_fast_way(demo: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_a_large_jpeg_comes_as_large_as_it_is_needed(orientation: int) -> None:
-    """A gradient keeps its colours; the sides told are the file's, upright."""
+def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(orientation: int) -> None:
+    """A gradient keeps its colours; width and height are still those of the file, upright."""
     ramp = np.linspace(0, 255, 1600, dtype=np.uint8)
     stored = Image.fromarray(np.repeat(np.repeat(ramp[None, :, None], 1200, 0), 3, 2))
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encode(stored, "JPEG", quality=95, exif=exif.tobytes())
-    full, scaled = decode(data), decode(data, enough=(200, 300))
+    full, scaled = decode(data), decode(data, min_size=(200, 300))
     assert (scaled.width, scaled.height) == (full.width, full.height) == full.image.shape[1::-1]
     height, width = scaled.image.shape[:2]
     assert 200 <= width < full.width / 2
@@ -225,8 +225,8 @@ def test_a_large_jpeg_comes_as_large_as_it_is_needed(orientation: int) -> None:
     assert np.abs(small - scaled.image).max() <= 6
 
 
-def test_a_small_jpeg_is_left_as_it_is() -> None:
-    assert _outcome(lambda: decode(EXACT["jpeg 4:2:0"], enough=(10_000, 10_000))) == _outcome(
+def test_a_small_jpeg_is_decoded_whole() -> None:
+    assert _outcome(lambda: decode(EXACT["jpeg 4:2:0"], min_size=(10_000, 10_000))) == _outcome(
         lambda: decode(EXACT["jpeg 4:2:0"])
     )
 
@@ -249,7 +249,7 @@ def test_damaged_bytes_never_raise_anything_else(kind: str, position: float, val
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_hundred_thousand_damaged_images() -> None:
-    """Bytes changed, cut out, doubled: no crash, no other exception, nothing above the limit, a second at most."""
+    """Change, delete and repeat bytes: no crash, no other exception, no image above the limit, no more than a second each."""
     chance = np.random.default_rng(0)
     statuses = dict.fromkeys(Status, 0)
     longest = 0.0

@@ -1,4 +1,4 @@
-"""Annotated images: the photograph whole, the labels legible, the names unique."""
+"""Annotated images: an unchanged photograph, legible labels, unique file names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHIPS = [Chip(0, "person", 0.98), Chip(16, "猫と犬", 0.7), Chip(60, "Straßen
 
 
 def drawn(width: int, height: int, chips: list[Chip]) -> tuple[np.ndarray, np.ndarray]:
-    """(the photograph's part, the strip below it)."""
+    """Annotate an image and return its two parts: the photograph and the strip below it."""
     image = np.asarray(picture(width, height))
     result = np.asarray(Image.open(io.BytesIO(annotate(image, chips))))
     assert result.shape[1] == max(width, 120)
@@ -23,9 +23,9 @@ def drawn(width: int, height: int, chips: list[Chip]) -> tuple[np.ndarray, np.nd
 
 
 @pytest.mark.parametrize(("width", "height"), [(40, 30), (200, 150), (640, 480), (6000, 4000), (30, 900), (900, 30)])
-def test_photograph_is_untouched_and_the_strip_has_text(width: int, height: int) -> None:
+def test_the_photograph_is_unchanged_and_the_strip_has_text(width: int, height: int) -> None:
     photograph, strip = drawn(width, height, CHIPS)
-    # JPEG only; a block that the strip's edge touches may differ more
+    # Only JPEG's loss; blocks at the edge of the strip may differ more.
     assert np.abs(photograph[:-16, :-16].astype(int) - np.asarray(picture(width, height))[:-16, :-16]).mean() < 3
     white = (strip.min(axis=2) > 200).sum()
     assert white > 60, "white text on the chips"
@@ -38,13 +38,13 @@ def test_text_grows_with_the_image(width: int, smallest: int, largest: int) -> N
     assert smallest * 0.5 <= rows[-1] - rows[0] + 1 <= largest
 
 
-def test_no_label_says_so() -> None:
+def test_an_image_without_labels_gets_a_strip_that_says_so() -> None:
     _, strip = drawn(300, 200, [])
     assert (strip.max(axis=2) > 120).any()
 
 
 def test_each_character_has_a_glyph() -> None:
-    """A font without a character draws the same box for it as for one that no font has."""
+    """A font draws a character that it lacks as the same box as a code point that no font has."""
     for name, piece in _runs("person ßéñçØ Ελλ Жук 猫と犬 汽车 ー"):
         missing = bytes(_font(name, 40).getmask("\U0010fffd"))
         for character in piece.replace(" ", ""):
