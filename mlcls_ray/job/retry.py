@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from mlcls_ray.config import LabelJob, make_job
+from mlcls_ray.config import LabelJob, S3Options, make_job
 from mlcls_ray.errors import Status, UsageError, suggest
-from mlcls_ray.storage.store import Store
+from mlcls_ray.table.output import open_output
 from mlcls_ray.table.records import newest_record, no_runs, read_record, read_success, run_ids
 
 
-def retry_job(out: str, statuses: tuple[str, ...], run_id: str | None, max_failures: str | None) -> LabelJob:
+def retry_job(
+    out: str, statuses: tuple[str, ...], run_id: str | None, max_failures: str | None, s3: S3Options | None = None
+) -> LabelJob:
     """The newest committed run's job, for the inputs whose newest row has one of the statuses.
 
     Raises:
@@ -18,13 +20,14 @@ def retry_job(out: str, statuses: tuple[str, ...], run_id: str | None, max_failu
     for status in statuses:
         if status not in known:
             raise UsageError(f"unknown status '{status}'{suggest(status, known)}")
-    store = Store(out)
+    store = open_output(out, s3)
     records = [read_record(store, name) for name in run_ids(store) if read_success(store, name)]
     newest = newest_record(records)
     if newest is None:
         raise no_runs(store)
     changes = {
         "out": out,
+        "s3": store.s3,
         "retry": statuses,
         "run_id": run_id,
         "max_failures": max_failures,

@@ -12,6 +12,7 @@ from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError, suggest
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
+from mlcls_ray.table.output import open_output
 from mlcls_ray.table.records import RunRecord, Success, newest_record, no_runs, read_record, read_success
 from mlcls_ray.table.views import ALL_ROWS, LABELS, committed_files, create_label_views
 
@@ -33,7 +34,7 @@ def open_labels(out: str, s3: S3Options | None = None, run_id: str | None = None
     Raises:
         UsageError: nothing has been committed there, or not that run.
     """
-    store = Store(out, s3)
+    store = open_output(out, s3)
     committed = {name: success for name in store.names(layout.RUNS) if (success := read_success(store, name))}
     if not committed:
         raise no_runs(store)
