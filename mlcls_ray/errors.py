@@ -1,16 +1,18 @@
-"""What can go wrong: statuses of rows, and the exceptions that end a command.
+"""Errors: the status of a row that failed, and the exceptions that end a command.
 
-MlclsError
-├── UsageError      known to fail before the first image is read; exit code 2
-└── RunError        a started run that could not be finished; exit code 1
-    ├── FailureLimitError     more inputs failed than allowed; exit code 3
-    ├── LeaseError            another driver works on it; exit code 4
-    └── RunInterruptedError   by Ctrl-C; exit code 130
-ImageError          one image; becomes a row's status and error_message, never ends a job
+Exception
+├── MlclsError                    its message is for the user; the command prints it in one line
+│   ├── UsageError                nothing has started: the command, the configuration or the machine is wrong; exit code 2
+│   └── RunError                  a run has started and could not be finished; exit code 1
+│       ├── FailureLimitError     more inputs failed than `max_failures` allows; exit code 3
+│       ├── LeaseError            another driver works on the run; exit code 4
+│       └── RunInterruptedError   Ctrl-C; exit code 130
+└── ImageError                    one image failed: the status and error_message of its row; it never ends a job
 """
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -39,39 +41,34 @@ class Status(str, Enum):
 
     @property
     def is_transient(self) -> bool:
-        """Whether trying the same input again may end differently."""
+        """True if the same input may succeed when it is tried again."""
         return self in TRANSIENT
 
 
 TRANSIENT = frozenset({Status.TIMEOUT, Status.HTTP_5XX, Status.ENGINE})
 
 MESSAGE_LIMIT = 300
-"""Characters of an `error_message` that are kept."""
+"""The longest message that is kept or printed, in characters."""
 
 
 class MlclsError(Exception):
-    """A failure whose message is meant for the user; it is printed without a traceback."""
+    """A failure whose message is for the user. It is printed without a traceback."""
 
     exit_code = 1
 
 
 class UsageError(MlclsError):
-    """The command, the configuration or the surroundings are wrong; nothing has started."""
+    """The command, the configuration or the machine is wrong. Nothing has started."""
 
     exit_code = 2
 
 
 class RunError(MlclsError):
-    """A run started and could not be finished."""
-
-
-def resumable_error(run_id: str, reason: str, error: type[RunError] = RunError) -> RunError:
-    """What a run that did not come to its end says, and how it goes on."""
-    return error(f"run '{run_id}' {reason}. What is written is kept; the same command (or --run-id {run_id}) goes on")
+    """A run has started and could not be finished."""
 
 
 class FailureLimitError(RunError):
-    """More inputs failed than the job allows; the run was stopped early."""
+    """More inputs failed than the job allows, so the run was stopped."""
 
     exit_code = 3
 
@@ -83,13 +80,13 @@ class LeaseError(RunError):
 
 
 class RunInterruptedError(RunError):
-    """A started run was interrupted by the user."""
+    """The user interrupted a run."""
 
     exit_code = 130
 
 
 class ImageError(Exception):
-    """One image cannot be labeled; `status` says why, `retry_after_s` how long its server asks to be left alone."""
+    """One image cannot be labeled. `status` says why; `retry_after_s` is how long its server asks us to wait."""
 
     def __init__(self, status: Status, message: str, retry_after_s: float = 0.0) -> None:
         super().__init__(message[:MESSAGE_LIMIT])
@@ -97,17 +94,35 @@ class ImageError(Exception):
         self.retry_after_s = retry_after_s
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """The hint for a mistyped name: ``": did you mean 'x'?"``, or what there is to choose from."""
-    choices = list(known)
-    folded = {choice.casefold(): choice for choice in choices}
+def resumable_error(run_id: str, reason: str, error: type[RunError] = RunError) -> RunError:
+    """Make the error of a run that stopped before its end; its message says how to resume."""
+    return error(
+        f"run '{run_id}' {reason}. What is written is kept; the same command (or --run-id {run_id}) resumes it"
+    )
+
+
+def suggest(word: str, choices: Iterable[str]) -> str:
+    """Make the hint for a mistyped name: ``: did you mean 'x'?`` if one of `choices` is close, else the choices."""
+    names = list(choices)
+    folded = {name.casefold(): name for name in names}
     close = get_close_matches(word.casefold(), list(folded), n=1)
     if close:
         return f": did you mean '{folded[close[0]]}'?"
-    shown = ", ".join(choices[:12]) + (", …" if len(choices) > 12 else "")
-    return f"; known: {shown}"
+    return f"; known: {', '.join(names[:12])}{', …' if len(names) > 12 else ''}"
 
 
 def short_message(error: BaseException) -> str:
-    """An exception's message without its line breaks (YAML's parser draws pictures)."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Return an exception's message in one line of at most `MESSAGE_LIMIT` characters; without a message, its type's name."""
+    message = " ".join(str(error).split()) or type(error).__name__
+    return message if len(message) <= MESSAGE_LIMIT else message[: MESSAGE_LIMIT - 1] + "…"
+
+
+def ray_cause(error: BaseException) -> str:
+    """Return the innermost reason of a Ray error in one line. Ray puts the worker's traceback and its own advice around it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reasons = [line for line in lines if _REASON.match(line)]
+    return (reasons or lines or [type(error).__name__])[-1]
+
+
+_REASON = re.compile(r"[\w.]*(Error|Exception|Exit|Interrupt)\b")
+"""The start of the last line of a Python traceback."""

@@ -1,4 +1,4 @@
-"""The terminal: keeping libraries' notes off it, and hearing Ctrl-C."""
+"""The terminal: suppress the output of native libraries, and handle Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from types import FrameType
 
 
 @contextlib.contextmanager
-def on_first_sigint(ask: Callable[[], None], said: str) -> Iterator[None]:
-    """While the body runs, the first Ctrl-C says `said` and calls `ask`; the second one interrupts.
+def on_first_sigint(stop: Callable[[], None], message: str) -> Iterator[None]:
+    """While the body runs, the first Ctrl-C prints `message` and calls `stop`; the second one interrupts as usual.
 
-    Ctrl-C is left alone outside the main thread, where Python allows no other.
+    Outside the main thread nothing changes, because Python handles signals in the main thread only.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -24,8 +24,8 @@ def on_first_sigint(ask: Callable[[], None], said: str) -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        print(f"stopping: {said}; Ctrl-C again leaves at once", file=sys.stderr, flush=True)
-        ask()
+        print(f"stopping: {message}; Ctrl-C again leaves at once", file=sys.stderr, flush=True)
+        stop()
 
     before = signal.signal(signal.SIGINT, handle)
     try:
@@ -36,9 +36,9 @@ def on_first_sigint(ask: Callable[[], None], said: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def suppress_native_output() -> Iterator[None]:
-    """Silence what C++ code writes to standard output and error while it starts (Paddle, Ray); it means nothing to a user.
+    """Discard what native code (Paddle, Ray) writes to standard output and error while the body runs: it means nothing to a user.
 
-    Python's exceptions are not affected. Not for code that runs beside other threads that print.
+    Exceptions are not affected. Do not use it while other threads print.
     """
     sys.stdout.flush()
     saved = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
@@ -48,7 +48,7 @@ def suppress_native_output() -> Iterator[None]:
                 os.dup2(devnull.fileno(), descriptor)
         yield
     finally:
-        ctypes.CDLL(None).fflush(None)  # what C has buffered for the silenced descriptors
+        ctypes.CDLL(None).fflush(None)  # C libraries may still buffer output for these descriptors
         for descriptor, copy in saved.items():
             os.dup2(copy, descriptor)
             os.close(copy)

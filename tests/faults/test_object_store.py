@@ -72,7 +72,7 @@ def test_a_store_that_refuses_writes(s3_slowly: str, bucket: str, tiny_folder: P
     with faulty_proxy(s3_slowly, share=0.0) as proxy:
         job = make_job(bucket, tiny_folder, proxy.url)
         proxy.refused_methods, proxy.refused_path = {"PUT", "POST"}, "/labels/"
-        with pytest.raises(RunError, match="run 'r' stopped: .*the same command .* goes on"):
+        with pytest.raises(RunError, match="run 'r' stopped: .*the same command .* resumes it"):
             label(job)
         store = Store(job.out, job.s3)
         assert store.names(layout.labels_folder("r")) == []
@@ -86,7 +86,7 @@ def test_a_store_that_refuses_writes(s3_slowly: str, bucket: str, tiny_folder: P
         assert verify(store) == []
 
 
-FULL = "run 'r' stopped: .*No space left on device.*the same command .* goes on"
+FULL = "run 'r' stopped: .*No space left on device.*the same command .* resumes it"
 
 
 def fill(disk: Path, leave: int) -> Path:
