@@ -72,13 +72,14 @@ def calibrate(
     """
     from mlcls_ray.labels.calibration import parse_target
     from mlcls_ray.labels.metrics import agreement
+    from mlcls_ray.labels.select import above_threshold
     from mlcls_ray.train import evaluate as evaluation
 
     wanted = parse_target(target)
     opened = _open(model, table, data, work or save.with_suffix(".table"))
     compared = evaluation.compare(opened, data)
     chosen = evaluation.write_thresholds(compared, wanted, save, opened.newest)
-    for name, predicted in (("before", compared.predicted), ("after", compared.scores > chosen)):
+    for name, predicted in (("before", compared.predicted), ("after", above_threshold(compared.scores, chosen))):
         told = agreement(predicted, compared.targets)
         print(
             f"{name}: OF1 {100 * told.overall_f1:.1f}, CF1 {100 * told.class_f1:.1f}, precision {100 * told.overall_precision:.1f}, "

@@ -21,6 +21,7 @@ from mlcls_ray.engines.base import Engine
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import RunError, short_message
 from mlcls_ray.images.decode import decode
+from mlcls_ray.labels.select import above_threshold
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import home
 
@@ -313,7 +314,7 @@ def _disagreement(told: np.ndarray, found: np.ndarray, thresholds: np.ndarray) -
     difference = float(np.abs(found - told).max())
     if difference > TOLERANCE:
         return f"a score differs by {difference:.2g} from Paddle's in fp32; at most {TOLERANCE} is accepted"
-    changed = int(((found > thresholds) != (told > thresholds)).any(axis=1).sum())
+    changed = int((above_threshold(found, thresholds) != above_threshold(told, thresholds)).any(axis=1).sum())
     return f"other labels on {changed} of {len(told)} golden images" if changed else ""
 
 

@@ -1,1 +1,1 @@
-"""Class names, thresholds, selection and metrics: pure functions on arrays."""
+"""Pure functions on arrays: vocabularies, thresholds, selection of labels, metrics, calibration."""

@@ -1,4 +1,4 @@
-"""How good scores are."""
+"""Metrics of scores and labels against the truth."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
-    """Σ precision · Δrecall over the samples by descending score, ties counted as one step (scikit-learn's definition).
+    """Average precision: Σ precision · Δrecall over descending scores; equal scores are one step (scikit-learn's definition).
 
     Args:
         scores: float [N].
@@ -24,7 +24,7 @@ def average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
 
 
 def per_class_average_precision(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """float64 [C] from scores and targets [N, C]; NaN where a class has no positive."""
+    """Average precision of each class, float64 [C], from scores and targets [N, C]; NaN if a class has no positive."""
     return np.array(
         [
             average_precision(scores[:, class_id], targets[:, class_id]) if targets[:, class_id].any() else np.nan
@@ -34,12 +34,12 @@ def per_class_average_precision(scores: np.ndarray, targets: np.ndarray) -> np.n
 
 
 def mean_average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
-    """Mean over the classes that have a positive, in 0..1."""
+    """Mean of the average precisions of the classes that have a positive, in 0..1."""
     return float(np.nanmean(per_class_average_precision(scores, targets)))
 
 
 def micro_f1(predicted: np.ndarray, targets: np.ndarray) -> float:
-    """F1 over all decisions of bool [N, C] together (OF1)."""
+    """F1 over all decisions of bool [N, C] together, the "overall F1" (OF1)."""
     hits = float(np.logical_and(predicted, targets).sum())
     total = float(predicted.sum() + targets.sum())
     return 2 * hits / total if total else 0.0
@@ -48,8 +48,8 @@ def micro_f1(predicted: np.ndarray, targets: np.ndarray) -> float:
 class Agreement(NamedTuple):
     """Precision, recall and F1 of labels against the truth, 0..1.
 
-    `class_…`: the mean over the classes that have a true image, and the F1 of these two means (CF1, as the field reports it).
-    `overall_…`: over all decisions together (OF1).
+    `class_precision` and `class_recall` are means over the classes that have a true image; `class_f1` is the F1 of these means (CF1
+    in the literature). The `overall_` numbers are over all decisions together (OF1).
     """
 
     class_precision: float
@@ -61,14 +61,14 @@ class Agreement(NamedTuple):
 
 
 def agreement(predicted: np.ndarray, targets: np.ndarray) -> Agreement:
-    """Of bool [N, C] predictions and truth."""
+    """Compare predictions with the truth, both bool [N, C]."""
     hits = np.logical_and(predicted, targets).sum(axis=0).astype(np.float64)
-    given, true = predicted.sum(axis=0), targets.sum(axis=0)
-    used = true > 0
-    precision = np.divide(hits, given, out=np.zeros_like(hits), where=given > 0)[used]
-    recall = np.divide(hits, true, out=np.zeros_like(hits), where=used)[used]
-    mean = (float(precision.mean()), float(recall.mean())) if used.any() else (0.0, 0.0)
-    overall = (hits.sum() / max(given.sum(), 1), hits.sum() / max(true.sum(), 1))
+    assigned, true = predicted.sum(axis=0), targets.sum(axis=0)
+    has_true = true > 0
+    precision = np.divide(hits, assigned, out=np.zeros_like(hits), where=assigned > 0)[has_true]
+    recall = np.divide(hits, true, out=np.zeros_like(hits), where=has_true)[has_true]
+    mean = (float(precision.mean()), float(recall.mean())) if has_true.any() else (0.0, 0.0)
+    overall = (hits.sum() / max(assigned.sum(), 1), hits.sum() / max(true.sum(), 1))
     return Agreement(*mean, _f1(*mean), float(overall[0]), float(overall[1]), _f1(float(overall[0]), float(overall[1])))
 
 
@@ -77,14 +77,14 @@ def _f1(precision: float, recall: float) -> float:
 
 
 def calibration_error(scores: np.ndarray, targets: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error over all decisions: the mean distance between score and share of true ones, by equally wide bins.
+    """Expected calibration error over all decisions: how far the mean score is from the share of true labels, over equally wide bins.
 
     Args:
         scores: float [N, C] in 0..1.
         targets: bool [N, C].
     """
     flat, true = scores.ravel().astype(np.float64), targets.ravel().astype(np.float64)
-    places = np.minimum((flat * bins).astype(int), bins - 1)
-    counts = np.bincount(places, minlength=bins)
-    differences = np.abs(np.bincount(places, flat, bins) - np.bincount(places, true, bins))
+    bin_ids = np.minimum((flat * bins).astype(int), bins - 1)
+    counts = np.bincount(bin_ids, minlength=bins)
+    differences = np.abs(np.bincount(bin_ids, flat, bins) - np.bincount(bin_ids, true, bins))
     return float(differences.sum() / counts.sum())

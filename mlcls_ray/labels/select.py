@@ -1,4 +1,4 @@
-"""Scores → labels."""
+"""Select labels: scores → the classes that are above their thresholds. No other module compares scores with thresholds."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 
 
 class Selection(NamedTuple):
-    """The labels of N images, best first in each.
+    """The labels of N images, each image's in descending order of score.
 
-    Those of image n are `class_ids` (int16) and `scores` (float32) from `offsets[n]` to `offsets[n + 1]` (int32 [N + 1]).
+    Those of image n are `class_ids` (int16) and `scores` (float32) from `offsets[n]` to `offsets[n + 1]`; `offsets` is int32 [N + 1].
     """
 
     offsets: np.ndarray
@@ -18,27 +18,37 @@ class Selection(NamedTuple):
     scores: np.ndarray
 
 
+def above_threshold(scores: np.ndarray, thresholds: np.ndarray | float) -> np.ndarray:
+    """Decide which scores are labels: bool [N, C]. A score that equals its threshold is none, as in PaddleX.
+
+    Args:
+        scores: float32 [N, C], after the sigmoid. NaN is not above any threshold.
+        thresholds: float32 [C], or one number for all classes.
+    """
+    return scores > thresholds
+
+
 def select(scores: np.ndarray, thresholds: np.ndarray) -> Selection:
-    """Classes whose score is above their own threshold, by descending score, ties by class id.
+    """Select the classes above their thresholds, in descending order of score, equal scores in order of class id.
 
     Args:
         scores: float32 [N, C], after the sigmoid.
-        thresholds: float32 [C]. PaddleX pairs such a list with the images of a batch instead of the classes.
+        thresholds: float32 [C], one per class. (PaddleX pairs such a list with the images of a batch, which is wrong.)
     """
     class_num = scores.shape[1]
-    places = np.flatnonzero(scores > thresholds)
-    chosen = scores.ravel()[places]
-    images = places // class_num
-    # One 64-bit key, image first: what is above a threshold is positive, and the bits of positive floats sort as they do.
-    descending = ~chosen.astype(np.float32).view(np.uint32)
+    positions = np.flatnonzero(above_threshold(scores, thresholds))
+    selected = scores.ravel()[positions]
+    images = positions // class_num
+    # Sort by one 64-bit key, the image in its high half. Scores are not negative, and the bits of such floats sort as the floats do.
+    descending = ~selected.astype(np.float32).view(np.uint32)
     order = np.argsort(images.astype(np.uint64) << np.uint64(32) | descending, kind="stable")
     offsets = np.zeros(len(scores) + 1, np.int32)
     np.cumsum(np.bincount(images, minlength=len(scores)), out=offsets[1:])
-    return Selection(offsets, (places % class_num).astype(np.int16)[order], chosen[order])
+    return Selection(offsets, (positions % class_num).astype(np.int16)[order], selected[order])
 
 
 def keep_top(scores: np.ndarray, count: int) -> np.ndarray:
-    """Scores [N, C] with everything below each row's `count` best replaced by NaN (a new array)."""
+    """Copy scores [N, C] and replace all but the `count` best of each image by NaN."""
     if count >= scores.shape[1]:
         return scores.copy()
     kept = np.full_like(scores, np.nan)

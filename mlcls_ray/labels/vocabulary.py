@@ -1,4 +1,4 @@
-"""Class names from a text file."""
+"""Read and write vocabularies: the class names of a model, in order."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from mlcls_ray.errors import UsageError
 
 
 def read_vocabulary(path: Path) -> tuple[str, ...]:
-    """Class names, one a line and in order; PaddleClas's `label.txt` has a number and a space before each.
+    """Read class names, one a line. Each line may begin with its number and a space, as in PaddleClas's `label.txt`.
 
     Raises:
-        UsageError: it cannot be read, is empty, or its numbers are not 0, 1, 2 …
+        UsageError: the file cannot be read, is empty, or its numbers are not 0, 1, 2 …
     """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -29,5 +29,5 @@ def read_vocabulary(path: Path) -> tuple[str, ...]:
 
 
 def write_vocabulary(path: Path, names: Iterable[str]) -> None:
-    """`label.txt` as PaddleClas has it: a number, a space and a name a line."""
+    """Write PaddleClas's `label.txt`: a number, a space and a name a line."""
     path.write_text("".join(f"{number} {name}\n" for number, name in enumerate(names)), encoding="utf-8")

@@ -10,6 +10,7 @@ import numpy as np
 from mlcls_ray import __version__
 from mlcls_ray.datasets.formats import Dataset
 from mlcls_ray.labels.metrics import agreement, mean_average_precision, per_class_average_precision
+from mlcls_ray.labels.select import above_threshold
 from mlcls_ray.train.checkpoints import State
 from mlcls_ray.train.config import FinetuneJob
 
@@ -26,7 +27,7 @@ def write_card(
 ) -> None:
     """MODEL_CARD.md: what it was made of and how good it is. `scores`: float32 [N, C] of dev."""
     targets = dev.targets > 0.5
-    told = agreement(scores > threshold, targets)
+    told = agreement(above_threshold(scores, threshold), targets)
     precisions = per_class_average_precision(scores, dev.targets)
     by_class, overall = (", ".join(f"{100 * one:.1f} %" for one in (f1, *rest)) for *rest, f1 in (told[:3], told[3:]))
     rows = [

@@ -34,6 +34,7 @@ from mlcls_ray.engines.paddle import PaddleEngine
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.labels.metrics import micro_f1, per_class_average_precision
+from mlcls_ray.labels.select import above_threshold
 from mlcls_ray.labels.vocabulary import read_vocabulary, write_vocabulary
 from mlcls_ray.models.artifact import THRESHOLDS, Model, load_model
 from mlcls_ray.models.convert.paddle import export_network, write_config
@@ -216,7 +217,7 @@ def evaluate(model: Model, dataset: Dataset) -> dict[str, object]:
     """mAP, micro-F1 at the model's thresholds, and the AP of each class."""
     scores = scores_of(model, dataset.paths)
     precisions = per_class_average_precision(scores, dataset.targets)
-    predicted = scores > np.asarray(model.thresholds, dtype=np.float32)
+    predicted = above_threshold(scores, np.asarray(model.thresholds, dtype=np.float32))
     return {
         "images": len(dataset.paths),
         "mAP": round(100 * float(np.nanmean(precisions)), 2),

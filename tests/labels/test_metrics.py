@@ -1,4 +1,4 @@
-"""Metrics, against scikit-learn."""
+"""Metrics agree with scikit-learn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mlcls_ray.labels.metrics import (
 
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 10_000), count=st.integers(1, 60), levels=st.integers(1, 20))
-def test_average_precision_is_scikit_learns(seed: int, count: int, levels: int) -> None:
+def test_average_precision_equals_scikit_learns(seed: int, count: int, levels: int) -> None:
     random = np.random.default_rng(seed)
     scores = random.integers(0, levels, count) / levels  # with ties
     targets = random.random(count) < 0.4
@@ -42,21 +42,21 @@ def test_micro_f1() -> None:
     assert micro_f1(np.zeros((2, 2), bool), np.zeros((2, 2), bool)) == 0.0
 
 
-def test_agreement_is_scikit_learns() -> None:
+def test_agreement_equals_scikit_learns() -> None:
     random = np.random.default_rng(1)
     predicted, targets = random.random((2, 40, 6)) < 0.3
-    targets[:, 0] = False  # a class that nothing truly is
-    told = agreement(predicted, targets)
-    assert told.overall_f1 == pytest.approx(f1_score(targets, predicted, average="micro"))
-    assert told.overall_precision == pytest.approx(precision_score(targets, predicted, average="micro"))
-    used = (targets[:, 1:], predicted[:, 1:])
-    assert told.class_precision == pytest.approx(precision_score(*used, average="macro"))
-    assert told.class_recall == pytest.approx(recall_score(*used, average="macro"))
-    assert told.class_f1 == pytest.approx(
-        2 * told.class_precision * told.class_recall / (told.class_precision + told.class_recall)
+    targets[:, 0] = False  # a class without a true image
+    result = agreement(predicted, targets)
+    assert result.overall_f1 == pytest.approx(f1_score(targets, predicted, average="micro"))
+    assert result.overall_precision == pytest.approx(precision_score(targets, predicted, average="micro"))
+    with_true = (targets[:, 1:], predicted[:, 1:])
+    assert result.class_precision == pytest.approx(precision_score(*with_true, average="macro"))
+    assert result.class_recall == pytest.approx(recall_score(*with_true, average="macro"))
+    assert result.class_f1 == pytest.approx(
+        2 * result.class_precision * result.class_recall / (result.class_precision + result.class_recall)
     )
-    nothing = agreement(np.zeros((2, 2), bool), np.zeros((2, 2), bool))
-    assert set(nothing) == {0.0}
+    no_labels = agreement(np.zeros((2, 2), bool), np.zeros((2, 2), bool))
+    assert set(no_labels) == {0.0}
 
 
 def test_calibration_error() -> None:

@@ -1,4 +1,4 @@
-"""Class names from files."""
+"""Vocabularies in text files, with and without numbers."""
 
 from __future__ import annotations
 
