@@ -73,11 +73,6 @@ class Preprocess(BaseModel):
             return None
         return DECODE_MARGIN * self.size[0], DECODE_MARGIN * self.size[1]
 
-    @property
-    def enough(self) -> tuple[int, int] | None:
-        """The old name of `min_decode_size`; stays until its last caller has moved."""
-        return self.min_decode_size
-
     def to_pixels(self, image: np.ndarray) -> np.ndarray:
         """Resize and crop an image, uint8 [H, W, 3], to pixels, uint8 [height, width, 3] of `input_size`.
 

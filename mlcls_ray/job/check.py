@@ -7,14 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from mlcls_ray.config import LabelJob
 from mlcls_ray.devices import Device, parse_device
 from mlcls_ray.engines.load import check_embeds
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.resume import check_same_run, new_run_id, unfinished_run
-from mlcls_ray.labels.thresholds import resolve
+from mlcls_ray.labels.thresholds import ResolvedThresholds
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.features import converted_with_features
@@ -35,8 +33,7 @@ class CheckedModel(NamedTuple):
     job: LabelJob
     """The job as if it had this model alone."""
     model: Model
-    thresholds: np.ndarray
-    """float32 [C]."""
+    thresholds: ResolvedThresholds
     store: Store
 
     @property
@@ -94,7 +91,7 @@ def check_job(job: LabelJob) -> CheckedJob:
 
 
 def _check_model(job: LabelJob, model: Model, out: str, source: str) -> CheckedModel:
-    thresholds = resolve(job.threshold, model.vocabulary, model.thresholds)
+    thresholds = job.threshold.resolve(model.vocabulary, model.thresholds)
     store = Store(out, job.s3)
     store.check_writable()
     _check_ours(store)

@@ -103,7 +103,7 @@ def probe(job: LabelJob, seconds: float = SAMPLE_S) -> Probe:
         started = time.thread_time()
         tried += 1
         try:
-            enough = model.preprocess.enough if job.decode == "auto" else None
+            enough = model.preprocess.min_decode_size if job.decode == "auto" else None
             pixels.append(model.preprocess.to_pixels(decode(image_bytes, job.max_pixels, enough).image))
         except ImageError:
             pass

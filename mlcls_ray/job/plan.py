@@ -22,7 +22,6 @@ from mlcls_ray.job.duplicates import copy_duplicates, read_duplicates, write_dup
 from mlcls_ray.job.model_source import choose_engine, model_source
 from mlcls_ray.job.pools import Pools, size_pools
 from mlcls_ray.job.resume import public_config
-from mlcls_ray.labels.thresholds import threshold_id
 from mlcls_ray.stages.spec import ModelSpec, Provenance, RunSpec, distinct_preprocesses
 from mlcls_ray.storage.inputs.listing import InputEntry, list_inputs
 from mlcls_ray.storage.store import Store
@@ -230,8 +229,10 @@ def _write_record(
         model=model.name,
         model_fingerprint=model.fingerprint,
         preprocess_fingerprint=model.preprocess_fingerprint(checked.job.decode),
-        threshold_id=threshold_id(checked.thresholds),
-        thresholds={name: float(value) for name, value in zip(model.vocabulary, checked.thresholds, strict=True)},
+        threshold_id=checked.thresholds.id,
+        thresholds={
+            name: float(value) for name, value in zip(model.vocabulary, checked.thresholds.values, strict=True)
+        },
         config=public_config(checked.job),
         versions={
             "mlcls_ray": __version__,
@@ -252,7 +253,7 @@ def _model_spec(model: ModelRun, nodes: int) -> ModelSpec:
         source=model_source(checked.job, checked.model, nodes),
         preprocess=checked.model.preprocess,
         vocabulary=checked.model.vocabulary,
-        thresholds=checked.thresholds,
+        thresholds=checked.thresholds.values,
         engine=record.engine,
         provenance=Provenance(
             model=record.model,

@@ -7,11 +7,9 @@ import secrets
 from datetime import datetime, timezone
 from typing import Any
 
-import numpy as np
-
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import UsageError
-from mlcls_ray.labels.thresholds import threshold_id
+from mlcls_ray.labels.thresholds import ResolvedThresholds
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import redact_url
@@ -28,7 +26,7 @@ def new_run_id() -> str:
     return datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ-") + secrets.token_hex(2)
 
 
-def unfinished_run(store: Store, job: LabelJob, model: Model, thresholds: np.ndarray) -> str | None:
+def unfinished_run(store: Store, job: LabelJob, model: Model, thresholds: ResolvedThresholds) -> str | None:
     """Find the newest unnamed run that this same job began and did not commit."""
     unnamed = [name for name in store.names(layout.RUNS) if UNNAMED_RUN.fullmatch(name)]
     for run_id in reversed(unnamed[-RUNS_LOOKED_AT:]):
@@ -39,7 +37,7 @@ def unfinished_run(store: Store, job: LabelJob, model: Model, thresholds: np.nda
     return None
 
 
-def check_same_run(record: RunRecord, model: Model, thresholds: np.ndarray, job: LabelJob) -> None:
+def check_same_run(record: RunRecord, model: Model, thresholds: ResolvedThresholds, job: LabelJob) -> None:
     """Check that a job may resume a run. Other inputs or another model would mix two tables in one.
 
     Raises:
@@ -52,14 +50,14 @@ def check_same_run(record: RunRecord, model: Model, thresholds: np.ndarray, job:
 
 
 def _differences(
-    record: RunRecord, model: Model, thresholds: np.ndarray, job: LabelJob
+    record: RunRecord, model: Model, thresholds: ResolvedThresholds, job: LabelJob
 ) -> dict[str, tuple[object, object]]:
     """Compare what decides a run's rows: name → (then, now) where it is not the same."""
     config = public_config(job)
     values: dict[str, tuple[object, object]] = {
         "model": (record.model_fingerprint, model.fingerprint),
         "preprocessing": (record.preprocess_fingerprint, model.preprocess_fingerprint(job.decode)),
-        "threshold": (record.threshold_id, threshold_id(thresholds)),
+        "threshold": (record.threshold_id, thresholds.id),
     }
     for name in ("inputs", "limit", "uri_column", "incremental", "retry", "embeddings"):
         values[name] = (record.config.get(name), config[name])

@@ -53,7 +53,7 @@ class Decode:
         self.annotated = {"none": 0, "all": spec.rows}.get(str(job.annotate), job.annotate)
         """Number of annotated images."""
         self.preprocesses = spec.preprocesses
-        sizes = [preprocess.enough if job.decode == "auto" else None for preprocess in self.preprocesses]
+        sizes = [preprocess.min_decode_size if job.decode == "auto" else None for preprocess in self.preprocesses]
         self.by_size = sorted(zip(self.preprocesses, sizes, strict=True), key=lambda pair: pair[1] or FULL_SIZE)
         """Preprocessings with the smallest size to decode at, smallest first, so that one decoded image can serve several."""
         # The usual worker has one CPU; its batches are decoded side by side already.

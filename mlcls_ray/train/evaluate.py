@@ -19,6 +19,7 @@ from mlcls_ray.explore.page import render
 from mlcls_ray.job.label import label
 from mlcls_ray.labels.calibration import Target, choose_thresholds
 from mlcls_ray.labels.metrics import agreement, calibration_error, per_class_average_precision
+from mlcls_ray.labels.select import above_threshold
 from mlcls_ray.labels.thresholds import FILE_VERSION, VERSION
 from mlcls_ray.storage.uris import redact_url
 from mlcls_ray.table.export.formats import vocabulary
@@ -120,7 +121,7 @@ def compare(table: LabelTable, data: Path) -> Compared:
     return Compared(
         uris=[uri for uri, there in zip(truth.uris, is_there, strict=True) if there],
         scores=scores[is_there],
-        predicted=scores[is_there] > np.array(thresholds, np.float32),
+        predicted=above_threshold(scores[is_there], np.array(thresholds, np.float32)),
         targets=truth.targets[is_there],
         classes=classes,
         thresholds=thresholds,
