@@ -34,11 +34,11 @@ def probe(
         Print one JSON object.
     """
     from mlcls_ray.config import load_job
-    from mlcls_ray.job import estimate as module
+    from mlcls_ray.job.estimate import estimate
 
     given: dict[str, Any] = {"inputs": inputs or None, "model": model, "device": device}
     job = load_job(config, given)
-    found = module.probe(job, seconds)
+    found = estimate(job, seconds)
     if json:
         print(found.model_dump_json())
         return

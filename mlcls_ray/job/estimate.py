@@ -1,11 +1,12 @@
-"""`mlcls probe`: a sample of the corpus on this machine, and what it says of the whole: what bounds it, how long, what to change."""
+"""`mlcls estimate`: measure a sample of the inputs on this machine, and estimate from it what all of them take and what limits the job."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
@@ -15,29 +16,37 @@ from pydantic import BaseModel, ConfigDict, computed_field
 from mlcls_ray.config import LabelJob
 from mlcls_ray.devices import parse_device
 from mlcls_ray.engines.autotune import resolve_engine
+from mlcls_ray.engines.base import Engine
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import ImageError, UsageError
 from mlcls_ray.images.decode import decode
+from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.prefetch import prefetch_map
 from mlcls_ray.storage.fetch import Fetcher
 from mlcls_ray.storage.inputs.listing import InputEntry, check_inputs, list_inputs
 
 SAMPLE = 1000
+"""Inputs in the sample."""
 SAMPLE_S = 60.0
+"""Seconds to measure; a third of them each for fetching, decoding and scoring."""
 SAMPLE_BYTES = 1 << 30
-"""Of encoded images held at once."""
+"""Encoded images held in memory at once."""
 
 Bound = Literal["fetch", "decode", "score"]
 ADVICE: dict[Bound, str] = {
-    "fetch": "images come slower than one worker decodes and scores them: raise fetch_threads, or run nearer to the data",
+    "fetch": "images arrive more slowly than one worker decodes and scores them: raise fetch_threads, or run nearer to the data",
     "decode": "decoding takes longer than scoring: more CPU cores help, an accelerator does not; smaller images would",
-    "score": "the network takes longer than decoding: more cores, a smaller model, or an accelerator (--device gpu) help",
+    "score": "scoring takes longer than decoding: more cores, a smaller model, or an accelerator (--device gpu) help",
 }
 
 
-class Probe(BaseModel):
-    """Milliseconds are of one core and one image; `fetch_per_s` is of one worker with its threads; `eta_s` and `core_hours` are of all."""
+class Estimate(BaseModel):
+    """What a sample says about all inputs.
+
+    `decode_ms` and `score_ms` are of one image on one core, `fetch_per_s` is the rate of one worker with its threads. `eta_s`, the
+    seconds on this machine, and `core_hours` are for all `listed` inputs.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -59,11 +68,13 @@ class Probe(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def per_core_s(self) -> float:
+        """Images per second and core."""
         return min(self._computed_per_s, self.fetch_per_s)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def bound(self) -> Bound:
+        """The stage that limits the job."""
         if self.fetch_per_s < self._computed_per_s:
             return "fetch"
         return "decode" if self.decode_ms > self.score_ms else "score"
@@ -71,86 +82,71 @@ class Probe(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def eta_s(self) -> float:
+        """Seconds that all inputs take on this machine."""
         return self.listed / (self.per_core_s * self.cores)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def core_hours(self) -> float:
+        """Core hours that all inputs take."""
         return self.listed / self.per_core_s / 3600
 
     @property
     def advice(self) -> str:
+        """What would make the job faster, in a sentence."""
         return ADVICE[self.bound]
 
 
-def probe(job: LabelJob, seconds: float = SAMPLE_S) -> Probe:
-    """List everything, then fetch, decode and score a random sample of it on this machine, without Ray.
+def estimate(job: LabelJob, seconds: float = SAMPLE_S) -> Estimate:
+    """List all inputs; then fetch, decode and score a random sample of them on this machine, without Ray.
 
     Raises:
-        UsageError: nothing was found, or none of the sample could be read.
+        UsageError: there is no input, or no image of the sample could be read.
     """
     check_inputs(job.inputs, job.s3)
     model = open_model(job.model, job.s3)
     device = parse_device(job.device)
-    listed, sample = _sample(list_inputs(job.inputs, job.s3, job.uri_column))
+    listed, sample = draw_sample(list_inputs(job.inputs, job.s3, job.uri_column))
     if not sample:
         raise UsageError(f"no image found in {', '.join(job.inputs)}")
-    images, fetch_s = _fetch([found.uri for found in sample], job, seconds / 3)
-    pixels, decode_s = [], 0.0
-    began = time.perf_counter()
-    tried = 0
-    for image_bytes in images:
-        started = time.thread_time()
-        tried += 1
-        try:
-            enough = model.preprocess.min_decode_size if job.decode == "auto" else None
-            pixels.append(model.preprocess.to_pixels(decode(image_bytes, job.max_pixels, enough).image))
-        except ImageError:
-            pass
-        decode_s += time.thread_time() - started
-        if time.perf_counter() - began > seconds / 3:
-            break
+    images, fetch_s = _fetch([entry.uri for entry in sample], job, seconds / 3)
+    min_size = model.preprocess.min_decode_size if job.decode == "auto" else None
+    pixels, tried, decode_s = _decode(images, model.preprocess, job.max_pixels, min_size, seconds / 3)
     if not pixels:
         raise UsageError(f"none of {len(sample)} sampled images could be read")
-    choice = resolve_engine(job.engine, job.precision, model, device, 1, job.batch_size)
-    engine = load_engine(choice.engine, model, device, 1, choice.precision)
-    engine.warm_up(choice.batch_size)
-    scored, began = 0, time.perf_counter()
-    while scored == 0 or (scored < len(pixels) and time.perf_counter() - began < seconds / 3):
-        batch = np.stack(pixels[scored : scored + choice.batch_size])
-        engine.score(batch)
-        scored += len(batch)
-    score_ms = 1000 * (time.perf_counter() - began) / scored
-    return Probe(
+    config = resolve_engine(job.engine, job.precision, model, device, 1, job.batch_size)
+    engine = load_engine(config.engine, model, device, 1, config.precision)
+    scored, score_s = _score(pixels, engine, config.batch_size, seconds / 3)
+    return Estimate(
         listed=listed,
         sampled=tried,
         failed=tried - len(pixels),
         model=model.name,
-        engine=choice.engine,
-        precision=choice.precision,
+        engine=config.engine,
+        precision=config.precision,
         fetch_per_s=len(images) / max(fetch_s, 1e-9),
         decode_ms=1000 * decode_s / tried,
-        score_ms=score_ms,
+        score_ms=1000 * score_s / scored,
         cores=os.cpu_count() or 1,
     )
 
 
-def _sample(listed: Iterable[InputEntry]) -> tuple[int, list[InputEntry]]:
-    """How many there are, and SAMPLE of them, each as likely as the other (reservoir sampling)."""
+def draw_sample(entries: Iterable[InputEntry]) -> tuple[int, list[InputEntry]]:
+    """Count the entries, and draw `SAMPLE` of them with equal chances (reservoir sampling)."""
     chance = random.Random(0)  # noqa: S311
-    chosen: list[InputEntry] = []
+    sample: list[InputEntry] = []
     count = 0
-    for count, found in enumerate(listed, start=1):
-        if len(chosen) < SAMPLE:
-            chosen.append(found)
-        elif (place := chance.randrange(count)) < SAMPLE:
-            chosen[place] = found
-    chance.shuffle(chosen)
-    return count, chosen
+    for count, entry in enumerate(entries, start=1):
+        if len(sample) < SAMPLE:
+            sample.append(entry)
+        elif (position := chance.randrange(count)) < SAMPLE:
+            sample[position] = entry
+    chance.shuffle(sample)
+    return count, sample
 
 
-def _fetch(uris: list[str], job: LabelJob, seconds: float) -> tuple[list[bytes], float]:
-    """What there was time for, as one worker fetches (empty: it failed); and how long it took."""
+def _fetch(uris: Sequence[str], job: LabelJob, seconds: float) -> tuple[list[bytes], float]:
+    """Fetch images as one worker does until the time is over: the bytes (empty for a failure), and the seconds it took."""
     fetcher = Fetcher(job.s3, job.max_bytes, job.timeout_s, job.fetch_attempts)
 
     def fetch(uri: str) -> bytes:
@@ -160,12 +156,38 @@ def _fetch(uris: list[str], job: LabelJob, seconds: float) -> tuple[list[bytes],
             return b""
 
     images: list[bytes] = []
-    began = time.perf_counter()
-    with ThreadPoolExecutor(job.fetch_threads, thread_name_prefix="probe") as threads:
+    start = time.perf_counter()
+    with ThreadPoolExecutor(job.fetch_threads, thread_name_prefix="estimate") as threads:
         held = 0
         for image_bytes in prefetch_map(fetch, uris, threads, job.fetch_threads):
             images.append(image_bytes)
             held += len(image_bytes)
-            if held > SAMPLE_BYTES or time.perf_counter() - began > seconds:
+            if held > SAMPLE_BYTES or time.perf_counter() - start > seconds:
                 break
-    return images, time.perf_counter() - began
+    return images, time.perf_counter() - start
+
+
+def _decode(
+    images: Sequence[bytes], preprocess: Preprocess, max_pixels: int, min_size: tuple[int, int] | None, seconds: float
+) -> tuple[list[np.ndarray], int, float]:
+    """Decode and resize images until the time is over: the pixels, how many images were tried, and this thread's CPU seconds."""
+    pixels: list[np.ndarray] = []
+    tried, start, cpu_start = 0, time.perf_counter(), time.thread_time()
+    for image_bytes in images:
+        tried += 1
+        with contextlib.suppress(ImageError):
+            pixels.append(preprocess.to_pixels(decode(image_bytes, max_pixels, min_size).image))
+        if time.perf_counter() - start > seconds:
+            break
+    return pixels, tried, time.thread_time() - cpu_start
+
+
+def _score(pixels: Sequence[np.ndarray], engine: Engine, batch_size: int, seconds: float) -> tuple[int, float]:
+    """Score batches until the time is over, at least one: how many images were scored, and the seconds it took."""
+    engine.warm_up(batch_size)
+    scored, start = 0, time.perf_counter()
+    while scored == 0 or (scored < len(pixels) and time.perf_counter() - start < seconds):
+        batch = np.stack(pixels[scored : scored + batch_size])
+        engine.score(batch)
+        scored += len(batch)
+    return scored, time.perf_counter() - start

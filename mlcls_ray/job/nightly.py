@@ -1,7 +1,8 @@
-"""`mlcls nightly`: what a cron line runs. The job is a process of its own, so that whatever ends it is logged, told and counted.
+"""`mlcls nightly`: label what is new, from a cron line. The job runs in its own process, so that its end is logged and reported however
+it ends.
 
-Per night: an incremental run (two at once are refused by the output's lease), its output in a log that rotates, one JSON line of
-summary, and where asked for old runs removed and a failure told to a webhook.
+Each night is one incremental run (the output's lease refuses a second one at the same time). Its output goes to a log that rotates, and
+one JSON line of summary to a file. On request old runs are removed, and a failure is posted to a webhook.
 """
 
 from __future__ import annotations
@@ -24,22 +25,25 @@ import httpx
 import tenacity
 from pydantic import BaseModel, ConfigDict
 
-from mlcls_ray.config import LabelJob, load_job
+from mlcls_ray.config import load_job
 from mlcls_ray.errors import MlclsError, RunInterruptedError, UsageError
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.prune import find_superseded, parse_age, remove_runs
-from mlcls_ray.table.records import read_success
+from mlcls_ray.table.records import Success, read_success
 
 LOG, SUMMARIES = "mlcls.log", "summary.jsonl"
 LOG_BYTES, LOGS_KEPT = 10_000_000, 5
-TAIL = 5
-"""Last lines of a run that failed, in its summary."""
+LAST_LINES = 5
+"""How many last lines of a failed run its summary holds."""
 WEBHOOK_TIMEOUT_S = 10.0
+WEBHOOK_RETRIES = tenacity.Retrying(
+    stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_random_exponential(multiplier=0.5, max=5), reraise=True
+)
 
 
 class Summary(BaseModel):
-    """One night. `run_id` is None where nothing was new; `message` holds the last lines of a run that failed."""
+    """One night. `run_id` is None if nothing was new; `message` holds the last lines of a run that failed."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -55,7 +59,13 @@ class Summary(BaseModel):
 
 
 def run_nightly(config: Path, logs: Path, keep: str | None, webhook: str | None, verbose: bool = False) -> Summary:
-    """Run the night's job; what went wrong is in the summary, and its exit code is the job's.
+    """Run the night's job. A failure of it does not raise: the summary has its message, and its exit code.
+
+    Args:
+        config: YAML file of a `LabelJob`.
+        logs: folder for the log and the summaries.
+        keep: afterwards remove superseded runs that are older than this, as in `30d`.
+        webhook: URL that a summary of a failed night is posted to.
 
     Raises:
         UsageError: the config or a flag is wrong, or the logs cannot be written.
@@ -64,31 +74,43 @@ def run_nightly(config: Path, logs: Path, keep: str | None, webhook: str | None,
     age = parse_age(keep) if keep else None
     if webhook and not webhook.startswith(("http://", "https://")):
         raise UsageError(f"--webhook: '{webhook}' is not an http(s):// URL")
-    started, began = datetime.now(timezone.utc), time.monotonic()
+    started_at, start = datetime.now(timezone.utc), time.monotonic()
     log = open_log(logs)
     store = Store(job.out, job.s3)
-    before = _newest(store)
-    code, tail = _run(config, log, verbose)
+    before = _latest_run(store)
+    exit_code, last_lines = _run(config, log, verbose)
     pruned: tuple[str, ...] = ()
-    if code == 0 and age is not None:
+    if exit_code == 0 and age is not None:
         try:
             pruned = tuple(find_superseded(store, age))
             remove_runs(store, pruned)
         except MlclsError as error:
-            code, tail = error.exit_code, [f"prune: {error}"]
-    summary = _summary(job, store, before, code, tail)
-    summary = summary.model_copy(
-        update={"started_at": started, "seconds": round(time.monotonic() - began, 1), "pruned": pruned}
+            exit_code, last_lines = error.exit_code, [f"prune: {error}"]
+    success = _new_run(store, before)
+    summary = Summary(
+        started_at=started_at,
+        seconds=round(time.monotonic() - start, 1),
+        exit_code=exit_code,
+        out=job.out,
+        run_id=success.run_id if success else None,
+        rows=success.rows if success else 0,
+        statuses=success.statuses if success else {},
+        pruned=pruned,
+        message="\n".join(last_lines) if exit_code else "",
     )
     with (logs / SUMMARIES).open("a", encoding="utf-8") as stream:
         stream.write(summary.model_dump_json() + "\n")
-    if webhook and code != 0:
-        tell(webhook, summary, log)
+    if webhook and exit_code:
+        post(webhook, summary, log)
     return summary
 
 
 def open_log(folder: Path) -> logging.Logger:
-    """A log of at most six files of ten megabytes."""
+    """Open the log: at most six files of ten megabytes each.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handler = logging.handlers.RotatingFileHandler(
@@ -102,8 +124,22 @@ def open_log(folder: Path) -> logging.Logger:
     return log
 
 
+def post(webhook: str, summary: Summary, log: logging.Logger) -> None:
+    """Post the summary as JSON, with a field `text` that chat programs show. A webhook that cannot be reached is only logged."""
+    last_line = summary.message.splitlines()[-1] if summary.message else ""
+    text = f"mlcls: exit code {summary.exit_code} for {summary.out}: {last_line}"
+    body = {"text": text, **json.loads(summary.model_dump_json())}
+    try:
+        WEBHOOK_RETRIES.copy()(lambda: httpx.post(webhook, json=body, timeout=WEBHOOK_TIMEOUT_S).raise_for_status())
+    except httpx.HTTPError as error:
+        log.info("the webhook could not be reached: %s", type(error).__name__)
+
+
 def _run(config: Path, log: logging.Logger, verbose: bool) -> tuple[int, Sequence[str]]:
-    """The job's exit code and last lines. SIGTERM and Ctrl-C are handed on: it then writes what it has in hand."""
+    """Run the job and log its output; return its exit code and last lines.
+
+    SIGTERM and Ctrl-C become an interrupt of the job, which then writes its finished rows before it ends.
+    """
     command = [sys.executable, "-m", "mlcls_ray.cli", "label", "--config", str(config), "--incremental"]
     process = subprocess.Popen(  # noqa: S603
         [*command, *(["--verbose"] if verbose else [])],
@@ -115,55 +151,33 @@ def _run(config: Path, log: logging.Logger, verbose: bool) -> tuple[int, Sequenc
         env={**os.environ, "COLUMNS": "120"},
     )
 
-    def hand_on(number: int, frame: FrameType | None) -> None:
+    def interrupt_job(number: int, frame: FrameType | None) -> None:
         process.send_signal(signal.SIGINT)
 
-    before = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.signal(number, interrupt_job) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        tail: deque[str] = deque(maxlen=TAIL)
+        last_lines: deque[str] = deque(maxlen=LAST_LINES)
         assert process.stdout is not None
         for line in process.stdout:
             log.info(line.rstrip())
             if line.strip():
-                tail.append(line.strip())
-        code = process.wait()
+                last_lines.append(line.strip())
+        exit_code = process.wait()
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-    if code < 0:  # a signal ended it: 128 + its number, as a shell says it
-        tail.append(f"ended by signal {-code}")
-        code = RunInterruptedError.exit_code if -code == signal.SIGINT else 128 - code
-    return code, tail
+    if exit_code < 0:  # ended by a signal, which a shell reports as 128 + its number
+        last_lines.append(f"ended by signal {-exit_code}")
+        exit_code = RunInterruptedError.exit_code if -exit_code == signal.SIGINT else 128 - exit_code
+    return exit_code, last_lines
 
 
-def _newest(store: Store) -> str | None:
-    told = store.read_json(layout.LATEST)
-    return told["run_id"] if told else None
+def _latest_run(store: Store) -> str | None:
+    latest = store.read_json(layout.LATEST)
+    return str(latest["run_id"]) if latest else None
 
 
-def _summary(job: LabelJob, store: Store, before: str | None, code: int, tail: Sequence[str]) -> Summary:
-    newest = _newest(store)
-    success = read_success(store, newest) if newest and newest != before else None
-    return Summary(
-        started_at=datetime.now(timezone.utc),
-        seconds=0.0,
-        exit_code=code,
-        out=job.out,
-        run_id=success.run_id if success else None,
-        rows=success.rows if success else 0,
-        statuses=success.statuses if success else {},
-        message="" if code == 0 else "\n".join(tail),
-    )
-
-
-def tell(webhook: str, summary: Summary, log: logging.Logger) -> None:
-    """Post the summary as JSON, with a `text` that chat programs show. One that cannot be reached is logged and changes nothing."""
-    text = f"mlcls: exit code {summary.exit_code} for {summary.out}: {summary.message.splitlines()[-1] if summary.message else ''}"
-    body = {"text": text, **json.loads(summary.model_dump_json())}
-    retrying = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_random_exponential(multiplier=0.5, max=5), reraise=True
-    )
-    try:
-        retrying(lambda: httpx.post(webhook, json=body, timeout=WEBHOOK_TIMEOUT_S).raise_for_status())
-    except httpx.HTTPError as error:
-        log.info("the webhook could not be told: %s", type(error).__name__)
+def _new_run(store: Store, before: str | None) -> Success | None:
+    """Read the `_SUCCESS` of the newest committed run, unless it is the run of before."""
+    run_id = _latest_run(store)
+    return read_success(store, run_id) if run_id and run_id != before else None

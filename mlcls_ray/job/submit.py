@@ -1,7 +1,7 @@
-"""`mlcls submit`: a job onto a Ray cluster through Ray Jobs, its log followed to its end.
+"""`mlcls submit`: submit a job to a Ray cluster through Ray Jobs, and follow its log to the end.
 
-What travels: the job as one YAML file (every field resolved) and this package's own code, so that driver and workers run what was
-tested here. What the package needs (Ray, Paddle …) is on the cluster's machines, or is asked for by `pip`.
+The job travels as one YAML file with every field resolved, together with this package's own code, so that driver and workers run what
+was tested here. The package's dependencies (Ray, Paddle …) are installed on the cluster's machines, or are named by `pip`.
 """
 
 from __future__ import annotations
@@ -13,73 +13,76 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tenacity
 
 from mlcls_ray.config import LabelJob, dump_job
-from mlcls_ray.errors import RunError, UsageError
+from mlcls_ray.errors import RunError, UsageError, short_message
 
-JOB = "job.yaml"
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+JOB_FILE = "job.yaml"
 PACKAGE = Path(__file__).parent.parent
+ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 WHILE_STARTING = tenacity.Retrying(
     retry=tenacity.retry_if_exception(lambda error: "No available agent" in str(error)),
     stop=tenacity.stop_after_delay(60),
     wait=tenacity.wait_fixed(1),
     reraise=True,
 )
-"""A head that has just started takes jobs some seconds after it answers."""
-ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+"""A head node that has just started answers some seconds before it takes jobs."""
 
 
 def submit(job: LabelJob, address: str | None, pip: Sequence[str], follow: bool) -> int:
-    """Submit a job; returns its exit code (0 where it is not followed).
+    """Submit a job and return its exit code; without `follow`, return 0 at once.
+
+    Args:
+        address: URL of the cluster's dashboard. None: RAY_API_SERVER_ADDRESS, or RAY_ADDRESS.
+        pip: packages to install on the cluster's machines.
 
     Raises:
         UsageError: the cluster cannot be reached, or refuses the token.
-        RunError: the job ended without an exit code (its driver was killed, or could not be started).
+        RunError: the job ended without an exit code: its driver was killed, or could not be started.
     """
     from ray.exceptions import RayError
     from ray.job_submission import JobSubmissionClient
 
-    target = address or next((os.environ[name] for name in ADDRESSES if os.environ.get(name)), None)
+    target = address or next((os.environ[name] for name in ADDRESS_VARIABLES if os.environ.get(name)), None)
     if not target:
         raise UsageError("no cluster: give --address http://HEAD:8265, or set RAY_API_SERVER_ADDRESS")
-    logging.getLogger("ray").setLevel(logging.ERROR)  # it tells of each upload
+    logging.getLogger("ray").setLevel(logging.ERROR)  # it logs each upload
     try:
         client = JobSubmissionClient(target)
+        submission_id = _send(client, job, pip)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-        raise _unreachable(target, error) from None
-    with tempfile.TemporaryDirectory(prefix="mlcls-submit-") as folder:
-        Path(folder, JOB).write_text(dump_job(job), encoding="utf-8")
-        runtime: dict[str, Any] = {"working_dir": folder, "py_modules": [str(PACKAGE)]}
-        if pip:
-            runtime["pip"] = list(pip)
-        try:
-            submission = WHILE_STARTING.copy()(
-                client.submit_job, entrypoint=f"python -m mlcls_ray.cli label --config {JOB}", runtime_env=runtime
-            )
-        except (ConnectionError, RuntimeError, RayError) as error:
-            raise _unreachable(target, error) from None
-    print(f"submitted as {submission}; `ray job stop {submission}` ends it", file=sys.stderr, flush=True)
+        raise UsageError(
+            f"the cluster at '{target}' did not take the job: {short_message(error)}. Is the address that of its dashboard "
+            "(port 8265), and is RAY_AUTH_MODE=token RAY_AUTH_TOKEN=… set?"
+        ) from None
+    print(f"submitted as {submission_id}; `ray job stop {submission_id}` ends it", file=sys.stderr, flush=True)
     if not follow:
-        print(submission)
+        print(submission_id)
         return 0
-    asyncio.run(_print_log(client, submission))
-    info = client.get_job_info(submission)
+    asyncio.run(_print_log(client, submission_id))
+    info = client.get_job_info(submission_id)
     if info.driver_exit_code is None:
-        raise RunError(f"job {submission} ended as {info.status}: {info.message or 'no reason told'}")
+        raise RunError(f"job {submission_id} ended as {info.status}: {info.message or 'Ray gives no reason'}")
     return int(info.driver_exit_code)
 
 
-async def _print_log(client: Any, submission: str) -> None:
-    async for lines in client.tail_job_logs(submission):
+def _send(client: JobSubmissionClient, job: LabelJob, pip: Sequence[str]) -> str:
+    """Upload the job and the package, start the job, and return its submission id."""
+    with tempfile.TemporaryDirectory(prefix="mlcls-submit-") as folder:
+        Path(folder, JOB_FILE).write_text(dump_job(job), encoding="utf-8")
+        runtime: dict[str, Any] = {"working_dir": folder, "py_modules": [str(PACKAGE)]}
+        if pip:
+            runtime["pip"] = list(pip)
+        entrypoint = f"python -m mlcls_ray.cli label --config {JOB_FILE}"
+        return WHILE_STARTING.copy()(client.submit_job, entrypoint=entrypoint, runtime_env=runtime)
+
+
+async def _print_log(client: JobSubmissionClient, submission_id: str) -> None:
+    async for lines in client.tail_job_logs(submission_id):
         print(lines, end="", flush=True)
-
-
-def _unreachable(target: str, error: Exception) -> UsageError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return UsageError(
-        f"the cluster at '{target}' did not take the job: {reason}. Is the address that of its dashboard (port 8265), and is "
-        "RAY_AUTH_MODE=token RAY_AUTH_TOKEN=… set?"
-    )

@@ -1,4 +1,4 @@
-"""`mlcls probe`: numbers that fit together, and the right verdict."""
+"""`mlcls estimate`: its numbers fit together, and it names the right limit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import UsageError
-from mlcls_ray.job.estimate import SAMPLE, Probe, _sample, probe
+from mlcls_ray.job.estimate import SAMPLE, Estimate, draw_sample, estimate
 from mlcls_ray.storage.inputs.listing import InputEntry
 from tests.conftest import run_cli
 
@@ -19,18 +19,18 @@ def test_a_folder_with_bad_files(
 ) -> None:
     monkeypatch.setenv("MLCLS_HOME", str(tmp_path))
     job = LabelJob(inputs=(str(folder_of_images),), model=str(tiny_folder), engine="paddle", precision="fp32")
-    found = probe(job, seconds=10)
-    assert (found.listed, found.failed, found.model) == (30, 5, "tiny")
-    assert found.eta_s == pytest.approx(30 / found.per_core_s / found.cores)
-    assert found.decode_ms > 0
-    assert found.score_ms > 0
+    result = estimate(job, seconds=10)
+    assert (result.listed, result.failed, result.model) == (30, 5, "tiny")
+    assert result.eta_s == pytest.approx(30 / result.per_core_s / result.cores)
+    assert result.decode_ms > 0
+    assert result.score_ms > 0
 
 
 def test_the_command(tiny_folder: Path, demo: Path, tmp_path: Path) -> None:
     env = {"MLCLS_HOME": str(tmp_path)}
-    told = run_cli("probe", demo, "--model", tiny_folder, env=env).stdout
-    assert "12 images; 12 sampled, 0 of them failed" in told
-    assert "-bound: " in told
+    output = run_cli("probe", demo, "--model", tiny_folder, env=env).stdout
+    assert "12 images; 12 sampled, 0 of them failed" in output
+    assert "-bound: " in output
     assert json.loads(run_cli("probe", demo, "--model", tiny_folder, "--json", env=env).stdout)["listed"] == 12
 
 
@@ -38,8 +38,10 @@ def test_the_command(tiny_folder: Path, demo: Path, tmp_path: Path) -> None:
     ("fetch_per_s", "decode_ms", "score_ms", "bound", "per_core"),
     [(10.0, 2.0, 3.0, "fetch", 10.0), (1e6, 6.0, 4.0, "decode", 100.0), (1e6, 4.0, 6.0, "score", 100.0)],
 )
-def test_verdicts(fetch_per_s: float, decode_ms: float, score_ms: float, bound: str, per_core: float) -> None:
-    found = Probe(
+def test_the_limit_and_what_follows_from_it(
+    fetch_per_s: float, decode_ms: float, score_ms: float, bound: str, per_core: float
+) -> None:
+    result = Estimate(
         listed=3_600_000,
         sampled=1,
         failed=0,
@@ -51,19 +53,19 @@ def test_verdicts(fetch_per_s: float, decode_ms: float, score_ms: float, bound: 
         score_ms=score_ms,
         cores=10,
     )
-    assert (found.bound, found.per_core_s) == (bound, per_core)
-    assert found.core_hours == pytest.approx(1000 / per_core)
-    assert found.eta_s == pytest.approx(360_000 / per_core)
-    assert found.advice
+    assert (result.bound, result.per_core_s) == (bound, per_core)
+    assert result.core_hours == pytest.approx(1000 / per_core)
+    assert result.eta_s == pytest.approx(360_000 / per_core)
+    assert result.advice
 
 
 def test_the_sample_is_spread_over_all() -> None:
-    count, chosen = _sample(InputEntry(str(number)) for number in range(50_000))
+    count, sample = draw_sample(InputEntry(str(number)) for number in range(50_000))
     assert count == 50_000
-    assert len({found.uri for found in chosen}) == SAMPLE
-    assert 20_000 < sum(int(found.uri) for found in chosen) / SAMPLE < 30_000
+    assert len({entry.uri for entry in sample}) == SAMPLE
+    assert 20_000 < sum(int(entry.uri) for entry in sample) / SAMPLE < 30_000
 
 
-def test_nothing_to_probe(tmp_path: Path) -> None:
+def test_nothing_to_measure(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no image found"):
-        probe(LabelJob(inputs=(str(tmp_path),)))
+        estimate(LabelJob(inputs=(str(tmp_path),)))

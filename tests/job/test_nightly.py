@@ -1,4 +1,4 @@
-"""`scripts/cron_label`: three nights over a changing folder, and the nights that go wrong."""
+"""`scripts/cron_label`: nights over a changing folder, and nights that fail."""
 
 from __future__ import annotations
 
@@ -33,18 +33,19 @@ def config(tiny_folder: Path, tmp_path: Path) -> Path:
 
 
 def night(config: Path, *flags: object, check: int = 0) -> dict[str, object]:
+    """Run one night and return its summary, which is printed and appended to summary.jsonl."""
     command = [CRON, config, "--logs", config.parent / "logs", *map(str, flags)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd="/")
     assert done.returncode == check, done.stdout + done.stderr
     (line,) = done.stdout.splitlines()
     assert (config.parent / "logs/summary.jsonl").read_text().splitlines()[-1] == line
-    told: dict[str, object] = json.loads(line)
-    assert told["exit_code"] == check
-    return told
+    summary: dict[str, object] = json.loads(line)
+    assert summary["exit_code"] == check
+    return summary
 
 
 @pytest.mark.slow
-def test_three_nights(config: Path) -> None:
+def test_nights_over_a_changing_folder(config: Path) -> None:
     photos, out = config.parent / "photos", config.parent / "out"
     for number in range(4):
         (photos / f"{number}.jpg").write_bytes(encode(picture(seed=number)))
@@ -68,55 +69,55 @@ def test_three_nights(config: Path) -> None:
     assert "3 images: 2 ok, 1 not_an_image" in log
 
 
-def test_a_night_that_fails_is_told(config: Path, http_server: Callable[[Handler], str]) -> None:
-    heard: list[dict[str, object]] = []
+def test_a_night_that_fails_is_posted_to_the_webhook(config: Path, http_server: Callable[[Handler], str]) -> None:
+    posted: list[dict[str, object]] = []
 
     def webhook(request: SimpleHTTPRequestHandler) -> None:
-        heard.append(json.loads(request.rfile.read(int(request.headers["Content-Length"]))))
-        reply(request, b"", 503 if len(heard) == 1 else 200)
+        posted.append(json.loads(request.rfile.read(int(request.headers["Content-Length"]))))
+        reply(request, b"", 503 if len(posted) == 1 else 200)
 
     url = http_server(webhook)
-    told = night(config, "--webhook", url, check=2)  # an empty folder may be one that is not mounted
-    assert "no image found" in str(told["message"])
-    assert len(heard) == 2, "tried again after the 503"
-    assert "no image found" in str(heard[1]["text"])
-    assert heard[1]["exit_code"] == 2
+    summary = night(config, "--webhook", url, check=2)  # exit code 2: an empty folder may be one that is not mounted
+    assert "no image found" in str(summary["message"])
+    assert len(posted) == 2, "tried again after the 503"
+    assert "no image found" in str(posted[1]["text"])
+    assert posted[1]["exit_code"] == 2
     assert night(config, "--webhook", "http://127.0.0.1:9/", check=2)["exit_code"] == 2
 
 
-def done_so_far(out: Path) -> int:
-    """By the progress file, as any script may read it."""
+def rows_done(out: Path) -> int:
+    """Read the progress file, as any script may."""
     return sum(json.loads(path.read_text())["done"] for path in out.glob("runs/*/progress.json"))
 
 
 @pytest.mark.slow
-def test_two_at_once_and_sigterm(config: Path) -> None:
-    """The second is refused with exit code 4; SIGTERM writes what is in hand, and the next night goes on with it."""
+def test_two_nights_at_once_and_sigterm(config: Path) -> None:
+    """The second night is refused with exit code 4. SIGTERM keeps the finished rows, and the next night resumes the run."""
     photos = config.parent / "photos"
     photos.rmdir()
     hard_links(photos, 20_000)
     config.write_text(config.read_text() + "batch_size: 1\nblock_rows: 32\nfetch_threads: 1\nrows_per_fragment: 100\n")
     first = subprocess.Popen([CRON, config, "--logs", config.parent / "logs-1"], stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not done_so_far(config.parent / "out"):
+    while not rows_done(config.parent / "out"):
         assert first.poll() is None, first.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert "is being worked on" in str(night(config, check=4)["message"])
     first.send_signal(signal.SIGTERM)
-    told = json.loads(first.communicate(timeout=120)[0])
-    assert told["exit_code"] == 130, told
+    summary = json.loads(first.communicate(timeout=120)[0])
+    assert summary["exit_code"] == 130, summary
     assert night(config)["rows"] == 20_000
     assert verify(Store(str(config.parent / "out"))) == []
 
 
-def test_what_is_wrong_is_told_before_anything_starts(config: Path) -> None:
+def test_wrong_flags_are_refused_before_the_job_starts(config: Path) -> None:
     for flags, message in ((("--keep", "monthly"), "not an age"), (("--webhook", "ftp://x"), "not an http")):
         done = subprocess.run([CRON, config, *flags], capture_output=True, text=True, cwd=config.parent)
         assert (done.returncode, message in done.stderr) == (2, True)
 
 
-def test_logs_rotate(tmp_path: Path) -> None:
+def test_the_log_rotates(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     for _ in range(LOG_BYTES * (LOGS_KEPT + 2) // 1_000_000):
         log.info("x" * 999_000)
