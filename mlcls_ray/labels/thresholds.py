@@ -12,14 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from mlcls_ray.errors import UsageError, short_message, suggest
+
+if TYPE_CHECKING:
+    import numpy as np  # imported where it is used: the command line's help must not wait for it
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 VERSION, FILE_VERSION = "version", 1
@@ -40,6 +42,8 @@ class ResolvedThresholds:
         """A short name for these numbers: the number itself if all classes share it, else a hash."""
         if self.values.size and (self.values == self.values[0]).all():
             return f"{self.values[0]:g}"
+        import numpy as np
+
         return "per-class-" + hashlib.sha256(np.ascontiguousarray(self.values).tobytes()).hexdigest()[:12]
 
 
@@ -71,6 +75,8 @@ class Thresholds(BaseModel):
         Raises:
             UsageError: a class that the vocabulary does not have, or `per_class` of another length.
         """
+        import numpy as np
+
         if self.per_class is not None and len(self.per_class) != len(vocabulary):
             raise UsageError(f"{field}: {len(self.per_class)} numbers for {len(vocabulary)} classes")
         if self.per_class is not None:
@@ -123,7 +129,7 @@ def _to_fields(value: Any) -> dict[str, Any]:
         return _from_words([value])
     if isinstance(value, Sequence) and value and all(isinstance(word, str) for word in value):
         return _from_words(value)
-    if isinstance(value, (Sequence, np.ndarray)):
+    if hasattr(value, "__len__"):  # a list, tuple or array
         return {"per_class": tuple(_to_number(number, repr(number)) for number in value)}
     return {"default": _to_number(value, repr(value))}
 
