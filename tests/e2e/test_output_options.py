@@ -39,8 +39,8 @@ COMMANDS = {
     "retry": "OUT --status not_an_image",
     "sample": "OUT --out NEW/sample -n 2",
     "dataset from-table": "OUT --out NEW/dataset",
-    "evaluate": "--table OUT --data TRUTH --out NEW/evaluation",
-    "calibrate": "--table OUT --data TRUTH --save NEW/thresholds.yaml",
+    "evaluate": "OUT --data TRUTH --save NEW/evaluation",
+    "calibrate": "OUT --data TRUTH --save NEW/thresholds.yaml",
 }
 """Words for each command that opens an output: OUT is the output, NEW an empty folder, TRUTH a list of true labels."""
 
@@ -98,7 +98,7 @@ def commands(parent: App, *names: str) -> Iterator[tuple[str, App]]:
 def test_every_command_that_opens_an_output_has_the_s3_flags() -> None:
     opening = set()
     for name, command in commands(app):
-        arguments = command.assemble_argument_collection()
+        arguments = command.assemble_argument_collection(parse_docstring=True)
         if any("output folder of `mlcls label`" in (argument.parameter.help or "").lower() for argument in arguments):
             opening.add(name)
             assert any(ENDPOINT_FLAG in argument.names for argument in arguments), name
