@@ -37,8 +37,8 @@ COMMANDS = {
     "publish": "OUT --format delta",
     "relabel": "OUT --threshold 0.0",
     "retry": "OUT --status not_an_image",
-    "sample": "OUT --out NEW/sample -n 2",
-    "dataset from-table": "OUT --out NEW/dataset",
+    "sample": "OUT --save NEW/sample -n 2",
+    "dataset from-table": "OUT --save NEW/dataset",
     "evaluate": "OUT --data TRUTH --save NEW/evaluation",
     "calibrate": "OUT --data TRUTH --save NEW/thresholds.yaml",
 }
