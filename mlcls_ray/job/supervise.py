@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 import ray
 import ray.exceptions
 
-from mlcls_ray.errors import FailureLimitError, RunInterruptedError, resumable_error
+from mlcls_ray.errors import FailureLimitError, RunInterruptedError, ray_cause, resumable_error
 from mlcls_ray.job.cluster import living_nodes
 from mlcls_ray.job.duplicates import copy_rows
 from mlcls_ray.job.monitor import RunMonitor
@@ -90,7 +89,7 @@ def label_attempt(run: Run, stages: Sequence[type[Stage]], worker: type[Worker])
     except ray.exceptions.RayError as error:
         if watch.lost():
             return Outcome(nothing, {}, lost_nodes=True)
-        raise resumable_error(run.run_id, f"stopped: {innermost_error(error)}") from error
+        raise resumable_error(run.run_id, f"stopped: {ray_cause(error)}") from error
     done = sum(fragment.rows for fragment in fragments[run.models[0].name])
     if done == run.rows_left:
         return Outcome(fragments, seconds)
@@ -125,14 +124,3 @@ def _stopped_early(run: Run, reason: str, fragments: Fragments, done: int) -> Ex
         )
     reached = f"stopped after {run.rows - run.rows_left + done:,} of {run.rows:,} rows"
     return resumable_error(run.run_id, reached, RunInterruptedError)
-
-
-def innermost_error(error: BaseException) -> str:
-    """Return the innermost reason of a Ray failure in one line. Ray puts the worker's traceback, and advice of its own, around it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reasons = [line for line in lines if REASON.match(line)]
-    return (reasons or lines or [type(error).__name__])[-1]
-
-
-REASON = re.compile(r"[\w.]*(Error|Exception|Exit|Interrupt)\b")
-"""How the last line of a Python traceback begins."""
