@@ -99,7 +99,8 @@ def search(
         raise UsageError("give --copy or --link, not both")
     if not label and not like:
         raise UsageError("give --label, --like, or both")
-    database = open_labels(out).database
+    table = open_labels(out)
+    database = table.database
     if like:
         found = find_alike(database, like, label or [], without or [], min_score, limit)
     else:
@@ -108,7 +109,7 @@ def search(
         print(f"{score:.3f}\t{uri}")
     folder = copy or link
     if folder:
-        gather([uri for uri, _ in found], folder, as_links=link is not None)
+        gather([uri for uri, _ in found], folder, link is not None, table.store.s3)
     print(f"{len(found):,} image(s)" + (f" in {folder}" if folder else ""), file=sys.stderr)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 
 from mlcls_ray import schema
-from mlcls_ray.config import LabelJob
+from mlcls_ray.config import LabelJob, S3Options
 from mlcls_ray.errors import UsageError, suggest
 from mlcls_ray.storage.fetch import Fetcher
 from mlcls_ray.storage.uris import is_local, path_of_uri
@@ -82,7 +82,7 @@ def _check_known(database: duckdb.DuckDBPyConnection, names: Sequence[str]) -> N
             raise UsageError(f"no image has the label '{name}'{suggest(name, known)}")
 
 
-def gather(uris: Sequence[str], folder: Path, as_links: bool) -> None:
+def gather(uris: Sequence[str], folder: Path, as_links: bool, s3: S3Options) -> None:
     """Put the images into a folder: each under its own name, and a hash of its uri where two names are the same.
 
     Raises:
@@ -93,7 +93,7 @@ def gather(uris: Sequence[str], folder: Path, as_links: bool) -> None:
         raise UsageError(f"'{folder}' exists already: give a new or an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     defaults = LabelJob()
-    fetcher = Fetcher(defaults.s3, defaults.max_bytes, defaults.timeout_s, defaults.fetch_attempts)
+    fetcher = Fetcher(s3, defaults.max_bytes, defaults.timeout_s, defaults.fetch_attempts)
     for uri in uris:
         target = folder / os.path.basename(uri.partition("?")[0])
         if os.path.lexists(target):

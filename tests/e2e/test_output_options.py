@@ -12,6 +12,7 @@ from cyclopts import App
 
 from mlcls_ray.cli import app
 from mlcls_ray.config import LabelJob, S3Options
+from mlcls_ray.errors import UsageError
 from mlcls_ray.explore.report import make_report
 from mlcls_ray.job.label import label
 from mlcls_ray.labels.thresholds import Thresholds
@@ -43,6 +44,8 @@ COMMANDS = {
     "calibrate": "OUT --data TRUTH --save NEW/thresholds.yaml",
 }
 """Words for each command that opens an output: OUT is the output, NEW an empty folder, TRUTH a list of true labels."""
+REFUSED = {"dataset from-table": "training reads images of this machine only"}
+"""What a command says after it has opened the output: the images of this one are on S3."""
 
 
 class Labeled(NamedTuple):
@@ -114,6 +117,9 @@ def test_a_command_reaches_a_server_that_only_the_flag_names(name: str, labeled:
         app(f"{name} {words} {ENDPOINT_FLAG} {labeled.endpoint}", exit_on_error=False)
     except SystemExit as end:
         assert end.code in (None, 0), name
+    except UsageError as error:
+        assert name in REFUSED, error
+        assert REFUSED[name] in str(error)
 
 
 def test_a_local_output_over_images_on_s3_needs_no_flag(labeled: Labeled, tiny_folder: Path, tmp_path: Path) -> None:
