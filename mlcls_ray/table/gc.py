@@ -52,7 +52,9 @@ def _leftovers_of_run(store: Store, run_id: str, older_than_s: float) -> Iterato
     if store.read(layout.compaction(run_id)) is None:
         listed = {fragment.name for fragment in success.fragments}
         for name in sorted(set(fragment_names(store, run_id)) - listed):
-            yield Leftover(f"{layout.labels_folder(run_id)}/{name}", "not in _SUCCESS: written late by a dead driver's worker")
+            yield Leftover(
+                f"{layout.labels_folder(run_id)}/{name}", "not in _SUCCESS: written late by a dead driver's worker"
+            )
 
 
 def remove_leftovers(store: Store, leftovers: list[Leftover]) -> None:

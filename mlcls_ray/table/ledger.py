@@ -113,7 +113,12 @@ def write_fragment_file(store: Store, folder: str, name: str, table: pa.Table) -
     # Minimum and maximum of float16 columns help no reader, and would cost a fifth of the writing.
     with_statistics = [name for name in table.column_names if name not in (schema.ALL_SCORES, schema.EMBEDDING)]
     pq.write_table(
-        table, sink, compression="zstd", row_group_size=100_000, use_dictionary=REPEATING, write_statistics=with_statistics
+        table,
+        sink,
+        compression="zstd",
+        row_group_size=100_000,
+        use_dictionary=REPEATING,
+        write_statistics=with_statistics,
     )
     data = sink.getvalue()
     store.write(f"{folder}/{name}", data)

@@ -101,7 +101,9 @@ def _new_record(run_id: str, sources: Sequence[Source], thresholds: Thresholds) 
 
 def _sources(store: Store, chosen: str | None) -> list[Source]:
     """Find the runs whose scores are used, and which of their rows are not."""
-    runs = [(read_record(store, run_id), read_success(store, run_id)) for run_id in ([chosen] if chosen else run_ids(store))]
+    runs = [
+        (read_record(store, run_id), read_success(store, run_id)) for run_id in ([chosen] if chosen else run_ids(store))
+    ]
     committed = [(record, success) for record, success in runs if record and success and success.rows]
     if not committed:
         raise no_runs(store, f"committed run '{chosen}'" if chosen else "committed run")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -132,6 +133,12 @@ def superseded_rows(store: Store, totals: Mapping[str, int]) -> dict[str, RowSet
                 rows = batch.filter(pc.equal(batch.column(0), run_id))
                 superseded[run_id].add(rows.column(1).to_numpy())
     return superseded
+
+
+def query_rows(database: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Run a query with named parameters; returns each row as a dict by column name."""
+    rows: list[dict[str, Any]] = database.sql(query, params=dict(values)).to_arrow_table().to_pylist()
+    return rows
 
 
 def quoted(text: str) -> str:

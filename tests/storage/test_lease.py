@@ -157,7 +157,9 @@ with held_lease(Store({store.root!r}), {FOLDER!r}, "run 'r'"):
         ):
             pass
         process.kill()
-        assert process.stdout.read() == b"", "closed: the process has ended, and is a zombie until somebody waits for it"
+        assert process.stdout.read() == b"", (
+            "closed: the process has ended, and is a zombie until somebody waits for it"
+        )
         with held_lease(store, FOLDER, "run 'r'"):
             pass
         process.wait()

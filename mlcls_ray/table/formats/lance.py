@@ -21,7 +21,8 @@ class LanceLabels:
     def has(self, run_id: str) -> bool:
         if not self._exists():
             return False
-        return lance.dataset(self.uri, storage_options=self.options).count_rows(f"run_id = {quoted(run_id)}") > 0
+        rows: int = lance.dataset(self.uri, storage_options=self.options).count_rows(f"run_id = {quoted(run_id)}")
+        return rows > 0
 
     def append(self, rows: RunRows) -> None:
         mode = "append" if self._exists() else "create"
