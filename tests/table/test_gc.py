@@ -1,4 +1,4 @@
-"""`mlcls gc`: what died leaves behind goes, what can be resumed or is going on stays."""
+"""`mlcls gc`: leftovers of dead processes go; runs that can be resumed, or are running, stay."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 from mlcls_ray.job.commit import commit
 from mlcls_ray.job.plan import Plan
-from mlcls_ray.storage.lease import held_lease
 from mlcls_ray.table import layout
 from mlcls_ray.table.gc import find_leftovers, remove_leftovers
+from mlcls_ray.table.leases import run_lease
 from mlcls_ray.table.ledger import write_fragment
 from mlcls_ray.table.verify import verify
 from tests.conftest import run_cli
@@ -31,14 +31,14 @@ def test_leftovers(plan: Plan) -> None:
     store.write(f"{layout.compacted_folder(RUN)}/part-0002-000000.parquet", b"")
     store.write(layout.run_json("unfinished"), store.read(layout.run_json(RUN)) or b"")
     write_fragment(store, "unfinished", layout.fragment_name(1, 0), rows(0))
-    with held_lease(store, "busy"):
-        found = find_leftovers(store)
-        told = run_cli("gc", store.root, "--dry-run").stdout
-        assert "runs/listing: of a listing that never ended\n" in told
-        assert told.endswith("5 leftover(s) found\n")
-        remove_leftovers(store, found)
+    with run_lease(store, "busy"):
+        leftovers = find_leftovers(store)
+        output = run_cli("gc", store.root, "--dry-run").stdout
+        assert "runs/listing: a run whose listing did not finish\n" in output
+        assert output.endswith("5 leftover(s) found\n")
+        remove_leftovers(store, leftovers)
         assert store.names(layout.RUNS) == ["busy", RUN, "unfinished"]
-    assert sorted(leftover.name for leftover in found) == [
+    assert sorted(leftover.name for leftover in leftovers) == [
         ".3.tmp",
         "runs/listing",
         f"runs/{RUN}/labels-compacted",

@@ -9,8 +9,8 @@ import pytest
 
 from mlcls_ray.job.commit import commit
 from mlcls_ray.job.plan import Plan
-from mlcls_ray.storage.lease import held_lease
 from mlcls_ray.table import layout
+from mlcls_ray.table.leases import run_lease
 from mlcls_ray.table.status import run_status
 from tests.conftest import run_cli
 from tests.table.fragments import RUN, written
@@ -22,7 +22,7 @@ def test_a_run_from_start_to_end(plan: Plan) -> None:
     assert started is not None
     assert (started.state, started.done, started.rows, started.rate) == ("unfinished", 0, 5, None)
     fragments = written(plan, (0, 1), (2,))
-    with held_lease(store, RUN):
+    with run_lease(store, RUN):
         running = run_status(store, RUN)
     assert running is not None
     assert (running.state, running.done, running.statuses) == ("running", 3, {"empty": 3})
