@@ -15,7 +15,7 @@ import pytest
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import LeaseError, UsageError
 from mlcls_ray.job.commit import commit
-from mlcls_ray.job.plan import Plan
+from mlcls_ray.job.plan import Run
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.compact import STEPS, compact
@@ -36,9 +36,9 @@ def row_ids(store: Store) -> list[int]:
     ]
 
 
-def test_few_files_with_the_same_rows(plan: Plan) -> None:
-    store = plan.prepared.store
-    commit(plan, written(plan, (3,), (0, 4), (2,), (1,)), seconds=1)
+def test_few_files_with_the_same_rows(run: Run) -> None:
+    store = run.store
+    commit(run.models[0], written(run, (3,), (0, 4), (2,), (1,)), seconds=1)
     before = pq.read_table(Path(store.root) / LABELS).sort_by("row_id")
     success = compact(store, RUN, rows=3)
     assert [fragment.rows for fragment in success.fragments] == [3, 2]
@@ -50,11 +50,11 @@ def test_few_files_with_the_same_rows(plan: Plan) -> None:
     assert len(open_labels(store.root).arrow()) == 5
 
 
-def test_on_object_storage(plan: Plan, s3_endpoint: str) -> None:
+def test_on_object_storage(run: Run, s3_endpoint: str) -> None:
     s3 = S3Options(endpoint_url=s3_endpoint)
     store = Store(f"s3://{BUCKET}/{uuid.uuid4().hex}", s3)
-    local = plan.prepared.store
-    commit(plan, written(plan, (3,), (0, 4), (2,), (1,)), seconds=1)
+    local = run.store
+    commit(run.models[0], written(run, (3,), (0, 4), (2,), (1,)), seconds=1)
     for folder in (layout.run_folder(RUN), layout.manifest_folder(RUN), LABELS):
         for name in local.names(folder):
             if (data := (local.read(f"{folder}/{name}") if "." in name or name == "_SUCCESS" else None)) is not None:
@@ -66,9 +66,9 @@ def test_on_object_storage(plan: Plan, s3_endpoint: str) -> None:
 
 
 @pytest.mark.parametrize("died_after", STEPS)
-def test_a_death_in_the_middle_is_mended(plan: Plan, died_after: str) -> None:
-    store = plan.prepared.store
-    commit(plan, written(plan, (3,), (0, 4), (2,), (1,)), seconds=1)
+def test_a_death_in_the_middle_is_mended(run: Run, died_after: str) -> None:
+    store = run.store
+    commit(run.models[0], written(run, (3,), (0, 4), (2,), (1,)), seconds=1)
 
     def die(step: str) -> None:
         if step == died_after:
@@ -97,10 +97,10 @@ print(sorted(counts), sum(counts.values()), failures)
 """
 
 
-def test_readers_of_the_folder_never_see_both(plan: Plan) -> None:
+def test_readers_of_the_folder_never_see_both(run: Run) -> None:
     """A reader that lists the folder as fast as it can, while it is compacted again and again."""
-    store = plan.prepared.store
-    commit(plan, written(plan, (3,), (0, 4), (2,), (1,)), seconds=1)
+    store = run.store
+    commit(run.models[0], written(run, (3,), (0, 4), (2,), (1,)), seconds=1)
     folder = str(Path(store.root) / LABELS)
     reader = subprocess.Popen([sys.executable, "-c", READER, folder, "3"], stdout=subprocess.PIPE, text=True)
     end = time.monotonic() + 3
@@ -133,20 +133,20 @@ def _split(store: Store) -> None:
     store.remove_folder(layout.compacted_folder(RUN))
 
 
-def test_what_cannot_be_compacted(plan: Plan) -> None:
-    store = plan.prepared.store
+def test_what_cannot_be_compacted(run: Run) -> None:
+    store = run.store
     with pytest.raises(UsageError, match="'r' is not committed"):
         compact(store, RUN)
-    commit(plan, written(plan, (0, 1, 2, 3, 4)), seconds=1)
+    commit(run.models[0], written(run, (0, 1, 2, 3, 4)), seconds=1)
     with run_lease(store, RUN), pytest.raises(LeaseError):
         compact(store, RUN)
 
 
-def test_the_newest_row_by_sql_alone(plan: Plan) -> None:
+def test_the_newest_row_by_sql_alone(run: Run) -> None:
     """The query that the documentation gives for readers without this package."""
-    commit(plan, written(plan, (0, 1, 2, 3, 4)), seconds=1)
+    commit(run.models[0], written(run, (0, 1, 2, 3, 4)), seconds=1)
     query = f"""
-        SELECT * FROM read_parquet('{plan.prepared.store.root}/runs/*/labels/*.parquet')
+        SELECT * FROM read_parquet('{run.store.root}/runs/*/labels/*.parquet')
         QUALIFY row_number() OVER (PARTITION BY uri ORDER BY labeled_at DESC, run_id DESC, row_id DESC) = 1
     """
     assert len(duckdb.sql(query).fetchall()) == 5

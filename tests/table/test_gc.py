@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from mlcls_ray.job.commit import commit
-from mlcls_ray.job.plan import Plan
+from mlcls_ray.job.plan import Run
 from mlcls_ray.table import layout
 from mlcls_ray.table.gc import find_leftovers, remove_leftovers
 from mlcls_ray.table.leases import run_lease
@@ -17,10 +17,10 @@ from tests.conftest import run_cli
 from tests.table.fragments import LABELS, RUN, rows, written
 
 
-def test_leftovers(plan: Plan) -> None:
-    store = plan.prepared.store
+def test_leftovers(run: Run) -> None:
+    store = run.store
     root = Path(store.root)
-    commit(plan, written(plan, (0, 1), (2, 3, 4)), seconds=1)
+    commit(run.models[0], written(run, (0, 1), (2, 3, 4)), seconds=1)
     write_fragment(store, RUN, layout.fragment_name(1, 9), rows(0))
     old, young = root / LABELS / ".1.tmp", root / LABELS / ".2.tmp"
     for path in (old, young, root / ".3.tmp"):

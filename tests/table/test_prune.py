@@ -56,5 +56,5 @@ def test_the_newest_row_of_a_uri_never_goes(tiny_folder: Path, tmp_path: Path) -
     assert open_labels(str(out)).sql("SELECT uri, run_id FROM labels ORDER BY 1").fetchall() == before
     assert sorted(path.name for path in (out / "runs").iterdir()) == ["night-3"]
     assert verify(store) == []
-    assert label(job.model_copy(update={"run_id": "night-4"})) is None
+    assert not label(job.model_copy(update={"run_id": "night-4"})).is_new
     assert "0 run(s) removed" in run_cli("prune", out, "--keep", "30d").stdout

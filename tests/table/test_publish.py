@@ -98,7 +98,7 @@ def test_nights(kind: TableFormat, tiny_folder: Path, folder_of_images: Path, tm
     after_one = commits(out, kind)
     label(job.model_copy(update={"run_id": "first"}))  # committed already
     assert commits(out, kind) == after_one
-    assert label(job.model_copy(update={"run_id": "second"})) is None
+    assert not label(job.model_copy(update={"run_id": "second"})).is_new
     assert commits(out, kind) == after_one, "nothing new is no commit"
     (images / "b.jpg").write_bytes(encode(picture(seed=2)))
     label(job.model_copy(update={"run_id": "third"}))

@@ -87,9 +87,9 @@ def test_the_newest_rows_of_several_runs_and_what_follows(demo: Path, tmp_path: 
     assert record is not None
     assert record.relabeled_from == ("night-1", "night-2")
     assert verify(store) == []
-    assert label(job.model_copy(update={"run_id": "night-3"})) is None, "relabeled images are not scored again"
+    assert not label(job.model_copy(update={"run_id": "night-3"})).is_new, "relabeled images are not scored again"
     (images / "b.jpg").unlink()
-    assert label(job.model_copy(update={"run_id": "night-4"})) is not None, "vanished inputs are still recorded"
+    assert label(job.model_copy(update={"run_id": "night-4"})).is_new, "vanished inputs are still recorded"
 
 
 def test_top_k_and_what_is_refused(demo: Path, tiny_folder: Path, tmp_path: Path) -> None:
