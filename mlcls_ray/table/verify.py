@@ -64,7 +64,7 @@ def _verify_run(store: Store, run_id: str) -> list[str]:
             if not problems_of_fragment:
                 readable.append(fragment.name)
     if store.read(layout.compaction(run_id)) is not None:
-        problems.append("a compaction did not finish: run `mlcls compact` again")
+        problems.append("a compaction was interrupted: `mlcls compact` finishes it")
     return problems + _verify_rows(store, run_id, success, readable) + _verify_content(store, run_id, readable)
 
 
