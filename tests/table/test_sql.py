@@ -15,6 +15,7 @@ import mlcls_ray.datasets
 import mlcls_ray.explore
 import mlcls_ray.table
 from mlcls_ray import schema
+from mlcls_ray.job.duplicates import HASHES
 from mlcls_ray.storage.inputs.listing import InputEntry
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
@@ -47,14 +48,15 @@ VALUES = {
 
 def constants() -> dict[str, str]:
     """The SQL texts at the top level of modules, by `module.NAME`; of those that create, only what may run twice."""
-    found = {}
+    modules = ["mlcls_ray.job.duplicates"]
     for package in (mlcls_ray.table, mlcls_ray.explore, mlcls_ray.datasets):
-        for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            module = importlib.import_module(info.name)
-            for name, value in vars(module).items():
-                if name.isupper() and isinstance(value, str) and re.match(r"\s*(SELECT|CREATE OR REPLACE)\s", value):
-                    found[f"{info.name}.{name}"] = value
-    return found
+        modules += [info.name for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
+    return {
+        f"{module}.{name}": value
+        for module in modules
+        for name, value in vars(importlib.import_module(module)).items()
+        if name.isupper() and isinstance(value, str) and re.match(r"\s*(SELECT|CREATE OR REPLACE)\s", value)
+    }
 
 
 @pytest.fixture(scope="module", params=["empty", "small"])
@@ -70,6 +72,8 @@ def database(request: pytest.FixtureRequest) -> Iterator[duckdb.DuckDBPyConnecti
         create_view(database, "manifest", files, schema.MANIFEST)
         create_view(database, "labeled", store.data_uris(layout.labels_folder("first")), EMPTY)
         create_view(database, "all_rows_after", committed_files(store))
+        create_view(database, "hashes", [], HASHES)
+        create_view(database, "copies", [], schema.DUPLICATES)
         database.table("labels").create_view("sampled")
         database.execute(
             "CREATE OR REPLACE VIEW labels AS SELECT *, [0.5, 0.5]::FLOAT[] AS embedding FROM newest('all_rows')"
@@ -86,7 +90,7 @@ def test_each_query_runs(database: duckdb.DuckDBPyConnection, name: str) -> None
 
 
 def test_queries_are_found() -> None:
-    assert {name.split(".")[1] for name in constants()} == {"table", "explore", "datasets"}
+    assert {name.split(".")[1] for name in constants()} == {"table", "explore", "datasets", "job"}
     assert len(constants()) > 15
 
 
