@@ -27,7 +27,7 @@ def open_labels(out: str, s3: S3Options | None = None, run_id: str | None = None
 
     Args:
         out: An output folder of `mlcls label`.
-        s3: How to reach an object store; by default from the environment.
+        s3: How to reach an object store. Default: the environment, then the newest run (see `open_output`).
         run_id: Take the rows of this run only. Default: of all committed runs.
 
     Raises:
