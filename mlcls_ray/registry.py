@@ -23,7 +23,7 @@ TABLE_FORMATS: Mapping[str, str] = {
     "iceberg": "mlcls_ray.table.formats.iceberg:IcebergLabels",
     "lance": "mlcls_ray.table.formats.lance:LanceLabels",
 }
-"""Formats of the label table besides Parquet. See `table.publish.Table`."""
+"""Formats of the label table besides Parquet. Each one's extra has its name. See `table.formats.base`."""
 
 
 def load(target: str) -> Any:

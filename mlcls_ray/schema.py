@@ -1,11 +1,17 @@
-"""The tables: the only module that spells their columns.
+"""The columns of the manifest and of the label table: their names, types and meanings.
 
-The manifest holds what was found; the label table holds one row per manifest row. Batches between the stages use the
-same names, plus the columns under "between the stages", which never reach a file.
+The manifest is the frozen list of a run's inputs. The label table has one row per manifest row. Batches between the stages use the same
+names, plus the columns under "between the stages", which never reach a file.
+
+How to spell a column: Python code uses the constants below. SQL is written as SQL, with the names as they are; `tests/table/test_sql.py`
+runs every query. `MEANINGS` says what each column means; the documentation is generated from it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import pyarrow as pa
 
 # manifest
@@ -15,7 +21,6 @@ SIZE_BYTES = "size_bytes"
 MTIME = "mtime"
 ETAG = "etag"
 ATTEMPTS = "attempts"
-"""How many runs have tried the input for want of an answer: in the manifest before the run, in the label table with it."""
 
 # label table
 STATUS = "status"
@@ -29,7 +34,6 @@ CLASS_IDS = "class_ids"
 SCORES = "scores"
 ALL_SCORES = "all_scores"
 EMBEDDING = "embedding"
-"""Only where it was asked for: the network's pooled features, of length 1."""
 MODEL = "model"
 MODEL_FINGERPRINT = "model_fingerprint"
 PREPROCESS_FINGERPRINT = "preprocess_fingerprint"
@@ -41,15 +45,44 @@ LABELED_AT = "labeled_at"
 
 # duplicates
 ORIGINAL = "original"
-"""The row id whose bytes are the same."""
 
 # between the stages
 PIXELS = "pixels"
-"""uint8 [N, H, W, 3], the model's input size; zeros where the row is not `ok`."""
+"""uint8 [N, H, W, 3] at the model's input size; zeros where the row is not `ok`."""
 IMAGE_BYTES = "image_bytes"
-"""The encoded image, carried only for rows that will be annotated; empty otherwise."""
+"""The encoded image; empty for rows that will not be annotated."""
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+MEANINGS: Mapping[str, str] = {
+    ROW_ID: "The row's number in the manifest of its run, from 0. (run_id, row_id) is the table's key.",
+    URI: "Where the image is: an absolute path or a URL, without user, password and signature.",
+    STATUS: "`ok`, or why the image has no labels.",
+    ERROR_MESSAGE: "The error in one line; null for `ok`.",
+    ATTEMPTS: "Number of runs that tried this input. In the manifest: before this run. In the label table: including this run.",
+    WIDTH: "Width of the image in pixels, after its EXIF orientation was applied.",
+    HEIGHT: "Height of the image in pixels, after its EXIF orientation was applied.",
+    FORMAT: "The image's file format, from its first bytes: `jpeg`, `png` and so on.",
+    SIZE_BYTES: "Size of the encoded image. Null where it is not known.",
+    MTIME: "When the file or object was last changed. Null where it is not known.",
+    ETAG: "The server's entity tag of the object. Null where there is none.",
+    CONTENT_HASH: "A hash of the encoded image. Two inputs with the same hash are the same image.",
+    LABELS: "Classes whose score is above their threshold, best first. Empty if there are none; null if the row is not `ok`.",
+    CLASS_IDS: "The labels' positions in the model's vocabulary, in the order of `labels`.",
+    SCORES: "The labels' scores from 0 to 1, in the order of `labels`.",
+    ALL_SCORES: "The score of each class, in the order of the vocabulary. Null if the row is not `ok`, or if scores are not kept.",
+    EMBEDDING: "The network's pooled features, scaled to length 1. The column exists only with `embeddings: true`.",
+    MODEL: "Name of the model.",
+    MODEL_FINGERPRINT: "A hash of the model's files. Another hash means that scores may differ.",
+    PREPROCESS_FINGERPRINT: "A hash of how an image becomes the model's input. Another hash means that scores may differ.",
+    ENGINE: "What executed the network: `paddle`, `openvino`, `onnxruntime` or `tensorrt`.",
+    PRECISION: "The engine's number format: `fp32`, `bf16`, `fp16` or `int8`.",
+    THRESHOLD_ID: "A hash of all thresholds that the labels were selected with.",
+    RUN_ID: "The run that wrote this row.",
+    LABELED_AT: "When the labels were selected. The newest row of a uri is the one that counts.",
+    ORIGINAL: "The row id of the first input with the same bytes.",
+}
+"""One sentence or two per column of the label table, the manifest and the list of duplicates."""
 
 
 MANIFEST = pa.schema(
@@ -71,11 +104,11 @@ DUPLICATES = pa.schema(
         pa.field(CONTENT_HASH, pa.string(), nullable=False),
     ]
 )
-"""Rows of a manifest whose bytes are those of an earlier row."""
+"""Rows of a manifest whose bytes equal those of an earlier row."""
 
 
 def label_table(class_num: int, embedding_size: int = 0) -> pa.Schema:
-    """The label table's schema for a vocabulary of `class_num` classes. Empty lists keep their type. With embeddings: their size."""
+    """Return the label table's schema for `class_num` classes; `embedding_size` > 0 adds the column `embedding`."""
     return pa.schema(
         [
             pa.field(ROW_ID, pa.int64(), nullable=False),
@@ -105,3 +138,34 @@ def label_table(class_num: int, embedding_size: int = 0) -> pa.Schema:
             pa.field(LABELED_AT, TIMESTAMP, nullable=False),
         ]
     )
+
+
+def encode_scores(values: np.ndarray, is_ok: np.ndarray) -> pa.Array:
+    """Encode scores or embeddings for the label table.
+
+    Args:
+        values: float32 [n, K]; NaN for a score that is not kept.
+        is_ok: bool [n]; a row that is not ok becomes null.
+
+    Returns:
+        fixed_size_list<float16>[K] of length n.
+    """
+    flat = pa.array(values.astype(np.float16).ravel(), mask=np.isnan(values).ravel())
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=pa.array(~is_ok))
+
+
+def decode_scores(column: pa.Array | pa.ChunkedArray, size: int | None = None) -> np.ndarray:
+    """Decode what `encode_scores` made, or what another program read from it: float32 [n, K], NaN for each null.
+
+    Args:
+        column: Lists of floats, each of them null or of length K.
+        size: K, where the column's type does not say it.
+    """
+    lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    width = lists.type.list_size if pa.types.is_fixed_size_list(lists.type) else size
+    if width is None:
+        raise ValueError(f"decode_scores: {lists.type} does not say how many scores a row has: give `size`")
+    scores = np.full((len(lists), width), np.nan, np.float32)
+    is_there = lists.is_valid().to_numpy(zero_copy_only=False)
+    scores[is_there] = lists.flatten().cast(pa.float32()).to_numpy(zero_copy_only=False).reshape(-1, width)
+    return scores

@@ -143,12 +143,12 @@ def sample(
     """
     from mlcls_ray.datasets import annotations
     from mlcls_ray.datasets import sample as sampling
-    from mlcls_ray.table.export.formats import vocabulary
+    from mlcls_ray.table.export.base import table_vocabulary
     from mlcls_ray.table.label_table import open_labels
 
     opened = open_labels(table, run_id=run_id)
     rows = sampling.sample(opened, strategy, n)
     annotations.write_sample(
-        rows, vocabulary(opened), out, opened.store.s3, f"{len(rows)} images to annotate ({strategy})"
+        rows, table_vocabulary(opened), out, opened.store.s3, f"{len(rows)} images to annotate ({strategy})"
     )
     print(f"{out}: {len(rows):,} images")

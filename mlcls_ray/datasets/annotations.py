@@ -10,7 +10,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 
-from mlcls_ray import schema
 from mlcls_ray.config import S3Options
 from mlcls_ray.datasets.formats import Dataset, write_list
 from mlcls_ray.datasets.ground_truth import LABEL_LIST
@@ -18,15 +17,19 @@ from mlcls_ray.errors import UsageError, suggest
 from mlcls_ray.explore.page import render
 from mlcls_ray.labels.vocabulary import write_vocabulary
 from mlcls_ray.storage.uris import is_local, path_of_uri
-from mlcls_ray.table.export.formats import Labeled, vocabulary, write_csv, write_fiftyone, write_label_studio
+from mlcls_ray.table.export.base import LabeledImage, table_vocabulary
+from mlcls_ray.table.export.csv import write_csv
+from mlcls_ray.table.export.fiftyone import write_fiftyone
+from mlcls_ray.table.export.labelstudio import write_label_studio
 from mlcls_ray.table.label_table import LabelTable
-from mlcls_ray.table.views import LABELS
 
+TARGETS = "SELECT uri, class_ids FROM labels WHERE status = 'ok' ORDER BY uri"
+SOFT_TARGETS = "SELECT uri, all_scores FROM labels WHERE status = 'ok' ORDER BY uri"
 LIST, SHEET, TASKS, FIFTYONE, PROJECT = "images.csv", "sheet.html", "labelstudio.json", "fiftyone", "labelstudio.xml"
 THUMBNAILS = 1000
 
 
-def write_sample(rows: Sequence[Labeled], classes: list[str], folder: Path, s3: S3Options, title: str) -> None:
+def write_sample(rows: Sequence[LabeledImage], classes: list[str], folder: Path, s3: S3Options, title: str) -> None:
     """A new folder: images.csv, sheet.html, labelstudio.json with labelstudio.xml (the project's interface), and fiftyone/.
 
     Raises:
@@ -50,7 +53,7 @@ def label_studio_interface(classes: Sequence[str]) -> str:
     """The labeling interface that the tasks are made for."""
     from xml.sax.saxutils import quoteattr
 
-    choices = "\n".join(f"    <EngineConfig value={quoteattr(name)}/>" for name in classes)
+    choices = "\n".join(f"    <Choice value={quoteattr(name)}/>" for name in classes)
     return (
         '<View>\n  <Image name="image" value="$image"/>\n  <Choices name="labels" toName="image" choice="multiple" showInline="true">\n'
         f"{choices}\n  </Choices>\n</View>\n"
@@ -104,10 +107,9 @@ def dataset_of_table(table: LabelTable, corrections: Path | None, is_soft: bool,
     Raises:
         UsageError: several vocabularies, scores that were not kept, an image that is not on this machine, or lists in the folder.
     """
-    classes = vocabulary(table)
+    classes = table_vocabulary(table)
     corrected = read_corrections(corrections, classes) if corrections else {}
-    column = schema.ALL_SCORES if is_soft else schema.CLASS_IDS
-    query = f"SELECT {schema.URI}, {column} FROM {LABELS} WHERE {schema.STATUS} = 'ok' ORDER BY {schema.URI}"
+    query = SOFT_TARGETS if is_soft else TARGETS
     paths, targets = [], []
     for uri, told in table.database.execute(query).fetchall():
         if is_soft and (told is None or None in told):

@@ -10,59 +10,55 @@ from typing import Literal
 
 import numpy as np
 
-from mlcls_ray import schema
 from mlcls_ray.errors import UsageError
-from mlcls_ray.table.export.formats import Labeled
-from mlcls_ray.table.label_table import THRESHOLDS, LabelTable
-from mlcls_ray.table.views import LABELS
+from mlcls_ray.table.export.base import LabeledImage
+from mlcls_ray.table.label_table import LabelTable
+from mlcls_ray.table.views import query_rows
 
 Strategy = Literal["uncertain", "diverse", "random"]
 CANDIDATES = 50_000
 """Among so many images, drawn by hash, `diverse` looks: it compares each with each one chosen."""
-COLUMNS = (schema.URI, schema.WIDTH, schema.HEIGHT, schema.CLASS_IDS, schema.LABELS, schema.SCORES)
+LOGIT = """
+    CREATE OR REPLACE TEMP MACRO logit(p) AS ln(greatest(p, 1e-4) / greatest(1 - p, 1e-4));
+"""
+SCORED = "SELECT count(*) FROM labels WHERE all_scores IS NOT NULL"
+RANDOM = """
+    SELECT uri, width, height, class_ids, labels, scores FROM labels WHERE status = 'ok' ORDER BY hash(uri) LIMIT $count
+"""
+UNCERTAIN = """
+    SELECT uri, width, height, class_ids, labels.labels, labels.scores
+    FROM labels JOIN (SELECT uri, min(abs(logit(score) - logit(threshold))) AS distance FROM scores GROUP BY uri) USING (uri)
+    WHERE status = 'ok' ORDER BY distance, uri LIMIT $count
+"""
+CANDIDATE_SCORES = "SELECT uri, all_scores FROM labels WHERE all_scores IS NOT NULL ORDER BY hash(uri) LIMIT $count"
+CHOSEN = """
+    SELECT uri, width, height, class_ids, labels, scores FROM labels WHERE status = 'ok' AND list_contains($uris, uri)
+"""
 
 
-def sample(table: LabelTable, strategy: Strategy, count: int) -> list[Labeled]:
-    """`count` images (or all there are), the most wanted first.
+def sample(table: LabelTable, strategy: Strategy, count: int) -> list[LabeledImage]:
+    """Choose `count` images (or all there are), the most useful to annotate first.
 
     Raises:
         UsageError: the strategy needs scores that the table does not keep.
     """
     if strategy == "random":
-        return _rows(table, "ORDER BY hash(uri) LIMIT ?", [count])
-    if not table.database.execute(f"SELECT count(*) FROM {LABELS} WHERE {schema.ALL_SCORES} IS NOT NULL").fetchall()[0][
-        0
-    ]:
+        return _images(table, RANDOM, {"count": count})
+    ((scored,),) = table.sql(SCORED).fetchall()
+    if not scored:
         raise UsageError(f"--strategy {strategy} needs the table's scores (all_scores: all); use random")
     if strategy == "uncertain":
-        logit = "ln(greatest({0}, 1e-4) / greatest(1 - {0}, 1e-4))"
-        distance = f"abs({logit.format('score')} - {logit.format('threshold')})"
-        return _rows(
-            table,
-            f"""
-            JOIN (
-                SELECT {schema.URI}, min({distance}) AS distance FROM (
-                    SELECT {schema.URI}, {schema.RUN_ID}, unnest({schema.ALL_SCORES}) AS score,
-                           generate_subscripts({schema.ALL_SCORES}, 1) - 1 AS class_id FROM {LABELS} WHERE {schema.ALL_SCORES} IS NOT NULL
-                ) JOIN {THRESHOLDS} USING ({schema.RUN_ID}, class_id) WHERE score IS NOT NULL GROUP BY 1
-            ) USING ({schema.URI}) ORDER BY distance, {schema.URI} LIMIT ?
-            """,
-            [count],
-        )
-    found = table.database.execute(
-        f"SELECT {schema.URI}, {schema.ALL_SCORES} FROM {LABELS} WHERE {schema.ALL_SCORES} IS NOT NULL ORDER BY hash({schema.URI}) "
-        f"LIMIT {CANDIDATES}"
-    ).fetchall()
-    scores = np.array([[0.0 if one is None else one for one in row[1]] for row in found], np.float32)
-    uris = [found[place][0] for place in farthest_first(scores, count)]
-    rows = {row.uri: row for row in _rows(table, f"WHERE list_contains($1, {schema.URI})", [uris])}
-    return [rows[uri] for uri in uris]
+        table.database.execute(LOGIT)
+        return _images(table, UNCERTAIN, {"count": count})
+    candidates = table.database.execute(CANDIDATE_SCORES, {"count": CANDIDATES}).fetchall()
+    points = np.array([[score or 0.0 for score in scores] for _, scores in candidates], np.float32)
+    uris = [candidates[place][0] for place in farthest_first(points, count)]
+    images = {image.uri: image for image in _images(table, CHOSEN, {"uris": uris})}
+    return [images[uri] for uri in uris]
 
 
-def _rows(table: LabelTable, clause: str, values: list[object]) -> list[Labeled]:
-    source = f"(SELECT * FROM {LABELS} WHERE {schema.STATUS} = 'ok') AS labeled"
-    query = f"SELECT {', '.join(COLUMNS)} FROM {source} {clause}"
-    return [Labeled(*row) for row in table.database.execute(query, values).fetchall()]
+def _images(table: LabelTable, query: str, values: dict[str, object]) -> list[LabeledImage]:
+    return [LabeledImage(**row) for row in query_rows(table.database, query, values)]
 
 
 def farthest_first(points: np.ndarray, count: int) -> list[int]:

@@ -1,27 +1,59 @@
-"""`mlcls diff`: what changed from one label table to another, over the images that both have."""
+"""`mlcls diff`: find what changed from one label table to another, over the images that both have."""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
-from mlcls_ray import schema
 from mlcls_ray.explore.facts import score_histograms
 from mlcls_ray.explore.page import render
 from mlcls_ray.table.label_table import LabelTable
-from mlcls_ray.table.views import LABELS, committed_files, create_label_views
+from mlcls_ray.table.views import committed_files, create_view, query_rows
 
 EXAMPLES = 120
-"""Flipped images that are shown."""
-AFTER = "_after"
-"""What the second table's views are called more, beside the first one's."""
+"""Images with other labels that are shown."""
 SMOOTHING = 0.5
 """Added to each count, so that an empty bin does not make PSI infinite."""
 
+JOINED = """
+    CREATE OR REPLACE TEMP TABLE joined AS
+    SELECT uri, before.status AS status_before, after.status AS status_after,
+           before.uri IS NOT NULL AS is_before, after.uri IS NOT NULL AS is_after,
+           coalesce(before.labels, []) AS labels_before, coalesce(after.labels, []) AS labels_after,
+           list_filter(labels_after, lambda label: NOT list_contains(labels_before, label)) AS gained,
+           list_filter(labels_before, lambda label: NOT list_contains(labels_after, label)) AS lost,
+           len(gained) + len(lost) AS changes
+    FROM labels AS before FULL JOIN newest('all_rows_after') AS after USING (uri)
+"""
+COUNTS = """
+    SELECT count(*) FILTER (is_before AND is_after) AS images,
+           count(*) FILTER (NOT is_after) AS only_before,
+           count(*) FILTER (NOT is_before) AS only_after,
+           count(*) FILTER (is_before AND is_after AND changes > 0) AS flipped,
+           count(*) FILTER (is_before AND is_after AND status_before <> status_after) AS restatused
+    FROM joined
+"""
+CLASSES = """
+    SELECT label,
+           count(*) FILTER (kind = 'before') AS before, count(*) FILTER (kind = 'after') AS after,
+           count(*) FILTER (kind = 'gained') AS gained, count(*) FILTER (kind = 'lost') AS lost
+    FROM (
+        SELECT 'before' AS kind, unnest(labels_before) AS label FROM joined WHERE is_before AND is_after UNION ALL
+        SELECT 'after', unnest(labels_after) FROM joined WHERE is_before AND is_after UNION ALL
+        SELECT 'gained', unnest(gained) FROM joined WHERE is_before AND is_after UNION ALL
+        SELECT 'lost', unnest(lost) FROM joined WHERE is_before AND is_after
+    ) GROUP BY label
+"""
+FLIPS = """
+    SELECT uri, labels_before AS before, labels_after AS after, gained, lost
+    FROM joined WHERE is_before AND is_after AND changes > 0 ORDER BY changes DESC, uri LIMIT $count
+"""
+
 
 class ClassChange(NamedTuple):
-    """One class: images that have the label before and after, gained it, lost it; and the population stability index of its scores
-    (None where scores were not kept).
+    """The images with one label before and after, those that gained and lost it, and the population stability index of its scores.
+
+    `psi` is None where scores were not kept.
     """
 
     name: str
@@ -43,7 +75,10 @@ class Flip(NamedTuple):
 
 
 class Differences(NamedTuple):
-    """`images` are in both; `flipped` have other labels, `restatused` another status; `examples` are those that changed most."""
+    """The differences of two tables.
+
+    `images` are in both; of them `flipped` have other labels and `restatused` another status. `examples` are those that changed most.
+    """
 
     images: int
     only_before: int
@@ -55,71 +90,37 @@ class Differences(NamedTuple):
 
 
 def find_differences(before: LabelTable, after: LabelTable) -> Differences:
-    """Joined by uri, in DuckDB."""
+    """Join two tables by uri, in DuckDB, and count."""
     database = before.database
     if before.store.is_local:
         after.store.register_with(database)
-    create_label_views(database, committed_files(after.store, after.successes), AFTER)
-    columns = f"{schema.URI}, {schema.STATUS}, {schema.LABELS}"
-    database.execute(
-        f"""
-        CREATE TEMP TABLE joined AS
-        SELECT {schema.URI}, one.{schema.STATUS} AS status_before, other.{schema.STATUS} AS status_after,
-               coalesce(one.{schema.LABELS}, []) AS labels_before, coalesce(other.{schema.LABELS}, []) AS labels_after,
-               one.{schema.URI} IS NOT NULL AS is_before, other.{schema.URI} IS NOT NULL AS is_after
-        FROM (SELECT {columns} FROM {LABELS}) AS one
-        FULL JOIN (SELECT {columns} FROM {LABELS}{AFTER}) AS other USING ({schema.URI})
-        """
-    )
-    gained = "list_filter(labels_after, lambda x: NOT list_contains(labels_before, x))"
-    lost = "list_filter(labels_before, lambda x: NOT list_contains(labels_after, x))"
-    both = f"FROM (SELECT *, {gained} AS gained, {lost} AS lost FROM joined WHERE is_before AND is_after)"
-    (counts,) = database.execute(
-        """SELECT count(*) FILTER (is_before AND is_after), count(*) FILTER (NOT is_after), count(*) FILTER (NOT is_before),
-           count(*) FILTER (is_before AND is_after AND status_before <> status_after) FROM joined"""
-    ).fetchall()
-    (flipped,) = database.execute(f"SELECT count(*) {both} WHERE len(gained) + len(lost) > 0").fetchall()
-    found = {
-        name: dict(
-            database.execute(
-                f"SELECT label, count(*) FROM (SELECT unnest({name}) AS label {both}) GROUP BY 1"
-            ).fetchall()
-        )
-        for name in ("labels_before", "labels_after", "gained", "lost")
-    }
-    examples = database.execute(
-        f"SELECT {schema.URI}, labels_before, labels_after, gained, lost {both} WHERE len(gained) + len(lost) > 0 "
-        f"ORDER BY len(gained) + len(lost) DESC, {schema.URI} LIMIT {EXAMPLES}"
-    ).fetchall()
+    database.execute("DROP VIEW IF EXISTS all_rows_after")
+    create_view(database, "all_rows_after", committed_files(after.store, after.successes))
+    database.execute(JOINED)
+    (counts,) = query_rows(database, COUNTS, {})
+    flips = query_rows(database, FLIPS, {"count": EXAMPLES})
+    return Differences(**counts, classes=_class_changes(before, after), examples=[Flip(**row) for row in flips])
+
+
+def _class_changes(before: LabelTable, after: LabelTable) -> list[ClassChange]:
+    """Count the changes of each class, those that changed most first."""
+    counts = {row.pop("label"): row for row in query_rows(before.database, CLASSES, {})}
+    unchanged = {"before": 0, "after": 0, "gained": 0, "lost": 0}
     shifts = _shifts(before, after)
-    names = sorted({*shifts, *(name for counted in found.values() for name in counted)})
-    classes = [
-        ClassChange(
-            name=name,
-            before=found["labels_before"].get(name, 0),
-            after=found["labels_after"].get(name, 0),
-            gained=found["gained"].get(name, 0),
-            lost=found["lost"].get(name, 0),
-            psi=shifts.get(name),
-        )
-        for name in names
+    changes = [
+        ClassChange(name=name, **counts.get(name, unchanged), psi=shifts.get(name)) for name in {*shifts, *counts}
     ]
-    classes.sort(key=lambda one: (-(one.gained + one.lost), -(one.psi or 0.0), one.name))
-    return Differences(
-        counts[0], counts[1], counts[2], flipped[0], counts[3], classes, [Flip(*row) for row in examples]
-    )
+    return sorted(changes, key=lambda change: (-(change.gained + change.lost), -(change.psi or 0.0), change.name))
 
 
 def _shifts(before: LabelTable, after: LabelTable) -> dict[str, float]:
-    histograms = [
-        score_histograms(one, one.database.execute(f"SELECT count(*) FROM {LABELS}").fetchall()[0][0])
-        for one in (before, after)
-    ]
-    return {name: psi(counts, histograms[1][name]) for name, counts in histograms[0].items() if name in histograms[1]}
+    """Return the population stability index of the scores of each class that both tables have."""
+    old, new = score_histograms(before), score_histograms(after)
+    return {name: psi(counts, new[name]) for name, counts in old.items() if name in new}
 
 
 def psi(before: list[int], after: list[int]) -> float:
-    """Population stability index of two histograms over the same bins: Σ (q − p) ln(q / p)."""
+    """Return the population stability index of two histograms over the same bins: Σ (q − p) ln(q / p)."""
     shares = [
         [(count + SMOOTHING) / (sum(counts) + SMOOTHING * len(counts)) for count in counts]
         for counts in (before, after)
@@ -127,6 +128,7 @@ def psi(before: list[int], after: list[int]) -> float:
     return math.fsum((q - p) * math.log(q / p) for p, q in zip(*shares, strict=True))
 
 
-def make_page(before: LabelTable, after: LabelTable, found: Differences, names: tuple[str, str]) -> str:
-    uris = [one.uri for one in found.examples]
-    return render("diff.html.j2", after.store.s3, uris, EXAMPLES, {"found": found, "names": names})
+def make_page(before: LabelTable, after: LabelTable, differences: Differences, names: tuple[str, str]) -> str:
+    """Make the HTML page. `names`: what to call the two tables."""
+    uris = [flip.uri for flip in differences.examples]
+    return render("diff.html.j2", after.store.s3, uris, EXAMPLES, {"differences": differences, "names": names})

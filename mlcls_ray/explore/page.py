@@ -1,4 +1,4 @@
-"""Pages of one file: templates, with everything in them. Nothing is loaded, whatever a uri or a label is called."""
+"""Render HTML pages that are one file each and load nothing. Names of images and labels are escaped: they may be hostile."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mlcls_ray.config import S3Options
 from mlcls_ray.table.thumbnails import base_name, make_thumbnails
 
 
-def render(template: str, s3: S3Options, uris: Iterable[str], most: int, values: Mapping[str, Any]) -> str:
-    """A template filled in; `uris`: the images that it shows, of which at most `most` get a thumbnail."""
-    made = make_thumbnails(s3, uris, most)
-    numbers = {uri: str(number) for number, uri in enumerate(made)}
+def render(template: str, s3: S3Options, uris: Iterable[str], thumbnails: int, values: Mapping[str, Any]) -> str:
+    """Fill in a template. Of the images `uris` that it shows, the first `thumbnails` get a picture."""
+    pictures = make_thumbnails(s3, uris, thumbnails)
+    numbers = {uri: str(number) for number, uri in enumerate(pictures)}
     environment = Environment(
         loader=PackageLoader("mlcls_ray.explore"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -25,7 +25,7 @@ def render(template: str, s3: S3Options, uris: Iterable[str], most: int, values:
     return environment.get_template(template).render(
         version=__version__,
         made_at=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        thumbnails={numbers[uri]: thumbnail for uri, thumbnail in made.items()},
+        thumbnails={numbers[uri]: picture for uri, picture in pictures.items()},
         numbers=numbers,
         **values,
     )
@@ -35,6 +35,6 @@ def _count(number: int) -> str:
     return f"{number:,}"
 
 
-def _height(count: int, most: int) -> float:
-    """Percent of a column, logarithmic: most scores are near zero, and the others are what one looks for."""
-    return 100 * math.log1p(count) / math.log1p(most)
+def _height(count: int, highest: int) -> float:
+    """Return the height of a column in percent, on a logarithmic scale: most scores are near zero, and the few others matter."""
+    return 100 * math.log1p(count) / math.log1p(highest)

@@ -1,17 +1,35 @@
-"""Which images a person should look at: for each label the surest, the nearest to the threshold, and some at random; and the errors."""
+"""Choose the images that a person should look at: per label the surest, the nearest to the threshold and some at random; and errors."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from mlcls_ray import schema
-from mlcls_ray.table.label_table import THRESHOLDS, LabelTable
-from mlcls_ray.table.views import LABELS
+from mlcls_ray.table.label_table import LabelTable
+from mlcls_ray.table.views import query_rows
 
-DEVICE_KINDS = ("surest", "nearest", "random")
-EACH = 6
-"""Images of a kind under a label, where the budget allows."""
+KINDS = ("surest", "nearest", "random")
+IMAGES_PER_KIND = 6
+"""Images of one kind under one label, if the budget allows."""
 ERRORS = 200
+ERRORS_PER_STATUS = ERRORS // 8
+
+SUREST_AND_RANDOM = """
+    SELECT label,
+           max_by(struct_pack(uri := uri, score := score), score, $count) AS surest,
+           max_by(struct_pack(uri := uri, score := score), hash(uri), $count) AS random
+    FROM (SELECT image.uri, unnest(image.labels) AS label, unnest(image.scores) AS score FROM labels AS image)
+    WHERE list_contains($labels, label) GROUP BY label
+"""
+NEAREST = """
+    SELECT label,
+           min_by(struct_pack(uri := uri, score := score, threshold := threshold), abs(score - threshold), $count) AS nearest
+    FROM scores WHERE list_contains($labels, label) GROUP BY label
+"""
+FAILED = """
+    SELECT uri, status, error_message AS message FROM labels WHERE status <> 'ok'
+    QUALIFY row_number() OVER (PARTITION BY status ORDER BY hash(uri)) <= $per_status
+    ORDER BY status, uri LIMIT $count
+"""
 
 
 class Example(NamedTuple):
@@ -38,50 +56,22 @@ class Failed(NamedTuple):
 
 
 def choose_sheets(table: LabelTable, labels: list[str], budget: int) -> list[Sheet]:
-    """Examples for as many labels (the first ones first) as `budget` images allow; at least one a kind and label.
+    """Choose examples for as many labels (from the first on) as `budget` images allow; at least one per kind and label.
 
     DuckDB keeps the best few of each label while it reads: nothing is sorted.
     """
-    each = max(1, min(EACH, budget // (len(DEVICE_KINDS) * max(len(labels), 1))))
-    wanted = labels[: max(1, budget // (len(DEVICE_KINDS) * each))]
-    found: dict[str, dict[str, list[Example]]] = {label: {} for label in wanted}
-    chosen = f"max_by(struct_pack(uri := {schema.URI}, score := score), {{by}}, {each})"
-    rows = table.database.execute(
-        f"""
-        SELECT label, {chosen.format(by="score")}, {chosen.format(by=f"hash({schema.URI})")}
-        FROM (SELECT {schema.URI}, unnest({schema.LABELS}) AS label, unnest({schema.SCORES}) AS score FROM {LABELS})
-        WHERE list_contains($1, label) GROUP BY 1
-        """,
-        [wanted],
-    ).fetchall()
-    for label, surest, random in rows:
-        found[label]["surest"] = [Example(**one) for one in surest]
-        found[label]["random"] = [Example(**one) for one in random]
-    nearest = table.database.execute(
-        f"""
-        WITH scored AS (
-            SELECT {schema.URI}, {schema.RUN_ID}, unnest({schema.ALL_SCORES}) AS score,
-                   generate_subscripts({schema.ALL_SCORES}, 1) - 1 AS class_id
-            FROM {LABELS} WHERE {schema.ALL_SCORES} IS NOT NULL
-        )
-        SELECT label, min_by(struct_pack(uri := {schema.URI}, score := score, threshold := threshold), abs(score - threshold), {each})
-        FROM scored JOIN {THRESHOLDS} USING ({schema.RUN_ID}, class_id)
-        WHERE score IS NOT NULL AND list_contains($1, label) GROUP BY 1
-        """,
-        [wanted],
-    ).fetchall()
-    for label, examples in nearest:
-        found[label]["nearest"] = [Example(**one) for one in examples]
-    return [Sheet(label, {kind: kinds.get(kind, []) for kind in DEVICE_KINDS}) for label, kinds in found.items()]
+    count = max(1, min(IMAGES_PER_KIND, budget // (len(KINDS) * max(len(labels), 1))))
+    shown = labels[: max(1, budget // (len(KINDS) * count))]
+    examples: dict[str, dict[str, list[Example]]] = {label: {kind: [] for kind in KINDS} for label in shown}
+    for query in (SUREST_AND_RANDOM, NEAREST):
+        for row in query_rows(table.database, query, {"labels": shown, "count": count}):
+            label = row.pop("label")
+            for kind, images in row.items():
+                examples[label][kind] = [Example(**image) for image in images]
+    return [Sheet(label, kinds) for label, kinds in examples.items()]
 
 
 def list_failed(table: LabelTable) -> list[Failed]:
-    """Some rows that are not `ok`, of each status alike."""
-    rows = table.database.execute(
-        f"""
-        SELECT {schema.URI}, {schema.STATUS}, {schema.ERROR_MESSAGE} FROM {LABELS} WHERE {schema.STATUS} <> 'ok'
-        QUALIFY row_number() OVER (PARTITION BY {schema.STATUS} ORDER BY hash({schema.URI})) <= {ERRORS // 8}
-        ORDER BY {schema.STATUS}, {schema.URI} LIMIT {ERRORS}
-        """
-    ).fetchall()
-    return [Failed(*row) for row in rows]
+    """List some rows that are not `ok`, a few of each status."""
+    values = {"per_status": ERRORS_PER_STATUS, "count": ERRORS}
+    return [Failed(**row) for row in query_rows(table.database, FAILED, values)]

@@ -11,7 +11,7 @@ from mlcls_ray.config import LabelJob
 from mlcls_ray.devices import Device, parse_device
 from mlcls_ray.engines.load import check_embeds
 from mlcls_ray.errors import UsageError
-from mlcls_ray.job.resume import check_same_run, new_run_id, unfinished_run
+from mlcls_ray.job.resume import check_same_run, unfinished_run
 from mlcls_ray.labels.thresholds import ResolvedThresholds
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import open_model
@@ -22,7 +22,7 @@ from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import is_local, path_of_uri, redact_url, uri_of_path
 from mlcls_ray.table import layout
 from mlcls_ray.table.publish import check_format
-from mlcls_ray.table.records import RunRecord, read_record
+from mlcls_ray.table.records import RunRecord, new_run_id, read_record
 
 NO_OUTPUT = "no output: give a folder or an s3:// uri (--out)"
 

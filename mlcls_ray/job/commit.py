@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timezone
 
 from mlcls_ray.errors import RunError
 from mlcls_ray.job.plan import ModelRun
-from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
-from mlcls_ray.table.ledger import Fragment, count_statuses, fragment_names, read_rows
-from mlcls_ray.table.records import Success
+from mlcls_ray.table.ledger import Fragment, fragment_names, read_rows
+from mlcls_ray.table.records import Success, make_visible
 
 
 def commit(
@@ -37,30 +35,3 @@ def commit(
         if name not in names:  # of a dead driver's late worker
             store.remove(f"{layout.labels_folder(run_id)}/{name}")
     return make_visible(store, run_id, fragments, seconds, stage_seconds)
-
-
-def make_visible(
-    store: Store,
-    run_id: str,
-    fragments: list[Fragment],
-    seconds: float,
-    stage_seconds: Mapping[str, float] | None = None,
-) -> Success:
-    """Write `_SUCCESS`, and let `latest.json` point to the run."""
-    success = Success(
-        run_id=run_id,
-        rows=sum(fragment.rows for fragment in fragments),
-        statuses=count_statuses(fragments),
-        fragments=fragments,
-        seconds=round(seconds, 3),
-        stage_seconds={stage: round(spent, 3) for stage, spent in (stage_seconds or {}).items()},
-        committed_at=datetime.now(timezone.utc),
-    )
-    store.write_json(layout.success(run_id), success.model_dump(mode="json"))
-    latest = {
-        "run_id": run_id,
-        "labels": layout.labels_folder(run_id),
-        "committed_at": success.committed_at.isoformat(),
-    }
-    store.write_json(layout.LATEST, latest)
-    return success

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -124,20 +123,9 @@ def _as_labels(rows: pa.Table, table_schema: pa.Schema) -> pa.Table:
     )
     for field in table_schema:
         if pa.types.is_fixed_size_list(field.type):
-            columns[field.name] = _half(rows.column(field.name).combine_chunks(), field.type.list_size)
+            values = schema.decode_scores(rows.column(field.name), field.type.list_size)
+            columns[field.name] = schema.encode_scores(values, rows.column(field.name).is_valid().to_numpy())
     return pa.table([_cast(columns[field.name], field.type) for field in table_schema], schema=table_schema)
-
-
-def _half(lists: pa.ListArray, size: int) -> pa.FixedSizeListArray:
-    """list<float> → fixed_size_list<float16>, null where it was."""
-    is_null = lists.is_null().to_numpy(zero_copy_only=False)
-    values = np.zeros((len(lists), size), np.float32)
-    known = lists.flatten()
-    values[~is_null] = known.to_numpy(zero_copy_only=False).reshape(-1, size)
-    missing = np.zeros(values.shape, bool)
-    missing[~is_null] = known.is_null().to_numpy(zero_copy_only=False).reshape(-1, size)
-    half = pa.array(values.astype(np.float16).ravel(), mask=missing.ravel())
-    return pa.FixedSizeListArray.from_arrays(half, size, mask=pa.array(is_null))
 
 
 def _cast(column: pa.ChunkedArray | pa.Array, kind: pa.DataType) -> pa.ChunkedArray | pa.Array:

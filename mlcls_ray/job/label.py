@@ -19,9 +19,10 @@ from mlcls_ray.job.commit import commit
 from mlcls_ray.job.plan import list_pending, plan_run
 from mlcls_ray.job.pools import check_resources
 from mlcls_ray.stages.spec import Stage
-from mlcls_ray.storage.lease import Lease, held_incremental_lease, held_lease
+from mlcls_ray.storage.lease import Lease
 from mlcls_ray.table import layout
 from mlcls_ray.table.label_table import LabelTable, open_labels
+from mlcls_ray.table.leases import incremental_lease, run_lease
 from mlcls_ray.table.ledger import failures
 from mlcls_ray.table.publish import publish
 from mlcls_ray.table.records import Success, read_success
@@ -104,8 +105,8 @@ def run_job(checked: CheckedJob, verbose: bool = False, stages: Sequence[type[St
     pending = checked.pending
     with ExitStack() as held:
         if checked.job.incremental and pending.models:
-            held.enter_context(held_incremental_lease(pending.models[0].store))
-        leases = [held.enter_context(held_lease(model.store, checked.run_id)) for model in pending.models]
+            held.enter_context(incremental_lease(pending.models[0].store))
+        leases = [held.enter_context(run_lease(model.store, checked.run_id)) for model in pending.models]
         try:
             is_done = not pending.models or label_pending(pending, leases, verbose, stages)
         except OSError as error:  # this process's own files: the listing, the ledger, the commit

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
-from datetime import datetime, timezone
 from typing import Any
 
 from mlcls_ray.config import LabelJob
@@ -19,11 +17,6 @@ from mlcls_ray.table.records import RunRecord, read_record
 UNNAMED_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
 """Run ids as `new_run_id` makes them; they sort by time."""
 RUNS_LOOKED_AT = 20
-
-
-def new_run_id() -> str:
-    """Name a run by the time in UTC, and four characters so that two runs of one second differ."""
-    return datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ-") + secrets.token_hex(2)
 
 
 def unfinished_run(store: Store, job: LabelJob, model: Model, thresholds: ResolvedThresholds) -> str | None:

@@ -59,7 +59,7 @@ class Select:
             **{name: pa.repeat(value, count) for name, value in model.provenance._asdict().items()},
         }
         if scores.embedding is not None:
-            columns[schema.EMBEDDING] = encode_scores(scores.embedding, is_ok)
+            columns[schema.EMBEDDING] = schema.encode_scores(scores.embedding, is_ok)
         arrays = [_cast(columns[field.name], field.type) for field in table_schema]
         return pa.StructArray.from_arrays(arrays, fields=list(table_schema))
 
@@ -67,7 +67,7 @@ class Select:
         """Encode the scores that the table keeps: null for a row without any, and for each score that `top_k` leaves out."""
         if self.all_scores == "none":
             return pa.nulls(len(scores), pa.list_(pa.float16(), scores.shape[1]))
-        return encode_scores(keep_top(scores, self.top_k) if self.all_scores == "top_k" else scores, is_ok)
+        return schema.encode_scores(keep_top(scores, self.top_k) if self.all_scores == "top_k" else scores, is_ok)
 
 
 def common_columns(batch: Batch) -> dict[str, pa.Array]:
@@ -86,12 +86,6 @@ def common_columns(batch: Batch) -> dict[str, pa.Array]:
         schema.CONTENT_HASH: null_where(batch[schema.CONTENT_HASH], "", pa.string()),
         schema.LABELED_AT: pa.repeat(pa.scalar(now, schema.TIMESTAMP), len(batch[schema.ROW_ID])),
     }
-
-
-def encode_scores(values: np.ndarray, is_ok: np.ndarray) -> pa.Array:
-    """float32 [n, K] → fixed_size_list<float16, K>: null for a row that is not `ok`, null for a value that is NaN."""
-    flat = pa.array(values.astype(np.float16).ravel(), mask=np.isnan(values).ravel())
-    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=pa.array(~is_ok))
 
 
 def as_lists(selection: Selection, values: pa.Array, is_ok: np.ndarray) -> pa.Array:

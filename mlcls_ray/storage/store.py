@@ -1,4 +1,4 @@
-"""The output store: a folder on local disk or in an object store, written whole files at a time."""
+"""The output store: a folder on local disk or in an object store. Files are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
 TEMPORARY_SUFFIX = ".tmp"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-"""Of renameat2(2)."""
+"""Arguments of renameat2(2), from linux/fcntl.h and linux/fs.h."""
 
 
 class Store:
-    """Named files under a root. Names are relative, with `/`. Pickles small: workers open it for themselves."""
+    """Files under a root, by relative names with `/`. A pickled store holds the root only: each worker opens it for itself."""
 
     def __init__(self, root: str, s3: S3Options | None = None) -> None:
         self.root = root.rstrip("/") or root
@@ -40,11 +41,11 @@ class Store:
         return Store, (self.root, self.s3)
 
     def uri(self, name: str) -> str:
-        """Where a person finds the file: the root as given, and the name."""
+        """Return a file's full name for people: the root as the user wrote it, and the name."""
         return f"{self.root}/{name}"
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file whole or not at all, replacing what was there.
+        """Write a file whole or not at all, replacing an older one.
 
         Local: temporary name, fsync, rename, fsync of the folder. Object store: one put (or one completed multipart upload).
         """
@@ -68,62 +69,63 @@ class Store:
         _sync_folder(folder)
 
     def write_json(self, name: str, value: Any) -> None:
+        """Write a value as JSON, whole or not at all."""
         self.write(name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
     def read(self, name: str) -> bytes | None:
-        """A file's bytes, or None where there is none."""
+        """Read a file; None if it does not exist."""
         try:
             return bytes(self._filesystem.cat_file(f"{self._base}/{name}"))
         except FileNotFoundError:
             return None
 
     def read_json(self, name: str) -> Any | None:
+        """Read a JSON file; None if it does not exist."""
         data = self.read(name)
         return None if data is None else json.loads(data)
 
     def open(self, name: str) -> IO[bytes]:
-        """A seekable stream over a file, for reading some columns of a Parquet file only."""
+        """Open a file as a seekable stream, so that some columns of a Parquet file can be read without the others."""
         stream: IO[bytes] = self._filesystem.open(f"{self._base}/{name}", "rb")
         return stream
 
     def read_columns(self, name: str, columns: Sequence[str] | None) -> pa.Table:
-        """Some columns of a Parquet file, or all.
+        """Read some columns of a Parquet file, or all (None).
 
         Raises:
-            FileNotFoundError: it is not there.
-            pyarrow.ArrowInvalid: it is not a Parquet file.
+            FileNotFoundError: the file does not exist.
+            pyarrow.ArrowInvalid: the file is not Parquet.
         """
         with self.open(name) as stream:
             return read_columns(stream, columns)
 
     def names(self, folder: str) -> list[str]:
-        """The names directly under a folder, sorted; files being written are left out."""
+        """List the names directly under a folder, sorted, without files that are being written."""
         return [name for name in self._entries(folder) if not name.endswith(TEMPORARY_SUFFIX)]
 
     def remove(self, name: str) -> None:
-        """Remove a file; it may be gone already."""
+        """Remove a file, if it exists."""
         try:
             self._filesystem.rm_file(f"{self._base}/{name}")
         except FileNotFoundError:
             return
 
     def remove_folder(self, name: str) -> None:
-        """Remove a folder and all in it; it may be gone already."""
+        """Remove a folder and all in it, if it exists."""
         path = f"{self._base}/{name}"
         with contextlib.suppress(FileNotFoundError):
             try:
                 self._filesystem.rm(path, recursive=True)
             except FileNotFoundError:
                 raise
-            except (
-                OSError
-            ):  # some S3-compatible servers want an MD5 of a request to delete many, which boto does not send any more
+            except OSError:
+                # Some S3-compatible servers want an MD5 of a request that deletes many files; boto no longer sends one.
                 for file in self._filesystem.find(path):
                     self._filesystem.rm_file(file)
 
-    def swap_folders(self, one: str, other: str) -> None:
-        """Exchange two local folders: at each moment each name leads to one of them, where the system can do that (Linux)."""
-        first, second = (os.fsencode(f"{self._base}/{name}") for name in (one, other))
+    def swap_folders(self, first_name: str, second_name: str) -> None:
+        """Exchange the names of two local folders in one step. Without renameat2 (Linux has it), in three."""
+        first, second = (os.fsencode(f"{self._base}/{name}") for name in (first_name, second_name))
         exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
         if exchange is None or exchange(_AT_FDCWD, first, _AT_FDCWD, second, _RENAME_EXCHANGE) != 0:
             aside = first + b".swapped"
@@ -133,7 +135,7 @@ class Store:
         _sync_folder(os.fsdecode(os.path.dirname(first)))
 
     def leftovers(self, folder: str, older_than_s: float) -> list[str]:
-        """Files directly under a local folder that a writer which died left half written, so long ago at least."""
+        """List half-written files directly under a local folder, older than `older_than_s` seconds: their writers have died."""
         path = f"{self._base}/{folder}".rstrip("/")
         if not self.is_local or not os.path.isdir(path):
             return []
@@ -147,17 +149,17 @@ class Store:
         return [f"{folder}/{name}".lstrip("/") for name in sorted(names)]
 
     def data_path(self, name: str) -> tuple[str, Any]:
-        """A path and the filesystem to read it with, as `ray.data.read_parquet` takes them."""
+        """Return a path and the filesystem to read it with, as `ray.data.read_parquet` takes them."""
         return f"{self._base}/{name}", None if self.is_local else self._filesystem
 
     def data_uri(self, name: str) -> str:
-        """A file as DuckDB takes it, once `register_with` was called."""
+        """Return a file's name for DuckDB, once `register_with` was called."""
         return (
             f"{self._base}/{name}" if self.is_local else str(self._filesystem.unstrip_protocol(f"{self._base}/{name}"))
         )
 
     def data_uris(self, folder: str, names: Iterable[str] | None = None) -> list[str]:
-        """Files of a folder (by default all that it has), as DuckDB takes them."""
+        """Return the names for DuckDB of files in a folder (by default of all)."""
         return [self.data_uri(f"{folder}/{name}") for name in (self.names(folder) if names is None else names)]
 
     def register_with(self, database: duckdb.DuckDBPyConnection) -> None:
@@ -181,14 +183,14 @@ class Store:
     def _entries(self, folder: str) -> list[str]:
         path = f"{self._base}/{folder}".rstrip("/")
         try:
-            found = self._filesystem.ls(path, detail=False, refresh=True) if not self.is_local else os.listdir(path)
+            paths = os.listdir(path) if self.is_local else self._filesystem.ls(path, detail=False, refresh=True)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted({str(name).rstrip("/").rpartition("/")[2] for name in found} - {""})
+        return sorted({str(name).rstrip("/").rpartition("/")[2] for name in paths} - {""})
 
 
 def read_columns(source: IO[bytes] | pa.NativeFile, columns: Sequence[str] | None) -> pa.Table:
-    """Some columns of a Parquet file, or all, by this thread alone.
+    """Read some columns of a Parquet file, or all (None), by this thread alone.
 
     Arrow's own threads may outlive the interpreter while they hold a Python stream, and then abort the process at its end (arrow#34314).
     """
@@ -203,3 +205,20 @@ def _sync_folder(folder: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_new_target(path: Path | str, option: str = "--save", *, may_be_empty_folder: bool = False) -> None:
+    """Refuse to write over an existing file or folder.
+
+    Args:
+        path: A local path.
+        option: The flag that the user gave it by.
+        may_be_empty_folder: Accept a folder that exists and is empty.
+
+    Raises:
+        UsageError: the path exists.
+    """
+    if may_be_empty_folder and os.path.isdir(path) and not os.listdir(path):
+        return
+    if os.path.lexists(path):
+        raise UsageError(f"'{path}' exists already: remove it, or give another {option}")

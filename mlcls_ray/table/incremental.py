@@ -1,7 +1,7 @@
-"""Incremental runs and retries: which inputs are to be labeled again, read off the ledger between runs by DuckDB, out of core.
+"""Incremental runs and retries: DuckDB compares the inputs with the ledger between runs, out of core.
 
-Its key is (uri, etag or size and mtime, model fingerprint, preprocessing fingerprint); the newest row of each uri counts, over all
-committed runs. What failed in a way that may pass is tried again.
+The ledger holds the newest committed row of each uri. Its key is (uri, etag or size and mtime, model fingerprint, preprocessing
+fingerprint). Inputs that failed for a transient reason are labeled again.
 """
 
 from __future__ import annotations
@@ -27,131 +27,137 @@ from mlcls_ray.table.views import create_ledger, create_view, open_database
 SPOOL_ROWS = 100_000
 FETCH_ROWS = 10_000
 KEY = "key"
-"""The uri as the label table has it: without what signs it."""
+"""The uri as the label table has it: without credentials and signature."""
+
+NEW = """
+    SELECT listing.uri, listing.size_bytes, listing.mtime, listing.etag,
+           CASE WHEN list_contains($transient, ledger.status) THEN ledger.attempts ELSE 0 END AS attempts
+    FROM listing LEFT JOIN ledger ON ledger.uri = listing.key
+    WHERE ledger.uri IS NULL
+       OR ledger.model_fingerprint <> $model OR ledger.preprocess_fingerprint <> $preprocess
+       OR list_contains($transient, ledger.status)
+       OR CASE
+            WHEN listing.etag IS NOT NULL AND ledger.etag IS NOT NULL THEN listing.etag <> ledger.etag
+            WHEN listing.size_bytes IS NULL THEN FALSE -- a list of uris knows nothing but names
+            ELSE listing.size_bytes IS DISTINCT FROM ledger.size_bytes OR listing.mtime IS DISTINCT FROM ledger.mtime
+          END
+    ORDER BY listing.row_id
+"""
+GONE = """
+    SELECT ledger.uri, ledger.labeled_at AS last_labeled_at
+    FROM ledger
+    WHERE list_contains($runs, ledger.run_id)
+      AND NOT EXISTS (SELECT 1 FROM listing WHERE listing.key = ledger.uri)
+      AND NOT EXISTS (
+        SELECT 1 FROM recorded WHERE recorded.uri = ledger.uri AND recorded.last_labeled_at >= ledger.labeled_at
+      )
+    ORDER BY 1
+"""
+FAILED_RUNS = "SELECT DISTINCT run_id FROM ledger WHERE list_contains($statuses, status) ORDER BY 1"
+FAILED = """
+    SELECT manifest.uri, manifest.size_bytes, manifest.mtime, manifest.etag, ledger.attempts
+    FROM ledger JOIN manifest USING (row_id)
+    WHERE ledger.run_id = $run AND list_contains($statuses, ledger.status)
+"""
+VANISHED = pa.schema([("uri", pa.string()), ("last_labeled_at", schema.TIMESTAMP)])
+"""Columns of a run's list of vanished inputs."""
 
 
 @contextlib.contextmanager
 def open_changes(
     store: Store, fingerprints: tuple[str, str], inputs: list[str], listed: Iterable[InputEntry]
 ) -> Iterator[Changes]:
-    """Compare a listing of `inputs` (as run.json keeps them) with the ledger. `fingerprints`: of the model and of its preprocessing.
+    """Compare a listing with the ledger. Neither is held in memory: the listing is spooled to a temporary folder.
 
-    Everything is spooled to a temporary folder: neither the listing nor the ledger is held in memory.
+    Args:
+        store: The output.
+        fingerprints: Those of the model and of its preprocessing.
+        inputs: What was listed, as `run.json` keeps it.
+        listed: The listing.
     """
     with open_database() as (database, folder):
         count = _spool(listed, Path(folder))
-        database.execute(f"CREATE VIEW listing AS SELECT * FROM read_parquet('{folder}/listing-*.parquet')")
+        create_view(database, "listing", [f"{folder}/listing-*.parquet"])
         create_ledger(database, store)
-        _create_recorded(database, store, inputs)
-        yield Changes(database, fingerprints, count)
+        _create_recorded(database, store)
+        yield Changes(database, fingerprints, _runs_over(store, inputs), count)
 
 
 class Changes:
-    """A listing against the ledger."""
+    """A listing compared with the ledger. `listed` is its number of inputs."""
 
-    def __init__(self, database: duckdb.DuckDBPyConnection, fingerprints: tuple[str, str], listed: int) -> None:
+    def __init__(
+        self, database: duckdb.DuckDBPyConnection, fingerprints: tuple[str, str], runs: list[str], listed: int
+    ) -> None:
         self.database = database
-        self.listed = listed
         self.fingerprints = fingerprints
+        self.runs = runs
+        """The committed runs over the same inputs."""
+        self.listed = listed
 
     def new(self) -> Iterator[InputEntry]:
-        """The new and changed inputs, streamed in the order of the listing."""
-        again = sorted(status.value for status in TRANSIENT)
-        known = [*self.fingerprints, again]
-        return _found(self.database.sql(NEW, params=known))
+        """Stream the inputs that are to be labeled, in the order of the listing."""
+        model, preprocess = self.fingerprints
+        transient = sorted(status.value for status in TRANSIENT)
+        return _entries(self.database, NEW, {"model": model, "preprocess": preprocess, "transient": transient})
 
     def vanished(self) -> pa.Table:
-        """Uris that runs over the same inputs labeled, that are not listed now, and that no later run has recorded already."""
-        return self.database.sql(VANISHED).to_arrow_table()
+        """Return the uris that runs over the same inputs labeled, that are not listed now, and that no later run has recorded already."""
+        return self.database.sql(GONE, params={"runs": self.runs}).to_arrow_table()
 
 
 @contextlib.contextmanager
 def open_failed(store: Store, statuses: Sequence[Status]) -> Iterator[Iterator[InputEntry]]:
-    """The inputs whose newest row has one of the statuses, as their run's manifest has them (with what signs a URL)."""
+    """Find the inputs whose newest row has one of the statuses, as their run's manifest has them (with a signed URL's signature)."""
     with open_database() as (database, _):
         create_ledger(database, store)
-        chosen = sorted(status.value for status in statuses)
-        runs = database.execute(
-            f"SELECT DISTINCT newest.{schema.RUN_ID} FROM ledger WHERE list_contains($1, newest.{schema.STATUS}) ORDER BY 1",
-            [chosen],
-        ).fetchall()
-        for number, (run_id,) in enumerate(runs):
-            files = store.data_uris(layout.manifest_folder(run_id))
-            create_view(database, f"manifest_{number}", files, schema.MANIFEST)
-        queries = [FAILED.format(number=number, run=f"${number + 2}") for number in range(len(runs))]
-        yield (
-            _found(database.sql(" UNION ALL ".join(queries), params=[chosen, *(run for (run,) in runs)]))
-            if runs
-            else iter(())
-        )
+        yield _failed(database, store, sorted(status.value for status in statuses))
 
 
-def _found(relation: duckdb.DuckDBPyRelation) -> Iterator[InputEntry]:
-    for batch in relation.to_arrow_reader(FETCH_ROWS):
-        yield from (InputEntry(*row.values()) for row in batch.to_pylist())
+def _failed(database: duckdb.DuckDBPyConnection, store: Store, statuses: list[str]) -> Iterator[InputEntry]:
+    runs = database.execute(FAILED_RUNS, {"statuses": statuses}).fetchall()
+    for (run_id,) in runs:
+        create_view(database, "manifest", store.data_uris(layout.manifest_folder(run_id)), schema.MANIFEST)
+        yield from _entries(database, FAILED, {"run": run_id, "statuses": statuses})
+        database.execute("DROP VIEW manifest")
+
+
+def _entries(database: duckdb.DuckDBPyConnection, query: str, values: dict[str, object]) -> Iterator[InputEntry]:
+    for batch in database.sql(query, params=values).to_arrow_reader(FETCH_ROWS):
+        yield from (InputEntry(**row) for row in batch.to_pylist())
 
 
 def _spool(listed: Iterable[InputEntry], folder: Path) -> int:
-    """Parquet files of the listing, each uri with its `key`; at least one, be it empty. Returns the number of rows."""
+    """Write the listing to Parquet files, each uri with its `key`; at least one, even if it is empty. Returns the number of rows."""
     iterator = iter(listed)
     count = 0
     while True:
-        part = list(islice(iterator, SPOOL_ROWS))
-        if count and not part:
+        entries = list(islice(iterator, SPOOL_ROWS))
+        if count and not entries:
             return count
-        keys = pa.array([strip_credentials(one.uri) for one in part], pa.string())
-        table = manifest_table(part, count).append_column(KEY, keys)
+        keys = pa.array([strip_credentials(entry.uri) for entry in entries], pa.string())
+        table = manifest_table(entries, count).append_column(KEY, keys)
         pq.write_table(table, folder / f"listing-{count:012d}.parquet")
-        if not part:
+        if not entries:
             return 0
-        count += len(part)
+        count += len(entries)
 
 
-def _create_recorded(database: duckdb.DuckDBPyConnection, store: Store, inputs: list[str]) -> None:
-    """The view `recorded` (what vanished, and when that was seen), and the runs over the same inputs."""
-    vanished, same_inputs = [], []
-    for run_id in store.names(layout.RUNS):
-        if store.read(layout.success(run_id)) is None:
-            continue
-        record = store.read_json(layout.run_json(run_id)) or {}
-        if record.get("config", {}).get("inputs") == inputs:
-            same_inputs.append(run_id)
-        if layout.VANISHED in store.names(layout.run_folder(run_id)):
-            vanished.append(store.data_uri(layout.vanished(run_id)))
-    create_view(database, "recorded", vanished, VANISHED_SCHEMA)
-    database.execute("CREATE TABLE same_inputs AS SELECT unnest($1::VARCHAR[]) AS run_id", [same_inputs])
+def _create_recorded(database: duckdb.DuckDBPyConnection, store: Store) -> None:
+    """Create the view `recorded`: the inputs that committed runs have found vanished."""
+    lists = [
+        store.data_uri(layout.vanished(run_id))
+        for run_id in store.names(layout.RUNS)
+        if {"_SUCCESS", layout.VANISHED} <= set(store.names(layout.run_folder(run_id)))
+    ]
+    create_view(database, "recorded", lists, VANISHED)
 
 
-NEW = f"""
-    SELECT listing.{schema.URI}, listing.{schema.SIZE_BYTES}, listing.{schema.MTIME}, listing.{schema.ETAG},
-           CASE WHEN list_contains($3, newest.{schema.STATUS}) THEN newest.{schema.ATTEMPTS} ELSE 0 END
-    FROM listing LEFT JOIN ledger ON newest.{schema.URI} = listing.{KEY}
-    WHERE newest IS NULL
-       OR newest.{schema.MODEL_FINGERPRINT} <> $1 OR newest.{schema.PREPROCESS_FINGERPRINT} <> $2
-       OR list_contains($3, newest.{schema.STATUS})
-       OR CASE
-            WHEN listing.{schema.ETAG} IS NOT NULL AND newest.{schema.ETAG} IS NOT NULL
-                THEN listing.{schema.ETAG} <> newest.{schema.ETAG}
-            WHEN listing.{schema.SIZE_BYTES} IS NULL THEN FALSE -- a list of uris tells nothing but the name
-            ELSE listing.{schema.SIZE_BYTES} IS DISTINCT FROM newest.{schema.SIZE_BYTES}
-              OR listing.{schema.MTIME} IS DISTINCT FROM newest.{schema.MTIME}
-          END
-    ORDER BY listing.{schema.ROW_ID}
-"""
-VANISHED = f"""
-    SELECT newest.{schema.URI} AS {schema.URI}, newest.{schema.LABELED_AT} AS last_labeled_at
-    FROM ledger
-    WHERE newest.{schema.RUN_ID} IN (SELECT run_id FROM same_inputs)
-      AND NOT EXISTS (SELECT 1 FROM listing WHERE listing.{KEY} = newest.{schema.URI})
-      AND NOT EXISTS (
-        SELECT 1 FROM recorded
-        WHERE recorded.{schema.URI} = newest.{schema.URI} AND recorded.last_labeled_at >= newest.{schema.LABELED_AT}
-      )
-    ORDER BY 1
-"""
-FAILED = f"""
-    SELECT manifest.{schema.URI}, manifest.{schema.SIZE_BYTES}, manifest.{schema.MTIME}, manifest.{schema.ETAG}, newest.{schema.ATTEMPTS}
-    FROM ledger JOIN manifest_{{number}} AS manifest ON newest.{schema.ROW_ID} = manifest.{schema.ROW_ID}
-    WHERE newest.{schema.RUN_ID} = {{run}} AND list_contains($1, newest.{schema.STATUS})
-"""
-VANISHED_SCHEMA = pa.schema([(schema.URI, pa.string()), ("last_labeled_at", schema.TIMESTAMP)])
+def _runs_over(store: Store, inputs: list[str]) -> list[str]:
+    """List the committed runs over these inputs."""
+    return [
+        run_id
+        for run_id in store.names(layout.RUNS)
+        if store.read(layout.success(run_id)) is not None
+        and (store.read_json(layout.run_json(run_id)) or {}).get("config", {}).get("inputs") == inputs
+    ]

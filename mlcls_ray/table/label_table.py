@@ -1,4 +1,4 @@
-"""`open_labels`: the label table of an output, the newest row of each uri over all committed runs, or the rows of one run."""
+"""`open_labels`: the label table of an output, for SQL, pandas, polars, Arrow and Ray."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from duckdb import DuckDBPyConnection, DuckDBPyRelation, connect
 
-from mlcls_ray import schema
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError, suggest
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.output import open_output
-from mlcls_ray.table.records import RunRecord, Success, newest_record, no_runs, read_record, read_success
-from mlcls_ray.table.views import ALL_ROWS, LABELS, committed_files, create_label_views
+from mlcls_ray.table.records import RunRecord, Success, newest_record, no_runs, read_record, read_successes
+from mlcls_ray.table.views import committed_files, create_label_views, create_score_view
 
 if TYPE_CHECKING:
     import pandas
@@ -22,20 +21,20 @@ if TYPE_CHECKING:
     from IPython.display import HTML
     from ray.data import Dataset
 
-THRESHOLDS = "thresholds"
-"""The table of the runs' thresholds: run_id, class_id, label, threshold."""
-
 
 def open_labels(out: str, s3: S3Options | None = None, run_id: str | None = None) -> LabelTable:
-    """Open the label table of an output folder, local or `s3://`; `run_id`: the rows of this run only.
+    """Open the label table of an output folder, local or `s3://`. It holds what was committed when it was opened.
 
-    What it shows is what was committed when it was opened.
+    Args:
+        out: An output folder of `mlcls label`.
+        s3: How to reach an object store. Default: the environment, then the newest run (see `open_output`).
+        run_id: Take the rows of this run only. Default: of all committed runs.
 
     Raises:
-        UsageError: nothing has been committed there, or not that run.
+        UsageError: no run is committed there, or not the one named `run_id`.
     """
     store = open_output(out, s3)
-    committed = {name: success for name in store.names(layout.RUNS) if (success := read_success(store, name))}
+    committed = read_successes(store)
     if not committed:
         raise no_runs(store)
     if run_id is not None and run_id not in committed:
@@ -47,74 +46,85 @@ def open_labels(out: str, s3: S3Options | None = None, run_id: str | None = None
 
 
 class LabelTable:
-    """Two views in DuckDB: `labels`, the newest row of each uri, and `all_rows`, those of all runs; and the table `thresholds` (run_id,
-    class_id, label, threshold). Nothing of the rows is read before it is asked for.
+    """A label table in DuckDB. Rows are read only when they are queried.
 
-    A query's result comes as DuckDB's relation; it has `.fetchall()`, `.show()`, `.df()`, `.pl()`, `.to_arrow_table()`.
+    Views for `sql`:
+
+    - `labels`: the newest row of each uri.
+    - `all_rows`: the rows of all runs.
+    - `scores` (uri, run_id, class_id, label, score, threshold): one row per image of `labels` and class whose score was kept.
+    - `thresholds` (run_id, class_id, label, threshold): the thresholds of each run.
+
+    Results are DuckDB relations; they have `.fetchall()`, `.show()`, `.df()`, `.pl()` and `.to_arrow_table()`.
     """
 
     def __init__(self, store: Store, successes: dict[str, Success]) -> None:
         self.store = store
         self.successes = successes
-        """`_SUCCESS` by run, for the runs whose rows are here."""
-        records = {name: read_record(store, name) for name in successes}
-        self.records: dict[str, RunRecord] = {name: record for name, record in records.items() if record}
+        """The content of `_SUCCESS` of each run whose rows are here."""
+        records = {run_id: read_record(store, run_id) for run_id in successes}
+        self.records: dict[str, RunRecord] = {run_id: record for run_id, record in records.items() if record}
         self.database: DuckDBPyConnection = connect()
         store.register_with(self.database)
         create_label_views(self.database, committed_files(store, successes))
-        create_thresholds(self.database, self.records)
+        create_score_view(self.database, self.records)
 
     @property
     def newest(self) -> RunRecord:
-        """The record of the run that was begun last.
+        """The record of the run that was started last.
 
         Raises:
-            UsageError: the runs have no run.json any more.
+            UsageError: the run.json of all runs is missing.
         """
-        found = newest_record(self.records.values())
-        if found is None:
+        record = newest_record(self.records.values())
+        if record is None:
             raise UsageError(f"'{self.store.root}' has no run.json of its runs")
-        return found
+        return record
 
     def sql(self, query: str) -> DuckDBPyRelation:
-        """A query over the views `labels` and `all_rows`, and the table `thresholds`."""
+        """Run a query over the views `labels`, `all_rows`, `scores` and `thresholds`."""
         return self.database.sql(query)
 
     def duckdb(self) -> DuckDBPyRelation:
-        """The newest row of each uri, as a DuckDB relation."""
-        return self.database.table(LABELS)
+        """Return the newest row of each uri as a DuckDB relation."""
+        return self.database.table("labels")
 
     def all_rows(self) -> DuckDBPyRelation:
-        """The rows of all runs, as a DuckDB relation."""
-        return self.database.table(ALL_ROWS)
+        """Return the rows of all runs as a DuckDB relation."""
+        return self.database.table("all_rows")
 
     def arrow(self) -> pa.Table:
-        """The newest row of each uri, in memory."""
+        """Load the newest row of each uri into memory."""
         return self.duckdb().to_arrow_table()
 
     def pandas(self) -> pandas.DataFrame:
-        """The newest row of each uri, in memory."""
+        """Load the newest row of each uri into memory."""
         frame: pandas.DataFrame = self.duckdb().df()
         return frame
 
     def polars(self) -> polars.DataFrame:
-        """The newest row of each uri, in memory."""
+        """Load the newest row of each uri into memory."""
         frame: polars.DataFrame = self.duckdb().pl()
         return frame
 
     def ray(self) -> Dataset:
-        """The rows of all runs as a Ray dataset, read in parallel and not in memory; starts Ray unless it runs."""
+        """Return the rows of all runs as a Ray dataset, which is read in parallel. Starts Ray if it does not run."""
         import ray.data
 
         names = [
-            f"{layout.labels_folder(run)}/{one.name}" for run, told in self.successes.items() for one in told.fragments
+            f"{layout.labels_folder(run_id)}/{fragment.name}"
+            for run_id, success in self.successes.items()
+            for fragment in success.fragments
         ]
         paths = [self.store.data_path(name) for name in names]
         return ray.data.read_parquet([path for path, _ in paths], filesystem=paths[0][1])
 
     def show(self, count: int = 12, where: str = "status = 'ok'") -> HTML:
-        """Some images with their labels, drawn inline in a notebook. `where`: a condition in SQL, such as
-        `list_contains(labels, 'cat')`; the same condition shows the same images.
+        """Draw some images with their labels inline in a notebook.
+
+        Args:
+            count: Number of images, at most.
+            where: A condition in SQL, such as `list_contains(labels, 'cat')`. The same condition shows the same images.
 
         Raises:
             ImportError: outside a notebook, where there is no IPython.
@@ -123,22 +133,5 @@ class LabelTable:
 
         from mlcls_ray.table.thumbnails import inline_sheet
 
-        rows = self.database.execute(
-            f"SELECT {schema.URI}, {schema.LABELS}, {schema.SCORES} FROM {LABELS} WHERE {where} ORDER BY hash({schema.URI}) LIMIT ?",
-            [count],
-        ).fetchall()
+        rows = self.duckdb().filter(where).order("hash(uri)").limit(count).project("uri, labels, scores").fetchall()
         return HTML(inline_sheet(self.store.s3, rows))
-
-
-def create_thresholds(database: DuckDBPyConnection, records: dict[str, RunRecord]) -> None:
-    """The table `thresholds`; a class's id is its place in the vocabulary."""
-    rows = [
-        (run_id, class_id, label, threshold)
-        for run_id, record in records.items()
-        for class_id, (label, threshold) in enumerate(record.thresholds.items())
-    ]
-    kinds = {"run_id": pa.string(), "class_id": pa.int16(), "label": pa.string(), "threshold": pa.float32()}
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(kinds)
-    told = pa.table([pa.array(column, kind) for column, kind in zip(columns, kinds.values(), strict=True)], list(kinds))
-    database.register("told", told)
-    database.execute(f"CREATE TABLE {THRESHOLDS} AS SELECT * FROM told")

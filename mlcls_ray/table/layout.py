@@ -1,4 +1,4 @@
-"""Where things are under OUT: the only module that spells its folders and files."""
+"""The folders and files under OUT: the only module that spells their names."""
 
 from __future__ import annotations
 
@@ -6,22 +6,11 @@ RUNS = "runs"
 LATEST = "latest.json"
 VANISHED = "vanished.parquet"
 INCREMENTAL_LEASE = ".lease"
-"""Held while an incremental job works on the output: two of them would both find the same inputs new."""
-LABELS_GLOB = f"{RUNS}/*/labels/*.parquet"
+"""Folder of the lease that keeps a second incremental job out."""
 
 
 def run_folder(run_id: str) -> str:
     return f"{RUNS}/{run_id}"
-
-
-def compaction(run_id: str) -> str:
-    """What a compaction of a local run is about to commit."""
-    return f"{run_folder(run_id)}/compaction.json"
-
-
-def compacted_folder(run_id: str) -> str:
-    """Where a compaction of a local run writes, before the folder takes the place of `labels`."""
-    return f"{run_folder(run_id)}/labels-compacted"
 
 
 def manifest_folder(run_id: str) -> str:
@@ -40,8 +29,21 @@ def annotated_folder(run_id: str) -> str:
     return f"{run_folder(run_id)}/annotated"
 
 
+def attempts_folder(run_id: str) -> str:
+    return f"{run_folder(run_id)}/attempts"
+
+
+def lease_folder(run_id: str) -> str:
+    return f"{run_folder(run_id)}/lease"
+
+
+def compacted_folder(run_id: str) -> str:
+    """Name the folder that a compaction of a local run writes, and then exchanges with `labels`."""
+    return f"{run_folder(run_id)}/labels-compacted"
+
+
 def run_folders(run_id: str) -> list[str]:
-    """The folders of a run that files are written to."""
+    """List the folders of a run that files are written to."""
     return [
         manifest_folder(run_id),
         labels_folder(run_id),
@@ -57,29 +59,27 @@ def run_json(run_id: str) -> str:
     return f"{run_folder(run_id)}/run.json"
 
 
-def attempts_folder(run_id: str) -> str:
-    return f"{run_folder(run_id)}/attempts"
-
-
-def lease_folder(run_id: str) -> str:
-    return f"{run_folder(run_id)}/lease"
-
-
-def progress(run_id: str) -> str:
-    """How a run stands, for any script to read; written every few seconds while it goes on."""
-    return f"{run_folder(run_id)}/progress.json"
-
-
-def vanished(run_id: str) -> str:
-    return f"{run_folder(run_id)}/{VANISHED}"
-
-
 def success(run_id: str) -> str:
     return f"{run_folder(run_id)}/_SUCCESS"
 
 
+def progress(run_id: str) -> str:
+    """Name the file with the run's progress, for any script to read; it is written every few seconds while the run goes on."""
+    return f"{run_folder(run_id)}/progress.json"
+
+
+def vanished(run_id: str) -> str:
+    """Name the list of inputs that earlier runs labeled and this one no longer found."""
+    return f"{run_folder(run_id)}/{VANISHED}"
+
+
+def compaction(run_id: str) -> str:
+    """Name the journal of a compaction of a local run: the `_SUCCESS` that it is about to write."""
+    return f"{run_folder(run_id)}/compaction.json"
+
+
 def fragment_name(attempt: int, task: int) -> str:
-    """A fragment's name carries its attempt, so that a dead driver's late workers are told from the living one's."""
+    """Name a fragment. The name carries the attempt, so that a dead driver's late workers cannot pass for the living one's."""
     return f"part-{attempt:04d}-{task:06d}.parquet"
 
 

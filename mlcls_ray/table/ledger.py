@@ -1,4 +1,4 @@
-"""The label table is its own ledger: which rows of a run are done is read off its fragments."""
+"""The label table is its own ledger: the fragments of a run say which of its rows are done."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ REPEATING = [
     ),
     *(f"{name}.list.element" for name in (schema.LABELS, schema.CLASS_IDS)),
 ]  # fmt: skip
-"""Columns that Parquet keeps as a dictionary. On `all_scores` one would save 4 % of its bytes, and read six times as slowly."""
+"""Columns that Parquet encodes with a dictionary. For `all_scores` it would save 4 % of the bytes and make reading six times as slow."""
 
 
 class Fragment(BaseModel):
-    """One committed file of the label table, as `_SUCCESS` lists it. `statuses` counts its rows by status."""
+    """One file of the label table, as `_SUCCESS` lists it. `statuses` counts its rows by status."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,7 +39,7 @@ class Fragment(BaseModel):
 
 
 def count_statuses(fragments: Iterable[Fragment]) -> dict[str, int]:
-    """How many rows of the fragments have each status."""
+    """Count the rows of fragments by status."""
     counts: Counter[str] = Counter()
     for fragment in fragments:
         counts.update(fragment.statuses)
@@ -47,7 +47,7 @@ def count_statuses(fragments: Iterable[Fragment]) -> dict[str, int]:
 
 
 def failures(fragments: Iterable[Fragment]) -> int:
-    """How many rows of these fragments are not `ok`."""
+    """Count the rows of fragments that are not `ok`."""
     return sum(fragment.rows - fragment.statuses.get(Status.OK.value, 0) for fragment in fragments)
 
 
@@ -59,7 +59,7 @@ class RowSet:
         self.bits = np.zeros((total + 7) // 8, dtype=np.uint8)
         self.duplicates = 0
         self.out_of_range = 0
-        """How many ids `add` met a second time, and how many were not below `total`."""
+        """Ids that `add` met more than once, and ids that are not below `total`."""
 
     def add(self, row_ids: np.ndarray) -> None:
         """Add int64 ids."""
@@ -78,22 +78,23 @@ class RowSet:
 
 
 def count_bits(bits: np.ndarray) -> int:
-    """How many bits are set in a uint8 array."""
+    """Count the bits that are set in a uint8 array."""
     return int((np.bitwise_count(bits) if hasattr(np, "bitwise_count") else np.unpackbits(bits)).sum())
 
 
 def contains(bits: np.ndarray, row_ids: np.ndarray) -> np.ndarray:
-    """Whether each id's bit is set: bool [n]. On the bare array, so that workers share it through the object store."""
+    """Return whether each id's bit is set: bool [n]. Takes the bare array, which workers share through Ray's object store."""
     is_set: np.ndarray = (bits[row_ids >> 3] >> (row_ids & 7).astype(np.uint8)) & 1 == 1
     return is_set
 
 
 def fragment_names(store: Store, run_id: str) -> list[str]:
+    """List the files of a run's label table, committed or not."""
     return [name for name in store.names(layout.labels_folder(run_id)) if name.endswith(".parquet")]
 
 
 def read_rows(store: Store, run_id: str, names: Iterable[str], total: int) -> RowSet:
-    """The rows in the given fragments, from their `row_id` column alone."""
+    """Collect the row ids in fragments. Reads their `row_id` column only."""
     rows = RowSet(total)
     for name in names:
         column = store.read_columns(f"{layout.labels_folder(run_id)}/{name}", [schema.ROW_ID]).column(0)
@@ -109,10 +110,15 @@ def write_fragment(store: Store, run_id: str, name: str, table: pa.Table) -> Fra
 def write_fragment_file(store: Store, folder: str, name: str, table: pa.Table) -> Fragment:
     """Write one fragment into a folder, whole or not at all."""
     sink = io.BytesIO()
-    # Least and greatest of a float16 help nobody, and cost a fifth of the writing.
-    compared = [name for name in table.column_names if name not in (schema.ALL_SCORES, schema.EMBEDDING)]
+    # Minimum and maximum of float16 columns help no reader, and would cost a fifth of the writing.
+    with_statistics = [name for name in table.column_names if name not in (schema.ALL_SCORES, schema.EMBEDDING)]
     pq.write_table(
-        table, sink, compression="zstd", row_group_size=100_000, use_dictionary=REPEATING, write_statistics=compared
+        table,
+        sink,
+        compression="zstd",
+        row_group_size=100_000,
+        use_dictionary=REPEATING,
+        write_statistics=with_statistics,
     )
     data = sink.getvalue()
     store.write(f"{folder}/{name}", data)
@@ -120,11 +126,11 @@ def write_fragment_file(store: Store, folder: str, name: str, table: pa.Table) -
 
 
 def describe_fragment(store: Store, run_id: str, name: str) -> Fragment:
-    """A fragment that is there already, read whole for its checksum.
+    """Describe a fragment that exists; it is read whole for its checksum.
 
     Raises:
-        FileNotFoundError: it is not there.
-        pyarrow.ArrowInvalid: it is not a Parquet file.
+        FileNotFoundError: the fragment does not exist.
+        pyarrow.ArrowInvalid: the file is not Parquet.
     """
     data = store.read(f"{layout.labels_folder(run_id)}/{name}")
     if data is None:
@@ -133,7 +139,7 @@ def describe_fragment(store: Store, run_id: str, name: str) -> Fragment:
 
 
 def _describe(name: str, data: bytes, statuses: pa.ChunkedArray) -> Fragment:
-    counts = {one["values"]: one["counts"] for one in statuses.value_counts().to_pylist()}
+    counts = {entry["values"]: entry["counts"] for entry in statuses.value_counts().to_pylist()}
     return Fragment(
         name=name, rows=len(statuses), sha256=hashlib.sha256(data).hexdigest(), statuses=dict(sorted(counts.items()))
     )

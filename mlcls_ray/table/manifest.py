@@ -17,8 +17,8 @@ from mlcls_ray.table import layout
 PART_ROWS = 100_000
 
 
-def write_manifest(store: Store, run_id: str, found: Iterable[InputEntry], limit: int | None = None) -> int:
-    """Stream what was found into Parquet parts of at most PART_ROWS rows; returns the number of rows.
+def write_manifest(store: Store, run_id: str, entries: Iterable[InputEntry], part_rows: int = PART_ROWS) -> int:
+    """Stream the inputs into Parquet parts of at most `part_rows` rows; returns the number of rows.
 
     Parts left by a listing that died are removed first. Memory: one part.
     """
@@ -26,7 +26,7 @@ def write_manifest(store: Store, run_id: str, found: Iterable[InputEntry], limit
     for name in store.names(folder):
         store.remove(f"{folder}/{name}")
     rows = 0
-    for number, part in enumerate(_parts(islice(found, limit))):
+    for number, part in enumerate(_parts(entries, part_rows)):
         table = manifest_table(part, first_row=rows)
         store.write(f"{folder}/part-{number:05d}.parquet", to_parquet(table))
         rows += len(part)
@@ -34,7 +34,7 @@ def write_manifest(store: Store, run_id: str, found: Iterable[InputEntry], limit
 
 
 def copy_manifest(source: Store, store: Store, run_id: str) -> int:
-    """The manifest of a run of the same name elsewhere; returns the number of rows."""
+    """Copy the manifest of the run of the same name in another output; returns the number of rows."""
     folder = layout.manifest_folder(run_id)
     for name in store.names(folder):
         store.remove(f"{folder}/{name}")
@@ -44,32 +44,33 @@ def copy_manifest(source: Store, store: Store, run_id: str) -> int:
 
 
 def to_parquet(table: pa.Table) -> bytes:
+    """Encode a table as a Parquet file."""
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
 
 
-def _parts(found: Iterable[InputEntry]) -> Iterator[list[InputEntry]]:
-    iterator = iter(found)
-    while part := list(islice(iterator, PART_ROWS)):
+def _parts(entries: Iterable[InputEntry], rows: int) -> Iterator[list[InputEntry]]:
+    iterator = iter(entries)
+    while part := list(islice(iterator, rows)):
         yield part
 
 
-def manifest_table(part: list[InputEntry], first_row: int) -> pa.Table:
-    """Manifest rows for what was found, numbered from `first_row`."""
+def manifest_table(entries: list[InputEntry], first_row: int) -> pa.Table:
+    """Make manifest rows of inputs, numbered from `first_row`."""
     columns = {
-        schema.ROW_ID: range(first_row, first_row + len(part)),
-        schema.URI: [entry.uri for entry in part],
-        schema.SIZE_BYTES: [entry.size_bytes for entry in part],
-        schema.MTIME: [entry.mtime for entry in part],
-        schema.ETAG: [entry.etag for entry in part],
-        schema.ATTEMPTS: [entry.attempts for entry in part],
+        schema.ROW_ID: range(first_row, first_row + len(entries)),
+        schema.URI: [entry.uri for entry in entries],
+        schema.SIZE_BYTES: [entry.size_bytes for entry in entries],
+        schema.MTIME: [entry.mtime for entry in entries],
+        schema.ETAG: [entry.etag for entry in entries],
+        schema.ATTEMPTS: [entry.attempts for entry in entries],
     }
     return pa.table(columns, schema=schema.MANIFEST)
 
 
 def manifest_rows(store: Store, run_id: str) -> int:
-    """The number of rows, from the parts' footers."""
+    """Count the rows, from the parts' footers."""
     folder = layout.manifest_folder(run_id)
     total = 0
     for name in store.names(folder):

@@ -1,60 +1,55 @@
-"""Tables in other formats: each committed run is one atomic commit of a Delta, Iceberg or Lance table at OUT/<format>.
+"""`mlcls publish`: copy committed runs into a Delta, Iceberg or Lance table at OUT/<format>, each run in one atomic commit.
 
-The Parquet fragments stay what resuming and incremental runs go by; a table is made from them, and a run that it has already is left
-alone. So a driver that dies between the two is made good by the next run, or by `mlcls publish`.
+Resuming and incremental runs read the Parquet fragments only. A table is made from them, and a run that it has already is not added
+again: if a driver dies between the two, the next run or `mlcls publish` adds the missing one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from importlib.util import find_spec
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mlcls_ray import registry
 from mlcls_ray.config import TableFormat
 from mlcls_ray.errors import UsageError
-from mlcls_ray.storage.lease import held_lease
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
-from mlcls_ray.table.records import read_success
-
-MODULES = {"delta": "deltalake", "iceberg": "pyiceberg", "lance": "lance"}
-
-
-class RunRows(NamedTuple):
-    """What a run adds to a table: its rows in their published form, a fragment at a time."""
-
-    run_id: str
-    schema: pa.Schema
-    batches: Iterator[pa.RecordBatch]
-
-    def reader(self) -> pa.RecordBatchReader:
-        return pa.RecordBatchReader.from_batches(self.schema, self.batches)
-
-
-class Table(Protocol):
-    """A table in one format. One format, one file."""
-
-    def has(self, run_id: str) -> bool:
-        """Whether a commit of the table holds the run."""
-
-    def append(self, rows: RunRows) -> None:
-        """Add the run in one commit."""
+from mlcls_ray.table.formats.base import RunRows, Table
+from mlcls_ray.table.leases import run_lease
+from mlcls_ray.table.records import read_successes
 
 
 def check_format(kind: TableFormat) -> None:
-    """Raises:
-    UsageError: the format's package is not installed.
+    """Make sure that the format's package is installed.
+
+    Raises:
+        UsageError: it is not.
     """
-    if kind != "parquet" and find_spec(MODULES[kind]) is None:
-        raise UsageError(f"format {kind} needs the extra '{kind}': pip install 'mlcls-ray[{kind}]'")
+    if kind == "parquet":
+        return
+    try:
+        registry.load(registry.TABLE_FORMATS[kind])
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("mlcls_ray"):
+            raise
+        raise UsageError(f"format {kind} needs the extra '{kind}': pip install 'mlcls-ray[{kind}]'") from None
+
+
+def open_table(store: Store, kind: TableFormat) -> Table:
+    """Open the output's table in a format other than Parquet.
+
+    Raises:
+        UsageError: the format's package is not installed.
+    """
+    check_format(kind)
+    table: Table = registry.load(registry.TABLE_FORMATS[kind])(store)
+    return table
 
 
 def publish(store: Store, kind: TableFormat) -> list[str]:
-    """Add the committed runs that the table lacks, oldest first; returns which.
+    """Add the committed runs that the table lacks, oldest first; returns their ids.
 
     Raises:
         UsageError: the format's package is not installed.
@@ -62,14 +57,12 @@ def publish(store: Store, kind: TableFormat) -> list[str]:
     """
     if kind == "parquet":
         return []
-    check_format(kind)
     table = open_table(store, kind)
-    committed = [success for name in store.names(layout.RUNS) if (success := read_success(store, name))]
     added = []
-    for success in sorted(committed, key=lambda success: success.committed_at):
+    for success in sorted(read_successes(store).values(), key=lambda success: success.committed_at):
         if not success.rows or table.has(success.run_id):
             continue
-        with held_lease(store, success.run_id):
+        with run_lease(store, success.run_id):
             names = [f"{layout.labels_folder(success.run_id)}/{fragment.name}" for fragment in success.fragments]
             with store.open(names[0]) as stream:
                 published = published_schema(pq.read_schema(stream))
@@ -78,23 +71,10 @@ def publish(store: Store, kind: TableFormat) -> list[str]:
     return added
 
 
-def open_table(store: Store, kind: TableFormat) -> Table:
-    if kind == "delta":
-        from mlcls_ray.table.formats.delta import DeltaLabels
-
-        return DeltaLabels(store)
-    if kind == "iceberg":
-        from mlcls_ray.table.formats.iceberg import IcebergLabels
-
-        return IcebergLabels(store)
-    from mlcls_ray.table.formats.lance import LanceLabels
-
-    return LanceLabels(store)
-
-
 def published_schema(fragment: pa.Schema) -> pa.Schema:
-    """What all three formats can hold: int16 becomes int32, float16 float32, and lists have no fixed size (two models have as many
-    classes each as they like).
+    """Return the fragment's schema in types that all three formats have.
+
+    int16 becomes int32, float16 becomes float32, and lists lose their fixed size (models differ in their number of classes).
     """
     return pa.schema([pa.field(field.name, _published(field.type), field.nullable) for field in fragment])
 
@@ -106,18 +86,6 @@ def _published(kind: pa.DataType) -> pa.DataType:
     return widened.get(kind, kind)
 
 
-def _batches(store: Store, names: list[str], published: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _batches(store: Store, names: Iterable[str], published: pa.Schema) -> Iterator[pa.RecordBatch]:
     for name in names:
-        rows = store.read_columns(name, None).combine_chunks()
-        for place, field in enumerate(rows.schema):
-            if pa.types.is_fixed_size_list(field.type):
-                rows = rows.set_column(place, published.field(field.name), widened_scores(rows.column(place)))
-        yield from rows.cast(published).to_batches()
-
-
-def widened_scores(scores: pa.FixedSizeListArray | pa.ChunkedArray) -> pa.ListArray:
-    """fixed_size_list<float16> → list<float32>, null where it was."""
-    whole = pa.concat_arrays(scores.chunks) if isinstance(scores, pa.ChunkedArray) else scores
-    lengths = pa.array([0 if one else whole.type.list_size for one in whole.is_null().to_pylist()], pa.int32())
-    offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths)])
-    return pa.ListArray.from_arrays(offsets, whole.flatten().cast(pa.float32()), mask=whole.is_null())
+        yield from store.read_columns(name, None).cast(published).to_batches()

@@ -1,4 +1,4 @@
-"""`mlcls search`: images by their labels."""
+"""`mlcls search`: find images by their labels, or by their likeness to one of them."""
 
 from __future__ import annotations
 
@@ -9,34 +9,56 @@ from pathlib import Path
 
 import duckdb
 
-from mlcls_ray import schema
 from mlcls_ray.config import LabelJob, S3Options
 from mlcls_ray.errors import UsageError, suggest
 from mlcls_ray.storage.fetch import Fetcher
+from mlcls_ray.storage.store import check_new_target
 from mlcls_ray.storage.uris import is_local, path_of_uri
-from mlcls_ray.table.views import LABELS
+
+NO_LIMIT = 2**62
+
+WITH_LABELS = """
+    SELECT uri, score FROM (
+        SELECT image.uri, list_min(
+            list_transform($labels::VARCHAR[], lambda label: image.scores[list_position(image.labels, label)])
+        ) AS score
+        FROM labels AS image
+        WHERE list_has_all(image.labels, $labels) AND NOT list_has_any(image.labels, $without)
+    )
+    WHERE score >= $min_score ORDER BY score DESC, uri LIMIT $limit
+"""
+ALIKE = """
+    SELECT uri, cosine FROM (
+        SELECT image.uri, list_cosine_similarity(image.embedding, $embedding::FLOAT[]) AS cosine
+        FROM labels AS image
+        WHERE image.model_fingerprint = $model AND image.uri <> $uri AND image.embedding IS NOT NULL
+          AND list_has_all(image.labels, $labels::VARCHAR[]) AND NOT list_has_any(image.labels, $without::VARCHAR[])
+    )
+    WHERE cosine >= $min_score ORDER BY cosine DESC, uri LIMIT $limit
+"""
+EMBEDDING = "SELECT image.embedding, image.model_fingerprint FROM labels AS image WHERE image.uri = $uri"
+LABELS_IN_USE = "SELECT DISTINCT unnest(image.labels) FROM labels AS image"
 
 
 def find_images(
     database: duckdb.DuckDBPyConnection,
-    wanted: Sequence[str],
-    unwanted: Sequence[str],
+    labels: Sequence[str],
+    without: Sequence[str],
     min_score: float,
     limit: int | None = None,
 ) -> list[tuple[str, float]]:
-    """Uris with the lowest score of the wanted labels, highest first: of images that have all of them and none of the unwanted.
+    """Find the images that have all of `labels` and none of `without`.
+
+    Returns:
+        Uris with the lowest score of the labels, highest first, from `min_score` on.
 
     Raises:
-        UsageError: no image has ever been given a label of that name.
+        UsageError: no image has a label of that name.
     """
-    _check_known(database, [*wanted, *unwanted])
-    scores = [f"list_extract({schema.SCORES}, list_position({schema.LABELS}, ?))" for _ in wanted]
-    least = f"least({', '.join(scores)})" if len(scores) > 1 else scores[0]
+    _check_labels(database, [*labels, *without])
     rows = database.execute(
-        f"SELECT * FROM (SELECT {schema.URI}, {least} AS score FROM {LABELS} "
-        f"WHERE list_has_all({schema.LABELS}, ?) AND NOT list_has_any({schema.LABELS}, ?)) "
-        f"WHERE score >= ? ORDER BY score DESC, {schema.URI} LIMIT ?",
-        [*wanted, list(wanted), list(unwanted), min_score, limit if limit is not None else 2**62],
+        WITH_LABELS,
+        {"labels": list(labels), "without": list(without), "min_score": min_score, "limit": _limit(limit)},
     ).fetchall()
     return [(str(uri), float(score)) for uri, score in rows]
 
@@ -44,53 +66,61 @@ def find_images(
 def find_alike(
     database: duckdb.DuckDBPyConnection,
     uri: str,
-    wanted: Sequence[str],
-    unwanted: Sequence[str],
+    labels: Sequence[str],
+    without: Sequence[str],
     min_score: float,
     limit: int | None = None,
 ) -> list[tuple[str, float]]:
-    """Uris with the cosine of their embedding and that of `uri`, highest first, `uri` itself left out; of the same model's images that
-    have all of the wanted labels and none of the unwanted, and a cosine of at least `min_score`.
+    """Find the images of the same model that look like `uri`, that have all of `labels` and none of `without`.
+
+    Returns:
+        Uris (without `uri` itself) with the cosine of their embedding and that of `uri`, highest first, from `min_score` on.
 
     Raises:
         UsageError: the table has no such uri, or no embedding of it; or no image has a label of that name.
     """
-    _check_known(database, [*wanted, *unwanted])
-    columns = [row[0] for row in database.execute(f"DESCRIBE {LABELS}").fetchall()]
-    if schema.EMBEDDING not in columns:
+    _check_labels(database, [*labels, *without])
+    if "embedding" not in database.table("labels").columns:
         raise UsageError("the table has no embeddings: label with --embeddings")
-    row = database.execute(
-        f"SELECT {schema.EMBEDDING}, {schema.MODEL_FINGERPRINT} FROM {LABELS} WHERE {schema.URI} = ?", [uri]
-    ).fetchone()
+    row = database.execute(EMBEDDING, {"uri": uri}).fetchone()
     if row is None or row[0] is None:
-        told = "is not in the table" if row is None else "has no embedding: it was labeled without, or is not ok"
-        raise UsageError(f"'{uri}' {told}")
+        reason = "is not in the table" if row is None else "has no embedding: it was labeled without, or is not ok"
+        raise UsageError(f"'{uri}' {reason}")
+    embedding, fingerprint = row
     rows = database.execute(
-        f"SELECT * FROM (SELECT {schema.URI}, list_cosine_similarity({schema.EMBEDDING}, ?::FLOAT[]) AS cosine FROM {LABELS} "
-        f"WHERE {schema.MODEL_FINGERPRINT} = ? AND {schema.URI} <> ? AND {schema.EMBEDDING} IS NOT NULL "
-        f"AND list_has_all({schema.LABELS}, ?) AND NOT list_has_any({schema.LABELS}, ?)) "
-        f"WHERE cosine >= ? ORDER BY cosine DESC, {schema.URI} LIMIT ?",
-        [row[0], row[1], uri, list(wanted), list(unwanted), min_score, limit if limit is not None else 2**62],
+        ALIKE,
+        {
+            "embedding": embedding,
+            "model": fingerprint,
+            "uri": uri,
+            "labels": list(labels),
+            "without": list(without),
+            "min_score": min_score,
+            "limit": _limit(limit),
+        },
     ).fetchall()
-    return [(str(found), float(cosine)) for found, cosine in rows]
+    return [(str(other), float(cosine)) for other, cosine in rows]
 
 
-def _check_known(database: duckdb.DuckDBPyConnection, names: Sequence[str]) -> None:
-    known = [row[0] for row in database.execute(f"SELECT DISTINCT unnest({schema.LABELS}) FROM {LABELS}").fetchall()]
-    for name in names:
-        if name not in known:
-            raise UsageError(f"no image has the label '{name}'{suggest(name, known)}")
+def _limit(limit: int | None) -> int:
+    return NO_LIMIT if limit is None else limit
+
+
+def _check_labels(database: duckdb.DuckDBPyConnection, labels: Sequence[str]) -> None:
+    in_use = [row[0] for row in database.execute(LABELS_IN_USE).fetchall()]
+    for label in labels:
+        if label not in in_use:
+            raise UsageError(f"no image has the label '{label}'{suggest(label, in_use)}")
 
 
 def gather(uris: Sequence[str], folder: Path, as_links: bool, s3: S3Options) -> None:
-    """Put the images into a folder: each under its own name, and a hash of its uri where two names are the same.
+    """Copy or link images into a folder, each under its own name; where two have the same name, with a hash of its uri.
 
     Raises:
-        UsageError: a remote image cannot be linked to; or the folder holds files.
-        ImageError: an image is not there any more.
+        UsageError: the folder holds something, or a remote image was to be linked.
+        ImageError: an image does not exist any more.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"'{folder}' exists already: give a new or an empty folder")
+    check_new_target(folder, "--link" if as_links else "--copy", may_be_empty_folder=True)
     folder.mkdir(parents=True, exist_ok=True)
     defaults = LabelJob()
     fetcher = Fetcher(s3, defaults.max_bytes, defaults.timeout_s, defaults.fetch_attempts)

@@ -1,4 +1,4 @@
-"""`mlcls status`: how each run of an output stands, read off its files; also of a run that is going on, without asking its Ray."""
+"""`mlcls status`: the progress of each run of an output, read from its files. Works for a running one too, without its Ray."""
 
 from __future__ import annotations
 
@@ -11,20 +11,25 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from mlcls_ray import schema
-from mlcls_ray.storage.lease import living_claims
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
+from mlcls_ray.table.leases import is_being_worked_on
 from mlcls_ray.table.ledger import fragment_names
 from mlcls_ray.table.records import RunRecord, read_record, read_success
 
+State = Literal["committed", "running", "unfinished"]
+
 
 class RunStatus(BaseModel):
-    """One run. `done` counts the rows in fragments; `rate` is rows per second between the first and the last of this attempt's rows."""
+    """The state of one run.
+
+    `done` counts the rows in fragments; `rate` is rows per second between the first and the last row of the newest attempt.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     run_id: str
-    state: Literal["committed", "running", "unfinished"]
+    state: State
     rows: int
     done: int
     statuses: dict[str, int]
@@ -34,14 +39,14 @@ class RunStatus(BaseModel):
 
 
 class _Written(NamedTuple):
-    """What the fragments of a run that is not committed hold."""
+    """The rows by status, and the rate, of a run that is not committed."""
 
     statuses: Counter[str]
     rate: float | None
 
 
 def run_status(store: Store, run_id: str) -> RunStatus | None:
-    """How a run stands; None where it has no complete manifest."""
+    """Read the state of a run; None if its manifest is not complete."""
     record = read_record(store, run_id)
     if record is None:
         return None
@@ -50,13 +55,11 @@ def run_status(store: Store, run_id: str) -> RunStatus | None:
         rate = success.rows / success.seconds if success.rows and success.seconds else None
         return _status(record, "committed", Counter(success.statuses), rate)
     written = _read_written(store, run_id)
-    state: Literal["running", "unfinished"] = "running" if living_claims(store, run_id) else "unfinished"
+    state: State = "running" if is_being_worked_on(store, run_id) else "unfinished"
     return _status(record, state, written.statuses, written.rate)
 
 
-def _status(
-    record: RunRecord, state: Literal["committed", "running", "unfinished"], statuses: Counter[str], rate: float | None
-) -> RunStatus:
+def _status(record: RunRecord, state: State, statuses: Counter[str], rate: float | None) -> RunStatus:
     done = statuses.total()
     return RunStatus(
         run_id=record.run_id,
@@ -79,7 +82,7 @@ def _read_written(store: Store, run_id: str) -> _Written:
                 file = pq.ParquetFile(stream, pre_buffer=False)
                 statuses.update(file.read(columns=[schema.STATUS], use_threads=False).column(0).to_pylist())
         except (FileNotFoundError, pa.ArrowInvalid):
-            continue  # removed meanwhile, or not whole
+            continue  # removed meanwhile, or half written
         if layout.attempt_of(name) > latest_attempt:
             latest_attempt, rows, times = layout.attempt_of(name), 0, []
         rows += file.metadata.num_rows
@@ -89,7 +92,7 @@ def _read_written(store: Store, run_id: str) -> _Written:
 
 
 def _labeled_between(metadata: pq.FileMetaData) -> list[datetime]:
-    """First and last `labeled_at` of each row group, from the footer's statistics."""
+    """Read the first and last `labeled_at` of each row group from the footer's statistics."""
     paths = [metadata.schema.column(number).path for number in range(len(metadata.schema))]
     position = paths.index(schema.LABELED_AT)
     groups = [metadata.row_group(number).column(position).statistics for number in range(metadata.num_row_groups)]

@@ -1,4 +1,4 @@
-"""Small pictures for pages that open from disk: bounded in number and in bytes, whatever the corpus."""
+"""Thumbnails for HTML pages of one file. Their number and their bytes are bounded, whatever the size of the corpus."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from mlcls_ray.storage.uris import redact_url
 SIDE = 176
 QUALITY = 72
 MAX_BYTES = 12_000_000
-"""Of all thumbnails of a page, encoded; some eight kilobytes each."""
+"""Encoded size of all thumbnails of a page; one takes about eight kilobytes."""
 THREADS = 8
 
 
-def make_thumbnails(s3: S3Options, uris: Iterable[str], most: int, most_bytes: int = MAX_BYTES) -> dict[str, str]:
-    """uri → `data:` uri of a JPEG of at most 176×176, for the first `most` uris until `most_bytes` are reached.
+def make_thumbnails(s3: S3Options, uris: Iterable[str], count: int, max_bytes: int = MAX_BYTES) -> dict[str, str]:
+    """Make `data:` uris of JPEGs of at most 176×176, by uri, for the first `count` uris until `max_bytes` are reached.
 
-    What cannot be read any more is left out.
+    Images that can no longer be read are left out.
     """
     defaults = LabelJob()
     fetcher = Fetcher(s3, defaults.max_bytes, defaults.timeout_s, attempts=2)
-    chosen = list(dict.fromkeys(uris))[:most]
-    made: dict[str, str] = {}
+    chosen = list(dict.fromkeys(uris))[:count]
+    thumbnails: dict[str, str] = {}
     total = 0
     with ThreadPoolExecutor(THREADS, thread_name_prefix="thumbnail") as threads:
-        found = prefetch_map(lambda uri: (uri, _thumbnail(fetcher, uri)), chosen, threads, 2 * THREADS)
-        for uri, thumbnail in found:
-            if thumbnail is not None and total + len(thumbnail) <= most_bytes:
-                made[uri] = thumbnail
+        pairs = prefetch_map(lambda uri: (uri, _thumbnail(fetcher, uri)), chosen, threads, 2 * THREADS)
+        for uri, thumbnail in pairs:
+            if thumbnail is not None and total + len(thumbnail) <= max_bytes:
+                thumbnails[uri] = thumbnail
                 total += len(thumbnail)
-    return made
+    return thumbnails
 
 
 def _thumbnail(fetcher: Fetcher, uri: str) -> str | None:
@@ -56,16 +56,16 @@ def _thumbnail(fetcher: Fetcher, uri: str) -> str | None:
 
 
 def base_name(uri: str) -> str:
-    """What a person calls the image."""
+    """Return the file name of an image, for people."""
     return os.path.basename(redact_url(uri).rstrip("/")) or redact_url(uri)
 
 
 def inline_sheet(s3: S3Options, rows: Sequence[tuple[str, list[str] | None, list[float] | None]]) -> str:
-    """Images with their labels as HTML for a notebook. `rows`: uri, labels, scores."""
+    """Draw images with their labels as HTML for a notebook. `rows`: uri, labels, scores."""
     thumbnails = make_thumbnails(s3, [uri for uri, _, _ in rows], len(rows))
     cells = []
     for uri, labels, scores in rows:
-        told = (
+        caption = (
             ", ".join(f"{label} {score:.2f}" for label, score in zip(labels or [], scores or [], strict=True))
             or "no label"
         )
@@ -73,6 +73,6 @@ def inline_sheet(s3: S3Options, rows: Sequence[tuple[str, list[str] | None, list
         picture = f'<img src="{thumbnails[uri]}" alt="{name}">' if uri in thumbnails else "not readable"
         cells.append(
             f'<figure style="display:inline-block;margin:6px;width:{SIDE}px;vertical-align:top">{picture}'
-            f'<figcaption style="font-size:12px">{name}<br><b>{html.escape(told)}</b></figcaption></figure>'
+            f'<figcaption style="font-size:12px">{name}<br><b>{html.escape(caption)}</b></figcaption></figure>'
         )
     return "<div>" + "".join(cells) + "</div>"

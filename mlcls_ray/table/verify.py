@@ -1,4 +1,4 @@
-"""`mlcls verify`: is the promise kept? Reads files only, no Ray."""
+"""`mlcls verify`: check that each manifest row has exactly one label row. Reads files only, no Ray."""
 
 from __future__ import annotations
 
@@ -13,11 +13,29 @@ from mlcls_ray.table import layout
 from mlcls_ray.table.ledger import count_statuses, describe_fragment, fragment_names, read_rows
 from mlcls_ray.table.manifest import manifest_rows
 from mlcls_ray.table.records import Success, no_runs, read_success, run_ids
-from mlcls_ray.table.views import create_view, open_database, quoted
+from mlcls_ray.table.views import create_view, open_database
+
+FETCH_ROWS = 100_000
+
+OTHER_URIS = """
+    SELECT manifest.uri AS listed, labeled.uri AS labeled
+    FROM labeled JOIN manifest USING (row_id) WHERE labeled.uri <> manifest.uri
+"""
+BROKEN_RULES = """
+    SELECT
+        count(*) FILTER (NOT list_contains($statuses, status)) AS "have a status that does not exist",
+        count(*) FILTER ((status = 'ok') <> (labels IS NOT NULL)) AS "are `ok` without labels, or have labels without being `ok`",
+        count(*) FILTER (status <> 'ok' AND coalesce(error_message, '') = '') AS "are errors without a message",
+        count(*) FILTER (len(labels) <> len(class_ids) OR len(labels) <> len(scores))
+            AS "have labels, class ids and scores of different lengths",
+        count(*) FILTER (attempts < 1) AS "have been attempted less than once"
+    FROM labeled
+"""
+"""Each column counts the rows that break one rule; its name says what is wrong with them."""
 
 
 def verify(store: Store, run_id: str | None = None) -> list[str]:
-    """What is wrong with a run, or with all runs under OUT; empty where nothing is.
+    """List the problems of a run, or of all runs under OUT.
 
     Raises:
         UsageError: there is no such run.
@@ -41,73 +59,29 @@ def _verify_run(store: Store, run_id: str) -> list[str]:
     readable = []
     for fragment in success.fragments:
         if fragment.name in present:
-            wrong = _verify_fragment(store, run_id, fragment.name, fragment.sha256)
-            problems += wrong
-            if not wrong:
+            problems_of_fragment = _verify_fragment(store, run_id, fragment.name, fragment.sha256)
+            problems += problems_of_fragment
+            if not problems_of_fragment:
                 readable.append(fragment.name)
     if store.read(layout.compaction(run_id)) is not None:
-        problems.append("a compaction did not end: `mlcls compact` finishes it")
+        problems.append("a compaction was interrupted: `mlcls compact` finishes it")
     return problems + _verify_rows(store, run_id, success, readable) + _verify_content(store, run_id, readable)
 
 
 def _verify_fragment(store: Store, run_id: str, name: str, sha256: str) -> list[str]:
     try:
-        found = describe_fragment(store, run_id, name)
+        fragment = describe_fragment(store, run_id, name)
     except pa.ArrowInvalid as error:
         return [f"fragment {name} is not a Parquet file: {error}"]
-    if found.sha256 != sha256:
-        return [f"fragment {name} has changed: sha256 {found.sha256[:12]}, _SUCCESS says {sha256[:12]}"]
+    if fragment.sha256 != sha256:
+        return [f"fragment {name} has changed: sha256 {fragment.sha256[:12]}, _SUCCESS says {sha256[:12]}"]
     with store.open(f"{layout.labels_folder(run_id)}/{name}") as stream:
-        table_schema = pq.read_schema(stream)
-    expected = schema.label_table(*(_list_size(table_schema, name) for name in (schema.ALL_SCORES, schema.EMBEDDING)))
-    if not table_schema.remove_metadata().equals(expected):
-        differing = sorted(set(map(str, table_schema)) ^ set(map(str, expected)))
+        actual = pq.read_schema(stream)
+    expected = schema.label_table(*(_list_size(actual, column) for column in (schema.ALL_SCORES, schema.EMBEDDING)))
+    if not actual.remove_metadata().equals(expected):
+        differing = sorted(set(map(str, actual)) ^ set(map(str, expected)))
         return [f"fragment {name} has another schema: {', '.join(differing)}"]
     return []
-
-
-def _verify_content(store: Store, run_id: str, readable: list[str]) -> list[str]:
-    """Each label row names its manifest row's input, and holds what its status promises. DuckDB joins them out of core."""
-    if not readable:
-        return []
-    problems = []
-    with open_database() as (database, _):
-        store.register_with(database)
-        create_view(database, "manifest", store.data_uris(layout.manifest_folder(run_id)), schema.MANIFEST)
-        create_view(database, "labeled", store.data_uris(layout.labels_folder(run_id), readable), CHECKED)
-        out_of_range = 0
-        for batch in database.sql(OTHER_NAMES).to_arrow_reader(100_000):
-            out_of_range += sum(strip_credentials(one["told"]) != one["found"] for one in batch.to_pylist())
-        if out_of_range:
-            problems.append(f"{out_of_range} rows name another input than the manifest")
-        for text, condition in RULES.items():
-            ((count,),) = database.sql(f"SELECT count(*) FROM labeled WHERE {condition}").fetchall()
-            if count:
-                problems.append(f"{count} rows {text}")
-    return problems
-
-
-CHECKED = pa.schema(
-    [
-        schema.label_table(1).field(name)
-        for name in (
-            schema.ROW_ID, schema.URI, schema.STATUS, schema.ERROR_MESSAGE, schema.ATTEMPTS, schema.LABELS, schema.CLASS_IDS, schema.SCORES,
-        )
-    ]
-)  # fmt: skip
-OTHER_NAMES = f"""
-    SELECT manifest.{schema.URI} AS told, labeled.{schema.URI} AS found
-    FROM labeled JOIN manifest USING ({schema.ROW_ID}) WHERE told <> found
-"""
-RULES = {
-    "have a status that does not exist": f"{schema.STATUS} NOT IN ({', '.join(quoted(status.value) for status in Status)})",
-    "are `ok` without labels, or have labels without being `ok`": f"({schema.STATUS} = 'ok') <> ({schema.LABELS} IS NOT NULL)",
-    "are errors without a message": f"{schema.STATUS} <> 'ok' AND coalesce({schema.ERROR_MESSAGE}, '') = ''",
-    "have labels, class ids and scores of different lengths": (
-        f"len({schema.LABELS}) <> len({schema.CLASS_IDS}) OR len({schema.LABELS}) <> len({schema.SCORES})"
-    ),
-    "have been attempted less than once": f"{schema.ATTEMPTS} < 1",
-}
 
 
 def _list_size(table_schema: pa.Schema, column: str) -> int:
@@ -117,6 +91,7 @@ def _list_size(table_schema: pa.Schema, column: str) -> int:
 
 
 def _verify_rows(store: Store, run_id: str, success: Success, readable: list[str]) -> list[str]:
+    """Check that the fragments hold each manifest row exactly once."""
     expected = manifest_rows(store, run_id)
     problems = []
     if success.rows != expected:
@@ -130,4 +105,24 @@ def _verify_rows(store: Store, run_id: str, success: Success, readable: list[str
         problems.append(f"{rows.out_of_range} rows are not in the manifest")
     if count_statuses(success.fragments) != success.statuses:
         problems.append("the counts by status of _SUCCESS do not add up")
+    return problems
+
+
+def _verify_content(store: Store, run_id: str, readable: list[str]) -> list[str]:
+    """Check that each label row has its manifest row's uri, and what its status promises. DuckDB joins them out of core."""
+    if not readable:
+        return []
+    problems = []
+    with open_database() as (database, _):
+        store.register_with(database)
+        create_view(database, "manifest", store.data_uris(layout.manifest_folder(run_id)), schema.MANIFEST)
+        create_view(database, "labeled", store.data_uris(layout.labels_folder(run_id), readable))
+        other_uris = 0
+        for batch in database.sql(OTHER_URIS).to_arrow_reader(FETCH_ROWS):
+            other_uris += sum(strip_credentials(row["listed"]) != row["labeled"] for row in batch.to_pylist())
+        if other_uris:
+            problems.append(f"{other_uris} rows name another input than the manifest")
+        statuses = [status.value for status in Status]
+        (counts,) = database.sql(BROKEN_RULES, params={"statuses": statuses}).to_arrow_table().to_pylist()
+        problems += [f"{count} rows {rule}" for rule, count in counts.items() if count]
     return problems

@@ -1,10 +1,14 @@
-"""The ledger between runs, for DuckDB: all committed rows, and the newest one of each uri. Out of core."""
+"""Views of a label table in DuckDB, out of core: all committed rows, the newest row of each uri, and one row per score.
+
+Nothing else in the package says which row of a uri is the newest one.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -14,20 +18,45 @@ from mlcls_ray import schema
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.ledger import RowSet
-from mlcls_ray.table.records import Success, read_success
+from mlcls_ray.table.records import RunRecord, Success, read_successes
 
 MEMORY_LIMIT = "1GB"
+FETCH_ROWS = 1_000_000
 
-ALL_ROWS = "all_rows"
-"""The view of all committed rows."""
-LABELS = "labels"
-"""The view of the newest row of each uri."""
-NEWEST_FIRST = f"{schema.LABELED_AT} DESC, {schema.RUN_ID} DESC, {schema.ROW_ID} DESC"
+MACROS = """
+    CREATE MACRO ranked(view) AS TABLE
+    SELECT *, row_number() OVER (PARTITION BY uri ORDER BY labeled_at DESC, run_id DESC, row_id DESC) AS age
+    FROM query_table(view);
+
+    CREATE MACRO newest(view) AS TABLE
+    SELECT * EXCLUDE (age) FROM ranked(view) WHERE age = 1;
+"""
+"""Rows are newest first. `labeled_at` is the same for a whole batch, so that a uri listed twice needs the other two columns."""
+LABELS = "CREATE VIEW labels AS FROM newest('all_rows')"
+SCORES_OF = """
+    CREATE MACRO scores_of(view) AS TABLE
+    SELECT uri, run_id, class_id, label, score, threshold
+    FROM (
+        SELECT uri, run_id, unnest(all_scores) AS score, (generate_subscripts(all_scores, 1) - 1)::SMALLINT AS class_id
+        FROM query_table(view)
+    ) JOIN thresholds USING (run_id, class_id)
+    WHERE score IS NOT NULL
+"""
+SCORES = "CREATE VIEW scores AS FROM scores_of('labels')"
+THRESHOLDS = pa.schema(
+    [("run_id", pa.string()), ("class_id", pa.int16()), ("label", pa.string()), ("threshold", pa.float32())]
+)
+LEDGER = """
+    CREATE TABLE ledger AS
+    SELECT uri, status, attempts, size_bytes, mtime, etag, model_fingerprint, preprocess_fingerprint, run_id, row_id, labeled_at
+    FROM labels
+"""
+SUPERSEDED = "SELECT run_id, row_id FROM ranked('all_rows') WHERE age > 1"
 
 
 @contextlib.contextmanager
 def open_database() -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
-    """A DuckDB connection that spills into a temporary folder of its own; and that folder."""
+    """Open a DuckDB connection that spills into a temporary folder of its own; yields both."""
     with (
         tempfile.TemporaryDirectory(prefix="mlcls-") as folder,
         duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": f"{folder}/duckdb"}) as database,
@@ -36,73 +65,91 @@ def open_database() -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
 
 
 def committed_files(store: Store, successes: Mapping[str, Success] | None = None) -> list[str]:
-    """The fragments of committed runs (by default all), as DuckDB takes them once the store is registered."""
-    files = []
-    for run_id in store.names(layout.RUNS) if successes is None else successes:
-        if success := successes[run_id] if successes else read_success(store, run_id):
-            files += store.data_uris(layout.labels_folder(run_id), (one.name for one in success.fragments))
-    return files
+    """List the fragments of committed runs (by default all), as DuckDB takes them once the store is registered."""
+    runs = read_successes(store) if successes is None else successes
+    return [
+        uri
+        for run_id, success in runs.items()
+        for uri in store.data_uris(layout.labels_folder(run_id), (fragment.name for fragment in success.fragments))
+    ]
 
 
-def create_view(database: duckdb.DuckDBPyConnection, name: str, files: Sequence[str], like: pa.Schema) -> None:
-    """A view of the columns of `like` in Parquet files, or an empty one where there are no files."""
+def create_view(
+    database: duckdb.DuckDBPyConnection, name: str, files: Sequence[str], like: pa.Schema | None = None
+) -> None:
+    """Create a view of Parquet files; if there are none, an empty one with the columns of `like` (default: of the label table).
+
+    Columns are matched by name: models with different numbers of classes have different column types.
+    """
     if files:
-        database.execute(f"CREATE VIEW {name} AS SELECT {', '.join(like.names)} FROM {_parquet(files)}")
-    else:
-        database.register(name, like.empty_table())
-
-
-def create_label_views(database: duckdb.DuckDBPyConnection, files: Sequence[str], suffix: str = "") -> None:
-    """The views `all_rows` over committed fragments, and `labels`, the newest row of each uri among them."""
-    database.execute(f"CREATE VIEW {ALL_ROWS}{suffix} AS SELECT * FROM {_parquet(files)}")
-    database.execute(
-        f"CREATE VIEW {LABELS}{suffix} AS SELECT * FROM {ALL_ROWS}{suffix} "
-        f"QUALIFY row_number() OVER (PARTITION BY {schema.URI} ORDER BY {NEWEST_FIRST}) = 1"
-    )
-
-
-def superseded_rows(store: Store, totals: Mapping[str, int]) -> dict[str, RowSet]:
-    """The committed rows whose uri has a newer row, by run; `totals`: how many rows each run has. Out of core but for a bit a row."""
-    found = {run_id: RowSet(total) for run_id, total in totals.items()}
-    with open_database() as (database, _):
-        store.register_with(database)
-        create_view(database, "labeled", committed_files(store), LEDGER)
-        query = (
-            f"SELECT {schema.RUN_ID}, {schema.ROW_ID} FROM labeled "
-            f"QUALIFY row_number() OVER (PARTITION BY {schema.URI} ORDER BY {NEWEST_FIRST}) > 1"
+        database.execute(
+            f"CREATE VIEW {name} AS FROM read_parquet([{', '.join(map(quoted, files))}], union_by_name = true)"
         )
-        for batch in database.sql(query).to_arrow_reader(1_000_000):
-            for run_id in pc.unique(batch.column(0)).to_pylist():
-                rows = batch.filter(pc.equal(batch.column(0), run_id))
-                found[run_id].add(rows.column(1).to_numpy())
-    return found
+    else:
+        database.from_arrow((EMPTY if like is None else like).empty_table()).create_view(name)
+
+
+def create_label_views(database: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
+    """Create `all_rows` over committed fragments, and `labels`: the newest row of each uri. Both read the files only when queried."""
+    create_view(database, "all_rows", files)
+    database.execute(MACROS)
+    database.execute(LABELS)
+
+
+def create_score_view(database: duckdb.DuckDBPyConnection, records: Mapping[str, RunRecord]) -> None:
+    """Create the table `thresholds`, the macro `scores_of`, and the view `scores`: one row per image of `labels` and kept score."""
+    rows = [
+        (run_id, class_id, label, threshold)
+        for run_id, record in records.items()
+        for class_id, (label, threshold) in enumerate(record.thresholds.items())
+    ]
+    columns = zip(*rows, strict=True) if rows else [()] * len(THRESHOLDS)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, THRESHOLDS, strict=True)]
+    database.register("records", pa.table(arrays, schema=THRESHOLDS))
+    database.execute("CREATE TABLE thresholds AS SELECT * FROM records")
+    database.unregister("records")
+    database.execute(SCORES_OF)
+    database.execute(SCORES)
 
 
 def create_ledger(database: duckdb.DuckDBPyConnection, store: Store) -> None:
-    """The table `ledger`: what decides whether an input is to be labeled, in the newest committed row of each uri, as a struct `newest`."""
+    """Create the table `ledger`: of the newest committed row of each uri, the columns that decide whether to label the input again."""
     store.register_with(database)
-    create_view(database, "labeled", committed_files(store), LEDGER)
-    database.execute(
-        f"CREATE TABLE ledger AS SELECT arg_max(labeled, {schema.LABELED_AT}) AS newest FROM labeled GROUP BY {schema.URI}"
-    )
+    create_label_views(database, committed_files(store))
+    database.execute(LEDGER)
 
 
-def _parquet(files: Sequence[str]) -> str:
-    # Two models have as many classes each as they like: their columns agree by name, not by length.
-    return f"read_parquet([{', '.join(map(quoted, files))}], union_by_name = true)"
+def superseded_rows(store: Store, totals: Mapping[str, int]) -> dict[str, RowSet]:
+    """Find the committed rows whose uri has a newer row, by run; `totals`: the number of rows of each run.
+
+    Out of core, but for one bit per row.
+    """
+    superseded = {run_id: RowSet(total) for run_id, total in totals.items()}
+    with open_database() as (database, _):
+        store.register_with(database)
+        create_label_views(database, committed_files(store))
+        for batch in database.sql(SUPERSEDED).to_arrow_reader(FETCH_ROWS):
+            for run_id in pc.unique(batch.column(0)).to_pylist():
+                rows = batch.filter(pc.equal(batch.column(0), run_id))
+                superseded[run_id].add(rows.column(1).to_numpy())
+    return superseded
+
+
+def query_rows(database: duckdb.DuckDBPyConnection, query: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Run a query with named parameters; returns each row as a dict by column name."""
+    rows: list[dict[str, Any]] = database.sql(query, params=dict(values)).to_arrow_table().to_pylist()
+    return rows
 
 
 def quoted(text: str) -> str:
-    """Text as SQL spells it."""
+    """Quote text for SQL, where a parameter cannot be used."""
     return "'" + text.replace("'", "''") + "'"
 
 
-LEDGER = pa.schema(
+EMPTY = pa.schema(
     [
-        schema.label_table(1).field(name)
-        for name in (
-            schema.ROW_ID, schema.URI, schema.STATUS, schema.ATTEMPTS, schema.SIZE_BYTES, schema.MTIME, schema.ETAG,
-            schema.MODEL_FINGERPRINT, schema.PREPROCESS_FINGERPRINT, schema.RUN_ID, schema.LABELED_AT,
-        )
+        field.with_type(pa.list_(pa.float32())) if pa.types.is_fixed_size_list(field.type) else field
+        for field in schema.label_table(1)
     ]
-)  # fmt: skip
+)
+"""The label table as DuckDB sees it: it knows neither float16 nor the lists' fixed size."""

@@ -11,7 +11,6 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from mlcls_ray import schema
 from mlcls_ray.config import LabelJob
 from mlcls_ray.datasets.ground_truth import Truth, read_truth
 from mlcls_ray.errors import UsageError
@@ -22,10 +21,9 @@ from mlcls_ray.labels.metrics import agreement, calibration_error, per_class_ave
 from mlcls_ray.labels.select import above_threshold
 from mlcls_ray.labels.thresholds import FILE_VERSION, VERSION
 from mlcls_ray.storage.uris import redact_url
-from mlcls_ray.table.export.formats import vocabulary
+from mlcls_ray.table.export.base import table_vocabulary
 from mlcls_ray.table.label_table import LabelTable, open_labels
 from mlcls_ray.table.records import RunRecord
-from mlcls_ray.table.views import LABELS
 
 TABLE = "table"
 CONFUSIONS, WORST = 20, 60
@@ -110,7 +108,7 @@ def compare(table: LabelTable, data: Path) -> Compared:
     Raises:
         UsageError: the table has several vocabularies, no scores, or none of the images.
     """
-    classes = vocabulary(table)
+    classes = table_vocabulary(table)
     truth = read_truth(data, classes)
     scores, is_there = _scores(table, truth, len(classes))
     if not is_there.any():
@@ -135,7 +133,7 @@ def _scores(table: LabelTable, truth: Truth, class_num: int) -> tuple[np.ndarray
     places = {uri: place for place, uri in enumerate(truth.uris)}
     scores = np.zeros((len(truth.uris), class_num), np.float32)
     is_there = np.zeros(len(truth.uris), bool)
-    query = f"SELECT {schema.URI}, {schema.ALL_SCORES} FROM {LABELS} WHERE {schema.STATUS} = 'ok'"
+    query = "SELECT uri, all_scores FROM labels WHERE status = 'ok'"
     for batch in table.database.sql(query).to_arrow_reader(10_000):
         for uri, found in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
             if uri in places:

@@ -40,7 +40,7 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def glob(out: Path) -> str:
-    return str(out / layout.LABELS_GLOB)
+    return str(out / f"{layout.RUNS}/*/labels/*.parquet")
 
 
 def test_it_prints_labels_a_person_agrees_with(demo_run: tuple[Path, str]) -> None:

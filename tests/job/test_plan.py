@@ -12,8 +12,9 @@ from mlcls_ray.errors import UsageError
 from mlcls_ray.job.check import check_job
 from mlcls_ray.job.cluster import Node
 from mlcls_ray.job.plan import plan_run
-from mlcls_ray.job.resume import new_run_id, public_config
+from mlcls_ray.job.resume import public_config
 from mlcls_ray.table import layout
+from mlcls_ray.table.records import new_run_id
 
 NODES = [Node(2, {"CPU": 2.0})]
 

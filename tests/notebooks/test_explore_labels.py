@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 NOTEBOOK = ROOT / "notebooks" / "explore_labels.ipynb"
 
 
-def test_it_is_committed_without_outputs_and_reads_as_it_stands() -> None:
+def test_it_is_committed_without_outputs_and_explains_itself() -> None:
     cells = nbformat.read(NOTEBOOK, as_version=4).cells
     code = [cell for cell in cells if cell.cell_type == "code"]
     assert all(cell.outputs == [] and cell.execution_count is None for cell in code)

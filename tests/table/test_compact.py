@@ -1,4 +1,4 @@
-"""Compaction: the same rows in fewer files, for each reader the old ones or the new ones, and a death in the middle mended."""
+"""Compaction: the same rows in fewer files; each reader sees the old ones or the new ones; a death in the middle is mended."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import pytest
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import LeaseError, UsageError
 from mlcls_ray.job.commit import commit
-from mlcls_ray.job.plan import Plan
-from mlcls_ray.storage.lease import held_lease
+from mlcls_ray.job.plan import Run
 from mlcls_ray.storage.store import Store
-from mlcls_ray.table import compact as compaction
 from mlcls_ray.table import layout
-from mlcls_ray.table.compact import compact
+from mlcls_ray.table.compact import STEPS, compact
 from mlcls_ray.table.label_table import open_labels
-from mlcls_ray.table.ledger import fragment_names
+from mlcls_ray.table.leases import run_lease
+from mlcls_ray.table.ledger import fragment_names, write_fragment_file
+from mlcls_ray.table.records import read_success
 from mlcls_ray.table.verify import verify
 from tests.s3_servers import BUCKET
 from tests.table.fragments import LABELS, RUN, written
@@ -36,9 +36,9 @@ def row_ids(store: Store) -> list[int]:
     ]
 
 
-def test_few_files_with_the_same_rows(plan: Plan) -> None:
-    store = plan.prepared.store
-    commit(plan, written(plan, (3,), (0, 4), (2,), (1,)), seconds=1)
+def test_few_files_with_the_same_rows(run: Run) -> None:
+    store = run.store
+    commit(run.models[0], written(run, (3,), (0, 4), (2,), (1,)), seconds=1)
     before = pq.read_table(Path(store.root) / LABELS).sort_by("row_id")
     success = compact(store, RUN, rows=3)
     assert [fragment.rows for fragment in success.fragments] == [3, 2]
@@ -50,11 +50,11 @@ def test_few_files_with_the_same_rows(plan: Plan) -> None:
     assert len(open_labels(store.root).arrow()) == 5
 
 
-def test_on_object_storage(plan: Plan, s3_endpoint: str) -> None:
+def test_on_object_storage(run: Run, s3_endpoint: str) -> None:
     s3 = S3Options(endpoint_url=s3_endpoint)
     store = Store(f"s3://{BUCKET}/{uuid.uuid4().hex}", s3)
-    local = plan.prepared.store
-    commit(plan, written(plan, (3,), (0, 4), (2,), (1,)), seconds=1)
+    local = run.store
+    commit(run.models[0], written(run, (3,), (0, 4), (2,), (1,)), seconds=1)
     for folder in (layout.run_folder(RUN), layout.manifest_folder(RUN), LABELS):
         for name in local.names(folder):
             if (data := (local.read(f"{folder}/{name}") if "." in name or name == "_SUCCESS" else None)) is not None:
@@ -65,41 +65,21 @@ def test_on_object_storage(plan: Plan, s3_endpoint: str) -> None:
     assert len(open_labels(store.root, s3).arrow()) == 5
 
 
-@pytest.mark.parametrize("died_after", ["staging", "journal", "exchange", "commit"])
-def test_a_death_in_the_middle_is_mended(plan: Plan, monkeypatch: pytest.MonkeyPatch, died_after: str) -> None:
-    store = plan.prepared.store
-    commit(plan, written(plan, (3,), (0, 4), (2,), (1,)), seconds=1)
+@pytest.mark.parametrize("died_after", STEPS)
+def test_a_death_in_the_middle_is_mended(run: Run, died_after: str) -> None:
+    store = run.store
+    commit(run.models[0], written(run, (3,), (0, 4), (2,), (1,)), seconds=1)
 
-    def die(*_: object) -> None:
-        raise KeyboardInterrupt
+    def die(step: str) -> None:
+        if step == died_after:
+            raise KeyboardInterrupt
 
-    if died_after == "staging":
-        monkeypatch.setattr(Store, "write_json", _dies_at(Store.write_json, layout.compaction(RUN)))
-    elif died_after == "journal":
-        monkeypatch.setattr(Store, "swap_folders", die)
-    elif died_after == "exchange":
-        monkeypatch.setattr(Store, "write_json", _dies_at(Store.write_json, layout.success(RUN)))
-    else:
-        finish = compaction.finish
-        monkeypatch.setattr(
-            compaction, "finish", lambda *words: die() if store.read(layout.compaction(RUN)) else finish(*words)
-        )
     with pytest.raises(KeyboardInterrupt):
-        compact(store, RUN)
-    monkeypatch.undo()
-    assert sorted(row_ids(store)) == [0, 1, 2, 3, 4], "the folder holds one set or the other"
+        compact(store, RUN, on_step=die)
+    assert sorted(row_ids(store)) == [0, 1, 2, 3, 4], "the folder holds the old fragments or the new ones"
     success = compact(store, RUN)
     assert len(success.fragments) == len(fragment_names(store, RUN)) == 1
     assert verify(store) == []
-
-
-def _dies_at(write_json: object, at: str) -> object:
-    def wrapped(store: Store, name: str, value: object) -> None:
-        if name == at:
-            raise KeyboardInterrupt
-        write_json(store, name, value)  # type: ignore[operator]
-
-    return wrapped
 
 
 READER = """
@@ -117,34 +97,33 @@ print(sorted(counts), sum(counts.values()), failures)
 """
 
 
-def test_readers_of_the_folder_never_see_both(plan: Plan) -> None:
+def test_readers_of_the_folder_never_see_both(run: Run) -> None:
     """A reader that lists the folder as fast as it can, while it is compacted again and again."""
-    store = plan.prepared.store
-    commit(plan, written(plan, (3,), (0, 4), (2,), (1,)), seconds=1)
+    store = run.store
+    commit(run.models[0], written(run, (3,), (0, 4), (2,), (1,)), seconds=1)
     folder = str(Path(store.root) / LABELS)
     reader = subprocess.Popen([sys.executable, "-c", READER, folder, "3"], stdout=subprocess.PIPE, text=True)
-    sizes = [1, 2, 5]
     end = time.monotonic() + 3
     rounds = 0
     while time.monotonic() < end:
         rounds += 1
         store.write_json(layout.success(RUN), compact(store, RUN, rows=5).model_dump(mode="json"))
         _split(store)
-    told = reader.communicate()[0]
-    assert told.startswith("[5] "), told
-    assert int(told.split()[1]) > 50, told
-    assert rounds > 5, sizes
+    output = reader.communicate()[0]
+    assert output.startswith("[5] "), f"row counts that were seen, listings, listings that failed: {output}"
+    assert int(output.split()[1]) > 50, output
+    assert rounds > 5
 
 
 def _split(store: Store) -> None:
     """One file → five, in one step, as a compaction does it."""
-    success = compaction.read_success(store, RUN)
+    success = read_success(store, RUN)
     assert success is not None
     (fragment,) = success.fragments
     table = store.read_columns(f"{LABELS}/{fragment.name}", None)
     attempt = layout.attempt_of(fragment.name) + 1
     parts = [
-        compaction.write_fragment_file(
+        write_fragment_file(
             store, layout.compacted_folder(RUN), layout.fragment_name(attempt, task), table.slice(task, 1)
         )
         for task in range(5)
@@ -154,20 +133,20 @@ def _split(store: Store) -> None:
     store.remove_folder(layout.compacted_folder(RUN))
 
 
-def test_what_cannot_be_compacted(plan: Plan) -> None:
-    store = plan.prepared.store
+def test_what_cannot_be_compacted(run: Run) -> None:
+    store = run.store
     with pytest.raises(UsageError, match="'r' is not committed"):
         compact(store, RUN)
-    commit(plan, written(plan, (0, 1, 2, 3, 4)), seconds=1)
-    with held_lease(store, RUN), pytest.raises(LeaseError):
+    commit(run.models[0], written(run, (0, 1, 2, 3, 4)), seconds=1)
+    with run_lease(store, RUN), pytest.raises(LeaseError):
         compact(store, RUN)
 
 
-def test_the_newest_row_by_sql_alone(plan: Plan) -> None:
-    """The query that the README gives."""
-    commit(plan, written(plan, (0, 1, 2, 3, 4)), seconds=1)
+def test_the_newest_row_by_sql_alone(run: Run) -> None:
+    """The query that the documentation gives for readers without this package."""
+    commit(run.models[0], written(run, (0, 1, 2, 3, 4)), seconds=1)
     query = f"""
-        SELECT * FROM read_parquet('{plan.prepared.store.root}/runs/*/labels/*.parquet')
-        QUALIFY row_number() OVER (PARTITION BY uri ORDER BY labeled_at DESC) = 1
+        SELECT * FROM read_parquet('{run.store.root}/runs/*/labels/*.parquet')
+        QUALIFY row_number() OVER (PARTITION BY uri ORDER BY labeled_at DESC, run_id DESC, row_id DESC) = 1
     """
     assert len(duckdb.sql(query).fetchall()) == 5

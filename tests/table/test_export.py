@@ -1,4 +1,4 @@
-"""`mlcls export-labels`: what each tool reads, read back."""
+"""`mlcls export-labels`: each format is read back as its tool reads it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def expected(labeled: Path) -> dict[str, list[str]]:
 
 
 def saved(labeled: Path, kind: str, target: Path) -> Path:
-    told = run_cli("export-labels", labeled, "--format", kind, "--save", target, "--run-id", "one").stdout
-    assert told == f"{target}: 13 images\n"
+    output = run_cli("export-labels", labeled, "--format", kind, "--save", target, "--run-id", "one").stdout
+    assert output == f"{target}: 13 images\n"
     return target
 
 
@@ -37,14 +37,14 @@ def test_csv(labeled: Path, expected: dict[str, list[str]], tmp_path: Path) -> N
 
 
 def test_coco(labeled: Path, expected: dict[str, list[str]], tmp_path: Path) -> None:
-    told = json.loads(saved(labeled, "coco", tmp_path / "labels.json").read_text())
-    names = {one["id"]: one["name"] for one in told["categories"]}
-    images = {one["id"]: one["file_name"] for one in told["images"]}
-    found: dict[str, list[str]] = {uri: [] for uri in images.values()}
-    for one in told["annotations"]:
-        found[images[one["image_id"]]].append(names[one["category_id"]])
-        assert one["area"] == one["bbox"][2] * one["bbox"][3] > 0
-    assert found == expected
+    data = json.loads(saved(labeled, "coco", tmp_path / "labels.json").read_text())
+    names = {category["id"]: category["name"] for category in data["categories"]}
+    uris = {image["id"]: image["file_name"] for image in data["images"]}
+    labels: dict[str, list[str]] = {uri: [] for uri in uris.values()}
+    for annotation in data["annotations"]:
+        labels[uris[annotation["image_id"]]].append(names[annotation["category_id"]])
+        assert annotation["area"] == annotation["bbox"][2] * annotation["bbox"][3] > 0
+    assert labels == expected
     assert [path.name for path in tmp_path.iterdir()] == ["labels.json"]
 
 
@@ -52,28 +52,28 @@ def test_paddleclas(labeled: Path, expected: dict[str, list[str]], tmp_path: Pat
     folder = saved(labeled, "paddleclas", tmp_path / "data")
     names = [line.split(" ", 1)[1] for line in (folder / "label.txt").read_text().splitlines()]
     data = read_dataset(folder / "labels.txt", 80)
-    found = {
+    labels = {
         str(path): {names[place] for place in row.nonzero()[0]}
         for path, row in zip(data.paths, data.targets, strict=True)
     }
-    assert found == {uri: set(labels) for uri, labels in expected.items()}
+    assert labels == {uri: set(names) for uri, names in expected.items()}
 
 
 def test_label_studio(labeled: Path, expected: dict[str, list[str]], tmp_path: Path) -> None:
     tasks = json.loads(saved(labeled, "labelstudio", tmp_path / "tasks.json").read_text())
-    found = {}
+    labels = {}
     for task in tasks:
         (prediction,) = task["predictions"]
-        found[task["data"]["uri"]] = [name for one in prediction["result"] for name in one["value"]["choices"]]
+        labels[task["data"]["uri"]] = [name for result in prediction["result"] for name in result["value"]["choices"]]
         assert task["data"]["image"].startswith("/data/local-files/?d=")
-    assert found == expected
+    assert labels == expected
 
 
 def test_fiftyone(labeled: Path, expected: dict[str, list[str]], tmp_path: Path) -> None:
     folder = saved(labeled, "fiftyone", tmp_path / "data")
     data, labels = (json.loads((folder / name).read_text()) for name in ("data.json", "labels.json"))
     assert len(labels["classes"]) == 80
-    assert {data[name]: [one["label"] for one in told] for name, told in labels["labels"].items()} == expected
+    assert {data[key]: [entry["label"] for entry in entries] for key, entries in labels["labels"].items()} == expected
 
 
 @pytest.mark.usefixtures("loopback_ray")

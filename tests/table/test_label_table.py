@@ -29,6 +29,7 @@ def test_one_run_and_its_thresholds(labeled: Path) -> None:
     ((cat,),) = table.sql("SELECT threshold FROM thresholds WHERE label = 'cat'").fetchall()
     assert cat == pytest.approx(0.3)
     assert table.sql("SELECT count(*) FROM thresholds").fetchall() == [(80,)]
+    assert table.sql("SELECT count(*), min(threshold) < 0.5 FROM scores WHERE label = 'cat'").fetchall() == [(13, True)]
     with pytest.raises(UsageError, match="holds no committed run 'three'"):
         open_labels(str(labeled), run_id="three")
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import pytest
 
 from mlcls_ray import schema
 from mlcls_ray.storage.inputs.listing import InputEntry
 from mlcls_ray.storage.store import Store
-from mlcls_ray.table import layout, manifest
+from mlcls_ray.table import layout
 from mlcls_ray.table.manifest import manifest_rows, write_manifest
 
 
-def test_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest, "PART_ROWS", 4)
+def test_parts(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     store.write(f"{layout.manifest_folder('r')}/part-00009.parquet", b"left by a listing that died")
-    told = InputEntry("/0.jpg", 5, datetime(2026, 1, 2, tzinfo=timezone.utc), "etag")
-    rows = write_manifest(store, "r", [told, *(InputEntry(f"/{number}.jpg") for number in range(1, 10))])
+    first = InputEntry("/0.jpg", 5, datetime(2026, 1, 2, tzinfo=timezone.utc), "etag")
+    entries = [first, *(InputEntry(f"/{number}.jpg") for number in range(1, 10))]
+    rows = write_manifest(store, "r", entries, part_rows=4)
     assert rows == manifest_rows(store, "r") == 10
     assert store.names(layout.manifest_folder("r")) == [f"part-0000{number}.parquet" for number in range(3)]
     table = pq.read_table(tmp_path / layout.manifest_folder("r"))
@@ -32,11 +33,15 @@ def test_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }  # fmt: skip
 
 
-def test_limit_stops_the_listing(tmp_path: Path) -> None:
-    def endless():
-        number = 0
-        while True:
-            yield InputEntry(f"/{number}.jpg")
-            number += 1
+def test_the_listing_is_streamed(tmp_path: Path) -> None:
+    """No more entries are taken than have been written, but for one part."""
+    store = Store(str(tmp_path))
 
-    assert write_manifest(Store(str(tmp_path)), "r", endless(), limit=7) == 7
+    def endless() -> Iterator[InputEntry]:
+        for number in itertools.count():
+            assert len(store.names(layout.manifest_folder("r"))) >= number // 4, (
+                "a part is written before the next begins"
+            )
+            yield InputEntry(f"/{number}.jpg")
+
+    assert write_manifest(store, "r", itertools.islice(endless(), 7), part_rows=4) == 7

@@ -38,10 +38,10 @@ def test_the_newest_row_of_a_uri_never_goes(tiny_folder: Path, tmp_path: Path) -
         for name in names:
             (images / name).write_bytes(encode(picture(seed=10 * night + ord(name[0]))))
         label(job.model_copy(update={"run_id": f"night-{night}"}))
-        made = out / f"runs/night-{night}/_SUCCESS"
-        told = json.loads(made.read_text())
-        told["committed_at"] = (datetime.now(timezone.utc) - timedelta(days=40 - night)).isoformat()
-        made.write_text(json.dumps(told))
+        path = out / f"runs/night-{night}/_SUCCESS"
+        success = json.loads(path.read_text())
+        success["committed_at"] = (datetime.now(timezone.utc) - timedelta(days=40 - night)).isoformat()
+        path.write_text(json.dumps(success))
     store = Store(str(out))
     before = open_labels(str(out)).sql("SELECT uri, run_id FROM labels ORDER BY 1").fetchall()
     assert find_superseded(store, timedelta(days=39, hours=12)) == ["night-0"]
@@ -56,5 +56,5 @@ def test_the_newest_row_of_a_uri_never_goes(tiny_folder: Path, tmp_path: Path) -
     assert open_labels(str(out)).sql("SELECT uri, run_id FROM labels ORDER BY 1").fetchall() == before
     assert sorted(path.name for path in (out / "runs").iterdir()) == ["night-3"]
     assert verify(store) == []
-    assert label(job.model_copy(update={"run_id": "night-4"})) is None
+    assert not label(job.model_copy(update={"run_id": "night-4"})).is_new
     assert "0 run(s) removed" in run_cli("prune", out, "--keep", "30d").stdout

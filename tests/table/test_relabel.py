@@ -1,4 +1,4 @@
-"""`mlcls relabel`: the same labels at the same thresholds, others at others, and a run like any other."""
+"""`mlcls relabel`: the same thresholds give the same labels, other ones other labels, and the result is a run like any other."""
 
 from __future__ import annotations
 
@@ -48,10 +48,9 @@ def test_the_same_thresholds_give_the_same_labels(out: Path) -> None:
     assert record is not None
     # The thresholds lie where rounding to float16 moves a score over them.
     success = relabel(store, Thresholds(classes=record.thresholds), run_id="again")
-    for one, other in zip(table(out, "first"), table(out, "again"), strict=True):
-        assert {key: other[key] for key in one if key not in ("row_id", "run_id", "labeled_at")} == {
-            key: one[key] for key in one if key not in ("row_id", "run_id", "labeled_at")
-        }
+    for before, after in zip(table(out, "first"), table(out, "again"), strict=True):
+        compared = before.keys() - {"row_id", "run_id", "labeled_at"}
+        assert {key: after[key] for key in compared} == {key: before[key] for key in compared}
     assert success.statuses == {"ok": 37, "corrupt": 1, "empty": 1, "missing": 1, "not_an_image": 1, "unsupported": 1}
     assert verify(store) == []
     again = read_record(store, "again")
@@ -59,17 +58,17 @@ def test_the_same_thresholds_give_the_same_labels(out: Path) -> None:
     assert (again.relabeled_from, again.threshold_id, again.rows) == (("first",), record.threshold_id, 42)
 
 
-def test_other_thresholds_cut_other_labels(out: Path) -> None:
-    done = run_cli("relabel", out, "--threshold", "0.1,person=0.95", "--run-id", "low").stdout
-    assert "42 images" in done
-    for one, other in zip(table(out, "first"), table(out, "low"), strict=True):
-        if one["status"] != "ok":
-            assert other["labels"] is None
+def test_other_thresholds_select_other_labels(out: Path) -> None:
+    output = run_cli("relabel", out, "--threshold", "0.1,person=0.95", "--run-id", "low").stdout
+    assert "42 images" in output
+    for before, after in zip(table(out, "first"), table(out, "low"), strict=True):
+        if before["status"] != "ok":
+            assert after["labels"] is None
             continue
-        scores = np.array(one["all_scores"], np.float32)
+        scores = np.array(before["all_scores"], np.float32)
         expected = {number for number, score in enumerate(scores) if score > (0.95 if number == 0 else 0.1)}
-        assert set(other["class_ids"]) == expected  # type: ignore[call-overload]
-        assert other["scores"] == sorted(other["scores"], reverse=True)  # type: ignore[call-overload]
+        assert set(after["class_ids"]) == expected  # type: ignore[call-overload]
+        assert after["scores"] == sorted(after["scores"], reverse=True)  # type: ignore[call-overload]
     labels = open_labels(str(out)).sql("SELECT DISTINCT run_id FROM labels").fetchall()
     assert labels == [("low",)], "the new labels are the newest ones"
 
@@ -88,9 +87,9 @@ def test_the_newest_rows_of_several_runs_and_what_follows(demo: Path, tmp_path: 
     assert record is not None
     assert record.relabeled_from == ("night-1", "night-2")
     assert verify(store) == []
-    assert label(job.model_copy(update={"run_id": "night-3"})) is None, "what was cut anew is not scored again"
+    assert not label(job.model_copy(update={"run_id": "night-3"})).is_new, "relabeled images are not scored again"
     (images / "b.jpg").unlink()
-    assert label(job.model_copy(update={"run_id": "night-4"})) is not None, "what vanished is still seen to"
+    assert label(job.model_copy(update={"run_id": "night-4"})).is_new, "vanished inputs are still recorded"
 
 
 def test_top_k_and_what_is_refused(demo: Path, tiny_folder: Path, tmp_path: Path) -> None:
@@ -109,10 +108,14 @@ def test_top_k_and_what_is_refused(demo: Path, tiny_folder: Path, tmp_path: Path
         relabel(store, Thresholds(classes={"persn": 0.5}))
     with pytest.raises(UsageError, match="no committed run 'nothing'"):
         relabel(store, Thresholds(default=0.5), source="nothing")
-    one = demo / "cat.jpg"
     label(
         job.model_copy(
-            update={"inputs": (str(one),), "model": str(tiny_folder), "run_id": "tiny", "all_scores": "none"}
+            update={
+                "inputs": (str(demo / "cat.jpg"),),
+                "model": str(tiny_folder),
+                "run_id": "tiny",
+                "all_scores": "none",
+            }
         )
     )
     with pytest.raises(

@@ -38,8 +38,8 @@ def test_bad_queries(out: Path, tmp_path: Path) -> None:
 
 
 def test_search(out: Path, tmp_path: Path) -> None:
-    told = run_cli("search", out, "--label", "person").stdout.splitlines()
-    scores = [float(line.split("\t")[0]) for line in told]
+    lines = run_cli("search", out, "--label", "person").stdout.splitlines()
+    scores = [float(line.split("\t")[0]) for line in lines]
     assert len(scores) == 4
     assert scores == sorted(scores, reverse=True)
     assert len(run_cli("search", out, "--label", "person", "--min-score", "0.7").stdout.splitlines()) == 3

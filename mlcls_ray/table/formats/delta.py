@@ -1,11 +1,11 @@
-"""Delta Lake. A run is one transaction of the application `mlcls/RUN_ID`, which Delta itself records; local or s3://."""
+"""Delta Lake, local or on s3://. A run is one transaction of the application `mlcls/RUN_ID`, which Delta itself records."""
 
 from __future__ import annotations
 
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from mlcls_ray.storage.store import Store
-from mlcls_ray.table.publish import RunRows
+from mlcls_ray.table.formats.base import RunRows, storage_options
 
 NAME = "delta"
 
@@ -34,17 +34,3 @@ class DeltaLabels:
             storage_options=self.options,
             commit_properties=properties,
         )
-
-
-def storage_options(store: Store) -> dict[str, str] | None:
-    """What Rust's object store is told, which reads AWS_* variables but no profiles; None for a local store."""
-    if store.is_local:
-        return None
-    s3 = store.s3
-    told = {
-        "aws_endpoint": s3.endpoint_url,
-        "aws_region": s3.region,
-        "aws_allow_http": "true" if (s3.endpoint_url or "").startswith("http://") else None,
-        "aws_skip_signature": "true" if s3.anonymous else None,
-    }
-    return {name: value for name, value in told.items() if value}

@@ -1,4 +1,4 @@
-"""Apache Iceberg. Under a local output the catalog is a SQLite file beside the table; else it is pyiceberg's own catalog `mlcls`."""
+"""Apache Iceberg. The catalog of a local output is a SQLite file beside the table; other outputs use pyiceberg's catalog `mlcls`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pyiceberg.exceptions import NoSuchTableError
 
 from mlcls_ray.errors import UsageError
 from mlcls_ray.storage.store import Store
-from mlcls_ray.table.publish import RunRows
+from mlcls_ray.table.formats.base import RunRows
 
 NAME = "iceberg"
 CATALOG, TABLE = "mlcls", ("mlcls", "labels")
 RUN = "mlcls.run-id"
-"""The property of a snapshot that names its run."""
+"""Name of the snapshot property that holds the run id."""
 
 
 class IcebergLabels:
-    """The table `mlcls.labels`; under a local output in OUT/iceberg, with its catalog in `catalog.db` there."""
+    """The table `mlcls.labels`. Of a local output: in OUT/iceberg, with its catalog in `catalog.db` there."""
 
     def __init__(self, store: Store) -> None:
         """Raises:
-        UsageError: the output is not local, and pyiceberg knows no catalog `mlcls`.
+        UsageError: the output is not local, and pyiceberg has no catalog `mlcls`.
         """
         self.catalog = _catalog(store)
         self.catalog.create_namespace_if_not_exists(TABLE[0])
@@ -33,9 +33,8 @@ class IcebergLabels:
             snapshots = self.catalog.load_table(TABLE).snapshots()
         except NoSuchTableError:
             return False
-        return any(
-            one.summary is not None and one.summary.additional_properties.get(RUN) == run_id for one in snapshots
-        )
+        summaries = [snapshot.summary for snapshot in snapshots if snapshot.summary is not None]
+        return any(summary.additional_properties.get(RUN) == run_id for summary in summaries)
 
     def append(self, rows: RunRows) -> None:
         table = self.catalog.create_table_if_not_exists(TABLE, rows.schema)

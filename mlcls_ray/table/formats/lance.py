@@ -1,13 +1,11 @@
-"""Lance. A write is one commit; what has a row of a run has all of them."""
+"""Lance, local or on s3://. A write is one commit, so a table with one row of a run has all of them."""
 
 from __future__ import annotations
 
 import lance
 
-from mlcls_ray import schema
 from mlcls_ray.storage.store import Store
-from mlcls_ray.table.formats.delta import storage_options
-from mlcls_ray.table.publish import RunRows
+from mlcls_ray.table.formats.base import RunRows, storage_options
 from mlcls_ray.table.views import quoted
 
 NAME = "lance"
@@ -21,11 +19,10 @@ class LanceLabels:
         self.options = storage_options(store)
 
     def has(self, run_id: str) -> bool:
-        return (
-            self._exists()
-            and lance.dataset(self.uri, storage_options=self.options).count_rows(f"{schema.RUN_ID} = {quoted(run_id)}")
-            > 0
-        )
+        if not self._exists():
+            return False
+        rows: int = lance.dataset(self.uri, storage_options=self.options).count_rows(f"run_id = {quoted(run_id)}")
+        return rows > 0
 
     def append(self, rows: RunRows) -> None:
         mode = "append" if self._exists() else "create"
@@ -34,6 +31,6 @@ class LanceLabels:
     def _exists(self) -> bool:
         try:
             lance.dataset(self.uri, storage_options=self.options)
-        except (ValueError, OSError):  # how it says that there is none
+        except (ValueError, OSError):  # Lance's way to say that there is no data set
             return False
         return True

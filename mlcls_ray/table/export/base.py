@@ -1,0 +1,58 @@
+"""The rows that all export formats write, and what the writers share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import IO, NamedTuple
+
+from mlcls_ray.errors import UsageError
+from mlcls_ray.table.label_table import LabelTable
+
+FETCH_ROWS = 10_000
+OK_ROWS = "SELECT uri, width, height, class_ids, labels, scores FROM labels WHERE status = 'ok' ORDER BY uri"
+
+
+class LabeledImage(NamedTuple):
+    """One image that is `ok`, with its labels, best first."""
+
+    uri: str
+    width: int
+    height: int
+    class_ids: list[int]
+    labels: list[str]
+    scores: list[float]
+
+
+def labeled_images(table: LabelTable) -> Iterator[LabeledImage]:
+    """Stream the images that are `ok`, in the order of their uris."""
+    for batch in table.sql(OK_ROWS).to_arrow_reader(FETCH_ROWS):
+        for row in batch.to_pylist():
+            yield LabeledImage(**row)
+
+
+def table_vocabulary(table: LabelTable) -> list[str]:
+    """Return the class names of the runs, in order.
+
+    Raises:
+        UsageError: the runs have several vocabularies.
+    """
+    vocabularies = {tuple(record.thresholds) for record in table.records.values()}
+    if len(vocabularies) > 1:
+        raise UsageError(f"the runs are of {len(vocabularies)} vocabularies: choose one run by --run-id")
+    return list(vocabularies.pop())
+
+
+def separator(number: int) -> str:
+    """Return what goes before the `number`th item (from 1) of a JSON list or object that is written item by item."""
+    return ",\n" if number > 1 else "\n"
+
+
+def write_json_list(stream: IO[str], items: Iterable[object]) -> int:
+    """Write a JSON list item by item; returns the number of items."""
+    count = 0
+    stream.write("[")
+    for count, item in enumerate(items, start=1):
+        stream.write(separator(count) + json.dumps(item, ensure_ascii=False))
+    stream.write("\n]\n")
+    return count

@@ -1,0 +1,5 @@
+"""The planned run of the job's tests."""
+
+from tests.job.conftest import run
+
+__all__ = ["run"]
