@@ -102,7 +102,7 @@ def corpora(work: Path, photos: Path, base: Path) -> tuple[dict[str, Any], str]:
 
 def growth(base: Path, rows: tuple[int, ...], starter_rows: tuple[int, ...]) -> tuple[dict[str, Any], str]:
     """A cheap network over 1,000, 10,000 and 100,000 names of one small image; and the starter over the most, for its memory."""
-    from mlcls_ray.models.networks.tiny import export_tiny
+    from tiny_network import export_tiny
 
     (base / "tiny").mkdir()
     export_tiny(base / "tiny", tuple(f"class {number}" for number in range(80)))

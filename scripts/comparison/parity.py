@@ -62,6 +62,7 @@ def corpus(work: Path, limit: int) -> list[str]:
 
 def folder_of(name: str, work: Path) -> Path:
     from mlcls_ray.models.convert.export import export_untrained
+
     from mlcls_ray.models.zoo import STARTER_FOLDER
 
     folder = work / "models" / name

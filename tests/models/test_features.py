@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
+from benchmarks.tiny_network import CHANNELS, TinyBackbone
 
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.load import check_embeds, load_embedder, load_engine
@@ -15,7 +16,6 @@ from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.models.artifact import Model, load_model
 from mlcls_ray.models.convert.paddle import export_network, write_config
 from mlcls_ray.models.heads import MLDecoder, MultiLabelClassifier, PooledLocalHead
-from mlcls_ray.models.networks.tiny import CHANNELS, TinyBackbone
 from tests.conftest import TINY_VOCABULARY
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)

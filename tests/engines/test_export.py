@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
+from mlcls_ray.models.convert.export import export_checkpoint, export_model, export_untrained
 
 from mlcls_ray.devices import parse_device
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.models.artifact import load_model
 from mlcls_ray.models.build import NETWORKS, build_network
-from mlcls_ray.models.convert.export import export_checkpoint, export_model, export_untrained
 from mlcls_ray.models.convert.lite import PYTHON_VARIABLE
 from tests.conftest import run_cli
 

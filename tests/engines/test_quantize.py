@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlcls_ray.models.convert.export import export_untrained
 
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.autotune import golden_pixels
@@ -13,7 +14,6 @@ from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.models.artifact import load_model
 from mlcls_ray.models.cache import open_shipped, ship
-from mlcls_ray.models.convert.export import export_untrained
 from mlcls_ray.models.convert.int8 import quantize_model
 
 CPU = Device("cpu")
