@@ -49,7 +49,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def request_of(tiny_model: Model):  # noqa: ANN201
+def request_of(tiny_model: Model):
     """Make a request for the tiny model with its own thresholds, on one thread of the CPU."""
 
     def make(engine: str = "auto", precision: str = "auto", batch_size: int | str = 4) -> TrialRequest:
@@ -214,7 +214,14 @@ def test_an_engine_that_is_not_installed_is_rejected(request_of, monkeypatch: py
 
 def test_a_verdict_of_an_older_run_is_read() -> None:
     trial = {"engine": "openvino", "precision": "fp32", "images_per_s": 9.5, "difference": 0.0, "refused": "too far"}
-    text = {"engine": "paddle", "precision": "fp32", "reason": "r", "trials": [trial], "golden": [[0.5]], "batch_size": 8}
+    text = {
+        "engine": "paddle",
+        "precision": "fp32",
+        "reason": "r",
+        "trials": [trial],
+        "golden": [[0.5]],
+        "batch_size": 8,
+    }
     config = EngineConfig.model_validate_json(json.dumps(text))
     assert config.trials[0].rejected_because == "too far"
     assert config.reference == ((0.5,),)
