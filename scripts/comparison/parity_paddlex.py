@@ -1,4 +1,4 @@
-"""A program for PaddleX's own venv: `parity_paddlex.py MODEL_FOLDER LIST OUT`. Write one JSON line for each path of LIST: scores or error."""
+"""A program for PaddleX's own venv: `parity_paddlex.py MODEL_FOLDER LIST OUT` writes one JSON line for each path in LIST."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def main() -> None:
         for path in Path(paths).read_text(encoding="utf-8", errors="surrogateescape").split("\0"):
             outcome: dict[str, object] = {"path": path}
             try:
-                page = next(iter(model.predict(path, threshold=0.0)))
+                page, *_ = model.predict(path, threshold=0.0)
                 scores = zip(page["class_ids"], page["scores"], strict=True)
                 outcome["scores"] = {str(class_id): float(score) for class_id, score in scores}
             except BaseException as error:  # PaddleX raises whatever OpenCV and its own asserts raise
