@@ -31,10 +31,11 @@ from mlcls_ray.engines.engine_config import BATCH_SIZE, Trial
 from mlcls_ray.engines.golden import TOLERANCE, golden_pixels
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.engines.trials import BATCH_SIZES, SLOW_IMAGES
-from mlcls_ray.job import engine as engine_choice
 from mlcls_ray.job.label import label
+from mlcls_ray.job.model_source import WORTH_ROWS
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.table import layout
+from tests.conftest import hard_links
 
 CPU = Device("cpu")
 CPU_CANDIDATES = [
@@ -228,17 +229,15 @@ def test_a_verdict_of_an_older_run_is_read() -> None:
     assert EngineConfig.model_validate_json(config.model_dump_json()) == config
 
 
-def test_a_run_records_what_was_chosen(
-    loopback_ray: None, tiny_folder: Path, folder_of_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine_choice, "WORTH_ROWS", 10)
-    job = LabelJob(inputs=(str(folder_of_images),), out=str(tmp_path / "out"), model=str(tiny_folder), run_id="r")
+def test_a_run_records_what_was_chosen(loopback_ray: None, tiny_folder: Path, tmp_path: Path) -> None:
+    images = hard_links(tmp_path / "images", WORTH_ROWS)
+    job = LabelJob(inputs=(str(images),), out=str(tmp_path / "out"), model=str(tiny_folder), run_id="r")
     assert label(job)
     record = json.loads((tmp_path / "out" / layout.run_json("r")).read_text())
-    assert [(trial["engine"], trial["precision"]) for trial in record["choice"]["trials"]] == CPU_CANDIDATES
+    assert [(trial["engine"], trial["precision"]) for trial in record["engine"]["trials"]] == CPU_CANDIDATES
     table = pq.read_table(tmp_path / "out" / layout.labels_folder("r"))
-    assert set(table["engine"].to_pylist()) == {record["choice"]["engine"]}
-    assert set(table["precision"].to_pylist()) == {record["choice"]["precision"]}
+    assert set(table["engine"].to_pylist()) == {record["engine"]["engine"]}
+    assert set(table["precision"].to_pylist()) == {record["engine"]["precision"]}
 
 
 def test_a_small_run_tries_nothing(
@@ -246,6 +245,6 @@ def test_a_small_run_tries_nothing(
 ) -> None:
     job = LabelJob(inputs=(str(folder_of_images),), out=str(tmp_path / "out"), model=str(tiny_folder), run_id="r")
     assert label(job)
-    chosen = json.loads((tmp_path / "out" / layout.run_json("r")).read_text())["choice"]
+    chosen = json.loads((tmp_path / "out" / layout.run_json("r")).read_text())["engine"]
     assert (chosen["engine"], chosen["precision"], chosen["trials"]) == ("paddle", "fp32", [])
     assert "too few" in chosen["reason"]
