@@ -11,24 +11,16 @@ def models() -> None:
     from rich.table import Table
 
     from mlcls_ray.models.cache import cached_folder
-    from mlcls_ray.models.networks import network_spec
-    from mlcls_ray.models.zoo import MIRROR_VARIABLE, STARTER, STARTER_MAP, STARTER_SIZE
-    from mlcls_ray.registry import NETWORKS
+    from mlcls_ray.models.zoo import MIRROR_VARIABLE, PUBLISHED, STARTER, STARTER_MAP, STARTER_SIZE
 
     table = Table(box=None, pad_edge=False)
     for column in ("name", "mAP %", "input", "download", "on this machine"):
         table.add_column(column, justify="right" if column in ("mAP %", "input", "download") else "left")
     table.add_row(STARTER, f"{STARTER_MAP:.1f}*", str(STARTER_SIZE), "–", "ships with the package")
-    for name in NETWORKS:
-        spec = network_spec(name)
-        if spec.published is not None:
-            folder = cached_folder(name)
-            facts = (
-                f"{spec.published.mean_average_precision:.2f}",
-                str(spec.input_size),
-                f"{spec.published.download_mb:.0f} MB",
-            )
-            table.add_row(name, *facts, str(folder) if folder else "no")
+    for name, model in PUBLISHED.items():
+        folder = cached_folder(name)
+        facts = (f"{model.mean_average_precision:.2f}", str(model.input_size), f"{model.download_mb:.0f} MB")
+        table.add_row(name, *facts, str(folder) if folder else "no")
     console = Console()
     console.print(table)
     console.print(
@@ -51,14 +43,13 @@ def pull(name: str) -> None:
 
     from mlcls_ray.errors import suggest
     from mlcls_ray.models import cache
-    from mlcls_ray.models.zoo import STARTER
-    from mlcls_ray.registry import NETWORKS
+    from mlcls_ray.models.zoo import PUBLISHED, STARTER
 
     if name == STARTER:
         print(f"'{STARTER}' ships with the package: nothing to fetch")
         return
-    if name not in NETWORKS:
-        raise UsageError(f"unknown model '{name}'{suggest(name, NETWORKS)}")
+    if name not in PUBLISHED:
+        raise UsageError(f"unknown model '{name}'{suggest(name, PUBLISHED)}")
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(name, total=None)

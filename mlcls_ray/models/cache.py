@@ -32,8 +32,7 @@ from mlcls_ray.models.artifact import (
     load_model,
     model_files,
 )
-from mlcls_ray.models.zoo import MIRROR_VARIABLE, STARTER, STARTER_FOLDER, archive_url
-from mlcls_ray.registry import NETWORKS
+from mlcls_ray.models.zoo import MIRROR_VARIABLE, MODEL_NAMES, PUBLISHED, STARTER, STARTER_FOLDER, archive_url
 from mlcls_ray.storage.uris import is_local, open_filesystem, path_of_uri, redact_url, scheme_of
 
 HOME_VARIABLE = "MLCLS_HOME"
@@ -92,7 +91,7 @@ def open_model(source: str, s3: S3Options | None = None) -> Model:
     """
     if source == STARTER:
         return load_model(STARTER_FOLDER)
-    if source in NETWORKS:
+    if source in PUBLISHED:
         return load_model(pull(source))
     if not is_local(source):
         return load_model(_pull_folder(source, s3 or S3Options()))
@@ -103,7 +102,7 @@ def open_model(source: str, s3: S3Options | None = None) -> Model:
         raise UsageError(f"model '{source}' is a file: give the folder that holds inference.yml")
     if os.sep in source or source.startswith("."):
         raise UsageError(f"model folder '{source}' does not exist")
-    raise UsageError(f"unknown model '{source}'{suggest(source, NETWORKS)}")
+    raise UsageError(f"unknown model '{source}'{suggest(source, MODEL_NAMES)}")
 
 
 def ship(model: Model) -> dict[str, np.ndarray]:

@@ -20,7 +20,7 @@ from mlcls_ray.models.artifact import load_model
 from mlcls_ray.models.build import build_network
 from mlcls_ray.models.convert.lite import PYTHON_VARIABLE
 from mlcls_ray.models.networks import network_spec
-from mlcls_ray.registry import NETWORKS
+from mlcls_ray.models.zoo import PUBLISHED
 from tests.conftest import run_cli
 
 FILES = {
@@ -28,9 +28,6 @@ FILES = {
     "onnx": ["inference.onnx", "inference.yml", "thresholds.yml"],
     "openvino": ["inference.bin", "inference.xml", "inference.yml", "thresholds.yml"],
 }
-
-
-PUBLISHED = [name for name in NETWORKS if name != "starter"]
 
 
 @pytest.fixture
@@ -74,12 +71,12 @@ def test_the_same_seed_gives_the_same_model(tmp_path: Path) -> None:
     second = export_untrained("PP-LCNet_x1_0_ML", tmp_path / "b", seed=5, input_size=64)
     third = export_untrained("PP-LCNet_x1_0_ML", tmp_path / "c", seed=6, input_size=64)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    one, same, other = (
+    scores, same, different = (
         load_engine("paddle", load_model(folder), parse_device("cpu"), 1).score(pixels)
         for folder in (first, second, third)
     )
-    assert np.array_equal(one, same)
-    assert not np.allclose(one, other)
+    assert np.array_equal(scores, same)
+    assert not np.allclose(scores, different)
 
 
 def test_trained_weights(tmp_path: Path, demo: Path) -> None:
@@ -118,8 +115,8 @@ def lite_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("Paddle Lite has no wheel for other versions than Python 3.10, which is not here")
     folder = tmp_path_factory.mktemp("lite") / "venv"
     subprocess.run([interpreter, "-m", "venv", folder], check=True)
-    wanted = ["paddlelite==2.13rc0", "paddlepaddle==2.6.2", "numpy<2", "setuptools"]
-    subprocess.run([folder / "bin/python", "-m", "pip", "install", "--quiet", *wanted], check=True)
+    packages = ["paddlelite==2.13rc0", "paddlepaddle==2.6.2", "numpy<2", "setuptools"]
+    subprocess.run([folder / "bin/python", "-m", "pip", "install", "--quiet", *packages], check=True)
     return folder / "bin/python"
 
 

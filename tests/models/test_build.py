@@ -16,9 +16,9 @@ from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.heads import HEADS
 from mlcls_ray.models.networks import network_spec
 from mlcls_ray.models.networks.clip_vit import PATCH
+from mlcls_ray.models.zoo import PUBLISHED
 from mlcls_ray.registry import NETWORKS
 
-PUBLISHED = [name for name in NETWORKS if name != "starter"]
 DECODER_SIZES = {2048: 7_212_112, 1280: 6_622_288, 768: 6_229_072}
 """Number of parameters of ML-Decoder for 80 classes, by input channels."""
 NAMES = {
@@ -82,7 +82,6 @@ def test_every_registered_network(name: str) -> None:
     """A seed gives the same weights again, another head replaces the usual one, and its parameters are recognized."""
     spec = network_spec(name)
     assert spec.name == name or name == "starter"
-    assert (spec.published is None) == (name == "starter")
     network = build_network(spec, 3, seed=1, head="pooled", for_training=True)
     assert isinstance(getattr(network, spec.head_attribute), HEADS["pooled"])
     same = build_network(spec, 3, seed=1, head="pooled", for_training=True).state_dict()
@@ -97,6 +96,11 @@ def test_every_registered_network(name: str) -> None:
 def test_the_starter_is_built_as_it_was_exported() -> None:
     spec, model = network_spec("starter"), open_model("starter")
     assert (spec.name, spec.preprocess) == (model.name, model.preprocess)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_weights_are_of_a_registered_network(name: str) -> None:
+    assert network_spec(name).input_size == PUBLISHED[name].input_size
 
 
 def test_an_unknown_network() -> None:

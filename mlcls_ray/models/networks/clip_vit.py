@@ -14,7 +14,7 @@ import paddle
 from paddle import nn
 
 from mlcls_ray.models.heads import MLDecoder
-from mlcls_ray.models.networks.spec import NetworkSpec, PublishedWeights
+from mlcls_ray.models.networks.spec import NetworkSpec
 
 WIDTH, DEPTH, HEADS, PATCH = 768, 12, 12, 16
 TABLE = 14
@@ -125,5 +125,4 @@ BASE_PATCH16_448 = NetworkSpec(
     channels=WIDTH,
     input_size=448,
     head_attribute="head",
-    published=PublishedWeights(mean_average_precision=89.15, download_mb=325.6),
 )

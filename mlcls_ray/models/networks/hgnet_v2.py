@@ -13,7 +13,7 @@ import paddle
 from paddle import nn
 
 from mlcls_ray.models.heads import MLDecoder
-from mlcls_ray.models.networks.spec import NetworkSpec, PublishedWeights
+from mlcls_ray.models.networks.spec import NetworkSpec
 
 FEATURE_CHANNELS = 2048
 LAB_LEARNING_RATE = 0.01
@@ -218,10 +218,10 @@ class HGNetV2ML(nn.Layer):
         return self.fc(x if self.lab is None else self.lab(x))
 
 
-def _spec(name: str, size: Size, published: PublishedWeights) -> NetworkSpec:
-    return NetworkSpec(name, partial(HGNetV2ML, size), channels=FEATURE_CHANNELS, input_size=448, published=published)
+def _spec(name: str, size: Size) -> NetworkSpec:
+    return NetworkSpec(name, partial(HGNetV2ML, size), channels=FEATURE_CHANNELS, input_size=448)
 
 
-B0 = _spec("PP-HGNetV2-B0_ML", SIZE_B0, PublishedWeights(mean_average_precision=80.98, download_mb=39.6))
-B4 = _spec("PP-HGNetV2-B4_ML", SIZE_B4, PublishedWeights(mean_average_precision=87.96, download_mb=88.5))
-B6 = _spec("PP-HGNetV2-B6_ML", SIZE_B6, PublishedWeights(mean_average_precision=91.25, download_mb=286.5))
+B0 = _spec("PP-HGNetV2-B0_ML", SIZE_B0)
+B4 = _spec("PP-HGNetV2-B4_ML", SIZE_B4)
+B6 = _spec("PP-HGNetV2-B6_ML", SIZE_B6)

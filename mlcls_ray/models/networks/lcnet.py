@@ -12,7 +12,7 @@ import paddle
 from paddle import nn
 
 from mlcls_ray.models.heads import MLDecoder
-from mlcls_ray.models.networks.spec import NetworkSpec, PublishedWeights
+from mlcls_ray.models.networks.spec import NetworkSpec
 
 FEATURE_CHANNELS = 1280
 STEM_CHANNELS = 16
@@ -103,5 +103,4 @@ X1_0 = NetworkSpec(
     build=LCNetML,
     channels=FEATURE_CHANNELS,
     input_size=448,
-    published=PublishedWeights(mean_average_precision=77.96, download_mb=29.4),
 )

@@ -10,7 +10,7 @@ import paddle
 from paddle import nn
 
 from mlcls_ray.models.heads import MLDecoder
-from mlcls_ray.models.networks.spec import NetworkSpec, PublishedWeights
+from mlcls_ray.models.networks.spec import NetworkSpec
 
 FEATURE_CHANNELS = 2048
 EXPANSION = 4
@@ -74,5 +74,4 @@ RESNET50 = NetworkSpec(
     build=ResNet50ML,
     channels=FEATURE_CHANNELS,
     input_size=448,
-    published=PublishedWeights(mean_average_precision=83.50, download_mb=108.9),
 )

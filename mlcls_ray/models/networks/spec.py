@@ -15,15 +15,6 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
-class PublishedWeights:
-    """Facts about the weights that PaddleX publishes for a network."""
-
-    mean_average_precision: float
-    """In percent, on COCO 2017."""
-    download_mb: float
-
-
-@dataclass(frozen=True)
 class NetworkSpec:
     """How to build a network, and what is usual for it."""
 
@@ -45,7 +36,6 @@ class NetworkSpec:
     """The named model whose weights fine-tuning starts from by default; None: random weights."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
-    published: PublishedWeights | None = None
 
     @property
     def preprocess(self) -> Preprocess:
