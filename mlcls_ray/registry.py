@@ -27,7 +27,7 @@ NETWORKS: Mapping[str, str] = {
     "ResNet50_ML": "mlcls_ray.models.networks.resnet:RESNET50",
     "CLIP_vit_base_patch16_448_ML": "mlcls_ray.models.networks.clip_vit:BASE_PATCH16_448",
 }
-"""Networks to label with and to fine-tune: objects of `models.networks.spec.NetworkSpec`. The order is that of `mlcls models`."""
+"""Networks to fine-tune and to export: each is a `models.networks.spec.NetworkSpec`. Published weights are in `models.zoo`."""
 
 TABLE_FORMATS: Mapping[str, str] = {
     "delta": "mlcls_ray.table.formats.delta:DeltaLabels",

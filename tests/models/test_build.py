@@ -16,6 +16,7 @@ from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.heads import HEADS
 from mlcls_ray.models.networks import network_spec
 from mlcls_ray.models.networks.clip_vit import PATCH
+from mlcls_ray.models.networks.spec import is_head
 from mlcls_ray.models.zoo import PUBLISHED
 from mlcls_ray.registry import NETWORKS
 
@@ -86,7 +87,7 @@ def test_every_registered_network(name: str) -> None:
     assert isinstance(getattr(network, spec.head_attribute), HEADS["pooled"])
     same = build_network(spec, 3, seed=1, head="pooled", for_training=True).state_dict()
     assert all(np.array_equal(value.numpy(), same[key].numpy()) for key, value in network.state_dict().items())
-    heads = {key for key in network.state_dict() if spec.is_head(key)}
+    heads = {key for key in network.state_dict() if is_head(key)}
     assert heads == {f"{spec.head_attribute}.fc.weight", f"{spec.head_attribute}.fc.bias"}
     network.eval()
     with paddle.no_grad():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -28,8 +28,8 @@ class NetworkSpec:
     """Side of the square input in pixels."""
     usual_head: str = "ml_decoder"
     """The head that `build` makes, a key of `heads.HEADS`."""
-    head_attribute: str = "fc"
-    """The network's attribute that holds the head: the names of the head's parameters begin with it and a dot."""
+    head_attribute: Literal["fc", "head"] = "fc"
+    """The network's attribute that holds the head; all other attributes are the backbone."""
     build_trainable: Callable[[int], nn.Layer] | None = None
     """What fine-tuning builds where that is not `build`: the same parameters, another forward pass."""
     initial_weights: str | None = None
@@ -45,6 +45,7 @@ class NetworkSpec:
         size = (self.input_size, self.input_size)
         return Preprocess(size=size, backend="pil", interpolation="BILINEAR", mean=self.mean, std=self.std)
 
-    def is_head(self, parameter: str) -> bool:
-        """Tell whether a parameter of this name belongs to the head."""
-        return parameter.startswith(f"{self.head_attribute}.")
+
+def is_head(parameter: str) -> bool:
+    """Tell whether a parameter of this name belongs to the head of a network."""
+    return parameter.startswith(("fc.", "head."))
