@@ -59,14 +59,12 @@ def autotune(request: TrialRequest, options: TrialOptions = DEFAULT_OPTIONS) -> 
         RunError: Paddle itself cannot score the golden images.
     """
     path = cache_path(request)
-    chosen: list[EngineConfig] = []
 
     def make(path: Path) -> None:
-        chosen.append(_try_candidates(request, options))
-        path.write_text(chosen[0].model_dump_json())
+        path.write_text(_try_candidates(request, options).model_dump_json())
 
     once(path, make, lambda path: load_cached(path) is not None)
-    return chosen[0] if chosen else EngineConfig.model_validate_json(path.read_bytes())
+    return EngineConfig.model_validate_json(path.read_bytes())
 
 
 def cache_path(request: TrialRequest) -> Path:
@@ -105,7 +103,8 @@ def _try_candidates(request: TrialRequest, options: TrialOptions) -> EngineConfi
     rows = tuple(tuple(float(score) for score in row) for row in reference)
     accepted = [trial for trial in trials if not trial.rejected_because]
     if not accepted:
-        reason = "no candidate gives Paddle's labels: " + "; ".join(trial.rejected_because for trial in trials)
+        reasons = "; ".join(trial.rejected_because for trial in trials) or "the request leaves none on this device"
+        reason = f"no candidate gives Paddle's labels: {reasons}"
         fallback = default_engine("auto", "auto", reason, batch_size)
         return fallback.model_copy(update={"trials": trials, "reference": rows})
     best = max(accepted, key=lambda trial: trial.images_per_s)

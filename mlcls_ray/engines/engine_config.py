@@ -19,7 +19,8 @@ class Trial(BaseModel):
     engine: EngineName
     precision: Precision
     images_per_s: float = 0.0
-    difference: float = 0.0
+    difference: float | None = 0.0
+    """None: its scores are not numbers."""
     rejected_because: str = Field(default="", validation_alias=AliasChoices("rejected_because", "refused"))
     """Why it cannot be chosen; empty if it can. Runs before version 0.2 wrote it as `refused`."""
 

@@ -28,7 +28,7 @@ SLOW_IMAGES = 4
 """How many golden images are used for a network that needs longer than a trial for that many."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class TrialRequest:
     """What an engine is needed for."""
 
@@ -90,7 +90,7 @@ def try_candidate(
         engine=name,
         precision=precision,
         images_per_s=round(rate, 2),
-        difference=float(np.abs(actual - reference).max()) if np.isfinite(actual).all() else float("inf"),
+        difference=float(np.abs(actual - reference).max()) if np.isfinite(actual).all() else None,
         rejected_because=disagreement(reference, actual, request.thresholds),
     )
 

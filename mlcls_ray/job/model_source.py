@@ -74,7 +74,7 @@ def choose_engine(
         return default_engine(engine, precision, reason, batch_size)
     if rows < WORTH_ROWS:
         # Which accelerator the workers have is not known here.
-        request = TrialRequest(engine, precision, model, thresholds, device, threads, job.batch_size)
+        request = _trial_request(job, model, thresholds, device, threads)
         path = cache_path(request) if device.is_cpu else None
         reason = f"{rows} images are too few to try engines for"
         return (path and load_cached(path)) or default_engine(engine, precision, reason, batch_size)
@@ -92,5 +92,16 @@ def choose_engine(
 def _choose_here(
     job: LabelJob, source: ModelSource, thresholds: np.ndarray, device: Device, threads: int
 ) -> EngineConfig:
-    model = source.open(job.s3)
-    return autotune(TrialRequest(job.engine, job.precision, model, thresholds, device, threads, job.batch_size))
+    return autotune(_trial_request(job, source.open(job.s3), thresholds, device, threads))
+
+
+def _trial_request(job: LabelJob, model: Model, thresholds: np.ndarray, device: Device, threads: int) -> TrialRequest:
+    return TrialRequest(
+        engine=job.engine,
+        precision=job.precision,
+        model=model,
+        thresholds=thresholds,
+        device=device,
+        threads=threads,
+        batch_size=job.batch_size,
+    )

@@ -229,7 +229,9 @@ from mlcls_ray.models.cache import open_model
 model = open_model(sys.argv[1])
 thresholds = np.array(model.thresholds, np.float32)
 for precision in ("auto", "fp32"):
-    request = TrialRequest("auto", precision, model, thresholds, Device("cpu"), 1, "auto")
+    request = TrialRequest(
+        engine="auto", precision=precision, model=model, thresholds=thresholds, device=Device("cpu"), threads=1, batch_size="auto"
+    )
     print(autotune(request).model_dump_json(exclude={"reference"}))
 """
 

@@ -23,6 +23,7 @@ from mlcls_ray.engines.autotune import (
     candidates,
     default_engine,
     fixed_batch,
+    load_cached,
     needs_autotune,
     resolve_engine,
 )
@@ -55,7 +56,15 @@ def request_of(tiny_model: Model):
 
     def make(engine: str = "auto", precision: str = "auto", batch_size: int | str = 4) -> TrialRequest:
         thresholds = np.array(tiny_model.thresholds, np.float32)
-        return TrialRequest(engine, precision, tiny_model, thresholds, CPU, 1, batch_size)  # type: ignore[arg-type]
+        return TrialRequest(
+            engine=engine,
+            precision=precision,
+            model=tiny_model,
+            thresholds=thresholds,
+            device=CPU,
+            threads=1,
+            batch_size=batch_size,
+        )
 
     return make
 
@@ -186,9 +195,11 @@ def test_candidates_follow_the_request_and_the_device() -> None:
 @pytest.mark.parametrize("offset", [2 * TOLERANCE, np.nan])
 def test_an_engine_with_wrong_scores_is_rejected(request_of, offset: float) -> None:
     options = Loader(seconds={"openvino": 0.001}, offsets={"openvino": offset}).options
-    config = autotune(request_of(precision="fp32"), options)
+    request = request_of(precision="fp32")
+    config = autotune(request, options)
     assert config.engine != "openvino"
     assert trial_of(config, "openvino", "fp32").rejected_because
+    assert load_cached(cache_path(request)) == config
     alone = autotune(request_of("openvino"), options)
     assert (alone.engine, alone.precision) == ("paddle", "fp32")
     assert "no candidate gives Paddle's labels" in alone.reason
