@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from mlcls_ray.devices import Device
-from mlcls_ray.engines.base import score_batches
+from mlcls_ray.engines.base import Engine, score_batches
 from mlcls_ray.engines.golden import golden_pixels
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import RunError, UsageError
@@ -157,7 +157,12 @@ def _pixels(model: Model, images: Sequence[np.ndarray] | None) -> np.ndarray:
 
 
 def _paddle_scores(model: Model, pixels: np.ndarray) -> np.ndarray:
-    return score_batches(load_engine("paddle", model, CPU, THREADS), pixels, BATCH_SIZE)
+    return _scores(load_engine("paddle", model, CPU, THREADS), pixels)
+
+
+def _scores(engine: Engine, pixels: np.ndarray) -> np.ndarray:
+    engine.warm_up(BATCH_SIZE)
+    return score_batches(engine, pixels, BATCH_SIZE)
 
 
 def _write_paddle(model: Model, out: Path, pixels: np.ndarray) -> np.ndarray:
@@ -170,14 +175,14 @@ def _write_onnx(model: Model, out: Path, pixels: np.ndarray) -> np.ndarray:
     from mlcls_ray.engines.onnxruntime import OnnxRuntimeEngine
 
     shutil.copyfile(cached_onnx(model), out / ONNX)
-    return score_batches(OnnxRuntimeEngine(model, CPU, THREADS, graph=out / ONNX), pixels, BATCH_SIZE)
+    return _scores(OnnxRuntimeEngine(model, CPU, THREADS, graph=out / ONNX), pixels)
 
 
 def _write_openvino(model: Model, out: Path, pixels: np.ndarray) -> np.ndarray:
     from mlcls_ray.engines.openvino import OpenVinoEngine
 
     to_openvino(cached_onnx(model), out / OPENVINO)
-    return score_batches(OpenVinoEngine(model, CPU, THREADS, graph=out / OPENVINO), pixels, BATCH_SIZE)
+    return _scores(OpenVinoEngine(model, CPU, THREADS, graph=out / OPENVINO), pixels)
 
 
 def _write_paddle_lite(model: Model, out: Path, pixels: np.ndarray) -> np.ndarray:
