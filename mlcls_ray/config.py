@@ -17,7 +17,7 @@ EngineName = Literal["paddle", "openvino", "onnxruntime", "tensorrt"]
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 AskedEngine = Literal["auto"] | EngineName
 AskedPrecision = Literal["auto"] | Precision
-"""auto: what is fastest on the machine among what gives Paddle's labels; see `engines.choice`."""
+"""auto: what is fastest on the machine among what gives Paddle's labels; see `engines.autotune`."""
 TableFormat = Literal["parquet", "delta", "iceberg", "lance"]
 AskedBatch = Literal["auto"] | PositiveInt
 """auto: what is fastest with the engine, among sizes that take no more than seconds a batch."""

@@ -16,7 +16,18 @@ ENGINES: Mapping[str, str] = {
     "onnxruntime": "mlcls_ray.engines.onnxruntime:OnnxRuntimeEngine",
     "tensorrt": "mlcls_ray.engines.tensorrt:TensorRtEngine",
 }
-"""What executes a network. See `engines.base.Engine`."""
+"""What executes a network: classes that keep to `engines.base.Engine`, each with its `EngineSpec`."""
+
+NETWORKS: Mapping[str, str] = {
+    "starter": "mlcls_ray.models.networks.efficientnet_lite:STARTER",
+    "PP-LCNet_x1_0_ML": "mlcls_ray.models.networks.lcnet:X1_0",
+    "PP-HGNetV2-B0_ML": "mlcls_ray.models.networks.hgnet_v2:B0",
+    "PP-HGNetV2-B4_ML": "mlcls_ray.models.networks.hgnet_v2:B4",
+    "PP-HGNetV2-B6_ML": "mlcls_ray.models.networks.hgnet_v2:B6",
+    "ResNet50_ML": "mlcls_ray.models.networks.resnet:RESNET50",
+    "CLIP_vit_base_patch16_448_ML": "mlcls_ray.models.networks.clip_vit:BASE_PATCH16_448",
+}
+"""Networks to fine-tune and to export: each is a `models.networks.spec.NetworkSpec`. Published weights are in `models.zoo`."""
 
 TABLE_FORMATS: Mapping[str, str] = {
     "delta": "mlcls_ray.table.formats.delta:DeltaLabels",

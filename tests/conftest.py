@@ -24,8 +24,9 @@ os.environ.pop("RAY_ADDRESS", None)
 # Verdicts about engines and converted models of this session only: what was found here before must not decide a test.
 os.environ["MLCLS_HOME"] = tempfile.mkdtemp(prefix="mlcls-tests-")
 
+from benchmarks.tiny_network import export_tiny
+
 from mlcls_ray.models.artifact import Model, load_model
-from mlcls_ray.models.networks.tiny import export_tiny
 
 atexit.register(shutil.rmtree, os.environ["MLCLS_HOME"], ignore_errors=True)
 pytest_plugins = ["tests.explore.labeled"]

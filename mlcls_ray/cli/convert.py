@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from mlcls_ray.errors import UsageError
+
 
 def export(
     model: str,
@@ -40,7 +42,12 @@ def export(
     label_list
         The classes of .pdparams weights, one a line. Default: COCO's 80.
     """
-    from mlcls_ray.models.convert.export import export_checkpoint, export_model, export_untrained
+    from mlcls_ray.engines.export import export_checkpoint, export_model, export_untrained
+    from mlcls_ray.predict.inputs import read_inputs
+
+    decoded = None
+    if images is not None:
+        decoded = [page.image for page in read_inputs(images) if page.image is not None]
 
     if random_weights or model.endswith(".pdparams"):
         folder = out / "paddle" if format != "paddle" else out
@@ -48,14 +55,14 @@ def export(
             export_untrained(model, folder, seed)
             told = f"{model} with random weights (seed {seed})"
         else:
-            checked = export_checkpoint(Path(model), folder, network, label_list, images or ())
+            checked = export_checkpoint(Path(model), folder, network, label_list, decoded)
             told = f"the weights of {model}; largest difference of a score {checked.difference:.1e}, over {checked.images} images"
         if format == "paddle":
             print(f"{out}: {told}")
             return
         model = str(folder)
         out = out / format
-    done = export_model(model, format, out, images or ())
+    done = export_model(model, format, out, decoded)
     print(f"{done.folder}: largest difference of a score to Paddle's {done.difference:.1e}, over {done.images} images")
 
 
@@ -75,7 +82,15 @@ def quantize(model: str, *, data: Path, out: Path, max_loss: float = 1.0) -> Non
     max_loss
         Points of mAP that int8 may cost.
     """
-    from mlcls_ray.models.convert.int8 import quantize_model
+    from mlcls_ray.datasets.formats import read_dataset
+    from mlcls_ray.engines.quantize import quantize_model
+    from mlcls_ray.models.cache import open_model
 
-    done = quantize_model(model, data, out, max_loss)
+    opened = open_model(model)
+    class_num = len(opened.vocabulary)
+    for name in ("train.txt", "dev.txt"):
+        if not (data / name).is_file():
+            raise UsageError(f"--data: '{data}' has no {name}")
+    calibration, validation = (read_dataset(data / name, class_num) for name in ("train.txt", "dev.txt"))
+    done = quantize_model(opened, calibration.paths, validation.paths, validation.targets, out, max_loss)
     print(f"{done.folder}: mAP {done.after:.2f} in int8, {done.before:.2f} in fp32, over {done.images} images")

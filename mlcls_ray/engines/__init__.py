@@ -1,1 +1,1 @@
-"""What executes a network, and on which device."""
+"""Engines: they execute a network on a device."""

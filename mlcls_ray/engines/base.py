@@ -1,16 +1,60 @@
-"""What each engine offers. One engine, one file; `selection` makes them by name."""
+"""What every engine offers. One engine, one file; `registry.ENGINES` names them, `load` loads them."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import numpy as np
 
+from mlcls_ray.config import Precision
 from mlcls_ray.errors import RunError
 
 
+@dataclass(frozen=True)
+class EngineSpec:
+    """What an engine says about itself. Reading it must not import the engine's library, so that help and planning stay fast."""
+
+    candidates: Mapping[str, tuple[Precision, ...]]
+    """Precisions that `engine: auto` tries with it, by kind of device."""
+    packages: tuple[str, ...]
+    """Packages whose versions decide how fast and how exact it is."""
+    gives_embeddings: bool = False
+    """Its constructor takes a graph with features as its last argument, and it has `embed`."""
+
+
+class Engine(Protocol):
+    """A loaded network. Its constructor loads it. Only one thread at a time uses an instance."""
+
+    spec: ClassVar[EngineSpec]
+    name: str
+    precision: str
+
+    def warm_up(self, batch_size: int) -> None:
+        """Prepare for batches of this size, so that the first one is as fast as the others."""
+
+    def score(self, pixels: np.ndarray) -> np.ndarray:
+        """Score uint8 [N, H, W, 3] RGB at the model's input size: float32 [N, C] after the sigmoid."""
+
+
+class Embedder(Engine, Protocol):
+    """An engine that was loaded with the features of the network."""
+
+    embedding_size: int
+
+    def embed(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the scores, and the average of the last feature map over its positions, float32 [N, D] of length 1."""
+
+
+def score_batches(engine: Engine, pixels: np.ndarray, batch_size: int) -> np.ndarray:
+    """Score any number of images, a batch at a time: uint8 [N, H, W, 3] → float32 [N, C]."""
+    starts = range(0, len(pixels), batch_size)
+    return np.concatenate([engine.score(pixels[start : start + batch_size]) for start in starts])
+
+
 def check_scores(scores: np.ndarray, images: int, classes: int) -> np.ndarray:
-    """Scores as a network gave them.
+    """Return the scores of a network if they have the right shape.
 
     Raises:
         RunError: they are not [images, classes].
@@ -21,29 +65,7 @@ def check_scores(scores: np.ndarray, images: int, classes: int) -> np.ndarray:
 
 
 def unit_length(features: np.ndarray) -> np.ndarray:
-    """float32 [N, D] → the same directions with length 1, so that a dot product is a cosine; zeros stay zeros."""
+    """Scale float32 [N, D] to vectors of length 1, so that a dot product is a cosine; zeros stay zeros."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    found: np.ndarray = features / np.maximum(lengths, 1e-12)
-    return found.astype(np.float32)
-
-
-class Engine(Protocol):
-    """A loaded network. Loading happens in the constructor; an instance is used by one thread at a time."""
-
-    name: str
-    precision: str
-
-    def warm_up(self, batch_size: int) -> None:
-        """Make what batches of this size need, so that the first real one is not the slow one."""
-
-    def score(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 [N, H, W, 3] RGB at the model's input size → float32 [N, C] after the sigmoid."""
-
-
-class Embedder(Engine, Protocol):
-    """An engine that was loaded with the features of the network."""
-
-    embedding_size: int
-
-    def embed(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Scores as `score`, and the average of the last feature map over its positions, float32 [N, D] of length 1."""
+    scaled: np.ndarray = features / np.maximum(lengths, 1e-12)
+    return scaled.astype(np.float32)

@@ -1,32 +1,31 @@
-"""Engines by name. Each is imported where it runs: loading them takes seconds."""
+"""Engines by name. Their libraries are imported when an engine is constructed, because that takes seconds."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mlcls_ray.config import AskedPrecision, EngineName, Precision
 from mlcls_ray.devices import Device
-from mlcls_ray.engines.base import Embedder, Engine
+from mlcls_ray.engines.base import Embedder, Engine, EngineSpec
 from mlcls_ray.errors import UsageError
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.features import converted_with_features
+from mlcls_ray.registry import ENGINES, load
+
+LoadEngine = Callable[[EngineName, Model, Device, int, Precision], Engine]
+"""The signature of `load_engine`."""
+
+
+def engine_spec(name: str) -> EngineSpec:
+    """Return what an engine says about itself, without its library."""
+    spec: EngineSpec = load(ENGINES[name]).spec
+    return spec
 
 
 def load_engine(name: EngineName, model: Model, device: Device, threads: int, precision: Precision = "fp32") -> Engine:
     """Load a model into an engine. Raises what the engine's constructor raises."""
-    if name == "openvino":
-        from mlcls_ray.engines.openvino import OpenVinoEngine
-
-        return OpenVinoEngine(model, device, threads, precision)
-    if name == "onnxruntime":
-        from mlcls_ray.engines.onnxruntime import OnnxRuntimeEngine
-
-        return OnnxRuntimeEngine(model, device, threads, precision)
-    if name == "tensorrt":
-        from mlcls_ray.engines.tensorrt import TensorRtEngine
-
-        return TensorRtEngine(model, device, threads, precision)
-    from mlcls_ray.engines.paddle import PaddleEngine
-
-    return PaddleEngine(model, device, threads, precision)
+    engine: Engine = load(ENGINES[name])(model, device, threads, precision)
+    return engine
 
 
 def load_embedder(
@@ -35,26 +34,21 @@ def load_embedder(
     """Load a model with its features into an engine that can give them.
 
     Raises:
-        UsageError: the engine cannot, or the model has no features that we know.
+        UsageError: the engine cannot, or the model has no features of a known form.
     """
     check_embeds(name, precision)
-    graph = converted_with_features(model)
-    if name == "openvino":
-        from mlcls_ray.engines.openvino import OpenVinoEngine
-
-        return OpenVinoEngine(model, device, threads, precision, graph)
-    from mlcls_ray.engines.onnxruntime import OnnxRuntimeEngine
-
-    return OnnxRuntimeEngine(model, device, threads, precision, graph)
+    engine: Embedder = load(ENGINES[name])(model, device, threads, precision, converted_with_features(model))
+    return engine
 
 
 def check_embeds(name: EngineName, precision: AskedPrecision) -> None:
-    """Whether an engine can give features beside the scores.
+    """Check that an engine can give features beside the scores.
 
     Raises:
         UsageError: it cannot.
     """
-    if name not in ("openvino", "onnxruntime"):
-        raise UsageError(f"embeddings: engine {name} gives scores only; use openvino, onnxruntime or auto")
+    if not engine_spec(name).gives_embeddings:
+        able = ", ".join(other for other in ENGINES if engine_spec(other).gives_embeddings)
+        raise UsageError(f"embeddings: engine {name} gives scores only; use {able} or auto")
     if precision == "int8":
         raise UsageError("embeddings: an int8 graph gives scores only; use another precision")

@@ -1,19 +1,19 @@
-"""ONNX Runtime: fp32 on CPU and CUDA, fp16 by its TensorRT provider; the latter two where its package is the GPU one."""
+"""ONNX Runtime: fp32 on CPU; with the package onnxruntime-gpu also fp32 on CUDA, and fp16 by its TensorRT provider."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from mlcls_ray.devices import Device
-from mlcls_ray.engines.base import check_scores, unit_length
+from mlcls_ray.engines.base import EngineSpec, check_scores, unit_length
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import home
-from mlcls_ray.models.convert.onnx import MISSING, converted
+from mlcls_ray.models.convert.onnx import MISSING, cached_onnx
 
 PROVIDERS = {
     ("cpu", "fp32"): "CPUExecutionProvider",
@@ -26,21 +26,26 @@ class OnnxRuntimeEngine:
     """A session over the converted model."""
 
     name = "onnxruntime"
+    spec: ClassVar = EngineSpec(
+        candidates={"cpu": ("fp32",), "gpu": ("fp16",)},
+        packages=("onnxruntime", "onnxruntime-gpu"),
+        gives_embeddings=True,
+    )
 
     def __init__(
         self, model: Model, device: Device, threads: int, precision: str = "fp32", graph: Path | None = None
     ) -> None:
-        """Load `graph` (ONNX; by default the model, converted unless the cache has it; `embed` needs one with features).
+        """Load the model, or the ONNX file `graph` instead; `embed` needs a graph with features.
 
         Raises:
-            UsageError: ONNX Runtime is not installed, cannot use the device, or has no such precision.
+            UsageError: ONNX Runtime is not installed, cannot use the device, or does not have the precision.
             RunError: the model cannot be converted.
         """
         try:
             import onnxruntime
         except ImportError:
             raise UsageError(f"engine onnxruntime {MISSING}") from None
-        if device.kind == "cpu" and precision != "fp32":
+        if device.is_cpu and precision != "fp32":
             raise UsageError(f"engine onnxruntime has no precision '{precision}': use fp32")
         provider = PROVIDERS.get((device.kind, precision), "")
         if provider not in onnxruntime.get_available_providers():
@@ -48,12 +53,12 @@ class OnnxRuntimeEngine:
                 f"engine onnxruntime: this package cannot run on '{device}' in {precision}; for gpu install onnxruntime-gpu"
             )
         self.precision = precision
-        self._is_cpu = device.kind == "cpu"
+        self._is_cpu = device.is_cpu
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
-            str(graph or converted(model)), options, providers=_providers(provider, model, device)
+            str(graph or cached_onnx(model)), options, providers=_providers(provider, model, device)
         )
         outputs = self._session.get_outputs()
         self.embedding_size = int(outputs[1].shape[1]) if len(outputs) > 1 else 0
@@ -62,7 +67,7 @@ class OnnxRuntimeEngine:
 
     def warm_up(self, batch_size: int) -> None:
         width, height = self._preprocess.input_size
-        # On a CPU little is made for a batch size, and a large network takes seconds for one.
+        # On a CPU little depends on the batch size, and a large network takes seconds for one image.
         images = 1 if self._is_cpu else batch_size
         self.score(np.zeros((images, height, width, 3), dtype=np.uint8))
 
@@ -74,7 +79,7 @@ class OnnxRuntimeEngine:
         return scores, unit_length(features)
 
     def _run(self, pixels: np.ndarray) -> list[np.ndarray]:
-        """The outputs of the graph."""
+        """Return the outputs of the graph."""
         tensor = to_tensor(pixels, self._preprocess)
         outputs: list[np.ndarray] = self._session.run(None, {self._session.get_inputs()[0].name: tensor})
         check_scores(outputs[0], len(pixels), self._class_num)
@@ -82,13 +87,13 @@ class OnnxRuntimeEngine:
 
 
 def _providers(provider: str, model: Model, device: Device) -> list[Any]:
-    """TensorRT keeps what it has built for this model and card; what it cannot take goes to CUDA."""
-    if device.kind == "cpu":
+    """List providers with their options. TensorRT caches the engines it builds; operators that it does not have run on CUDA."""
+    if device.is_cpu:
         return [provider]
     cuda = ("CUDAExecutionProvider", {"device_id": device.index})
     if provider == cuda[0]:
         return [cuda]
     cache = home() / "tensorrt" / model.fingerprint[:32]
     cache.mkdir(parents=True, exist_ok=True)
-    kept = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(cache), "trt_timing_cache_enable": True}
-    return [(provider, {"device_id": device.index, "trt_fp16_enable": True, **kept}), cuda]
+    caching = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(cache), "trt_timing_cache_enable": True}
+    return [(provider, {"device_id": device.index, "trt_fp16_enable": True, **caching}), cuda]

@@ -1,37 +1,38 @@
-"""OpenVINO on CPU, fp32, bf16 or int8; normalisation is part of the compiled graph, which takes uint8."""
+"""OpenVINO on CPU in fp32, bf16 or int8. Normalisation is part of the compiled graph, which takes uint8."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from mlcls_ray.devices import Device
-from mlcls_ray.engines.base import check_scores, unit_length
+from mlcls_ray.engines.base import EngineSpec, check_scores, unit_length
 from mlcls_ray.errors import UsageError
 from mlcls_ray.models.artifact import INT8, Model
-from mlcls_ray.models.convert.onnx import MISSING, converted
+from mlcls_ray.models.convert.onnx import MISSING, cached_onnx
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-"""What is not quantized of an int8 graph stays in fp32."""
+"""OpenVINO's names. The operators of an int8 graph that are not quantized stay in fp32."""
 
 
 class OpenVinoEngine:
-    """A compiled model for each batch size that was warmed up; a batch of another size is filled up to the next of them."""
+    """A compiled model for each batch size that was warmed up; a smaller batch is padded to the next of these sizes."""
 
     name = "openvino"
+    spec: ClassVar = EngineSpec(candidates={"cpu": ("fp32", "bf16")}, packages=("openvino",), gives_embeddings=True)
 
     def __init__(
         self, model: Model, device: Device, threads: int, precision: str = "fp32", graph: Path | None = None
     ) -> None:
-        """Read `graph` (ONNX or IR; by default the model, converted unless the cache has it; `embed` needs one with features).
+        """Read the model, or `graph` (ONNX or OpenVINO IR) instead; `embed` needs a graph with features.
 
         Raises:
-            UsageError: another device than cpu, or OpenVINO is not installed.
+            UsageError: the device is not cpu, OpenVINO is not installed, or there is no int8 graph.
             RunError: the model cannot be converted or read.
         """
-        if device.kind != "cpu":
+        if not device.is_cpu:
             raise UsageError(f"engine openvino runs on cpu, not on '{device}'")
         try:
             import openvino
@@ -48,7 +49,7 @@ class OpenVinoEngine:
         preprocess = model.preprocess
         width, height = preprocess.input_size
         network = openvino.Core().read_model(
-            graph or (model.folder / INT8 if precision == "int8" else converted(model))
+            graph or (model.folder / INT8 if precision == "int8" else cached_onnx(model))
         )
         self.embedding_size = network.output(1).partial_shape[1].get_length() if len(network.outputs) > 1 else 0
         network.reshape({network.input(0): [-1, 3, height, width]})
@@ -63,7 +64,7 @@ class OpenVinoEngine:
         self._size = (height, width)
 
     def warm_up(self, batch_size: int) -> None:
-        self._compile(batch_size)  # what is slow about a first batch; a large network's run takes seconds
+        self._compile(batch_size)  # compiling is what makes a first batch slow; no need to run one
 
     def score(self, pixels: np.ndarray) -> np.ndarray:
         return self._run(pixels)[0]
@@ -73,20 +74,20 @@ class OpenVinoEngine:
         return scores, unit_length(features)
 
     def _run(self, pixels: np.ndarray) -> list[np.ndarray]:
-        """The outputs of the graph."""
+        """Return the outputs of the graph."""
         if len(pixels) > max(self._compiled, default=0):
             self._compile(len(pixels))
         batch = min(size for size in self._compiled if size >= len(pixels))
-        filled = pixels
+        padded = pixels
         if len(pixels) < batch:
-            filled = np.zeros((batch, *pixels.shape[1:]), np.uint8)
-            filled[: len(pixels)] = pixels
-        outputs = list(self._compiled[batch](filled).values())
+            padded = np.zeros((batch, *pixels.shape[1:]), np.uint8)
+            padded[: len(pixels)] = pixels
+        outputs = list(self._compiled[batch](padded).values())
         check_scores(outputs[0], batch, self._class_num)
-        return [one[: len(pixels)].astype(np.float32) for one in outputs]
+        return [output[: len(pixels)].astype(np.float32) for output in outputs]
 
     def _compile(self, batch: int) -> None:
-        """For batches of this size: a graph whose shapes are known is the faster one."""
+        """Compile the graph for batches of this size: fixed shapes are faster than free ones."""
         if batch in self._compiled:
             return
         self._network.reshape({self._network.input(0): [batch, *self._size, 3]})
@@ -95,6 +96,6 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": self._threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
-            "ENABLE_CPU_PINNING": False,  # else each of several processes pins its threads to the same first cores
+            "ENABLE_CPU_PINNING": False,  # otherwise several processes pin their threads to the same first cores
         }
         self._compiled[batch] = self._openvino.Core().compile_model(self._network, "CPU", options)

@@ -1,13 +1,13 @@
-"""Paddle Inference: on CPU with oneDNN, on the others as PaddleX configures it."""
+"""Paddle Inference: on CPU with oneDNN, on other devices as PaddleX configures it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from mlcls_ray.devices import Device
-from mlcls_ray.engines.base import check_scores
+from mlcls_ray.engines.base import EngineSpec, check_scores
 from mlcls_ray.engines.devices import check_device
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.images.preprocess import normalize
@@ -15,49 +15,52 @@ from mlcls_ray.models.artifact import Model
 from mlcls_ray.terminal import suppress_native_output
 
 ONEDNN_SHAPES = 10
-"""How many input shapes oneDNN keeps its compiled kernels for."""
+"""For how many input shapes oneDNN keeps its compiled kernels."""
 GPU_POOL_MB = 100
 PRECISIONS = {"cpu": ("fp32", "bf16"), "gpu": ("fp32", "fp16")}
-"""By kind of device; the others have fp32."""
-DCU_LACKS = ("conv2d_add_act_fuse_pass", "conv2d_add_fuse_pass")
-XPU_LACKS = ("conv2d_bn_xpu_fuse_pass", "transfer_layout_pass")
-"""Fusions that PaddleX leaves out on these devices, because their kernels are not there."""
+"""Precisions by kind of device; kinds that are not listed have fp32 only."""
+DCU_REMOVED_PASSES = ("conv2d_add_act_fuse_pass", "conv2d_add_fuse_pass")
+XPU_REMOVED_PASSES = ("conv2d_bn_xpu_fuse_pass", "transfer_layout_pass")
+"""Fusion passes that PaddleX removes on these devices, because they have no kernels for them."""
 
 
 class PaddleEngine:
-    """See `base.Engine`."""
+    """A predictor of Paddle Inference over the model's program."""
 
     name = "paddle"
+    spec: ClassVar = EngineSpec(
+        candidates={"cpu": ("fp32", "bf16"), "gpu": ("fp32", "fp16")}, packages=("paddlepaddle", "paddlepaddle-gpu")
+    )
 
     def __init__(self, model: Model, device: Device, threads: int, precision: str = "fp32") -> None:
         """Load the network.
 
         Args:
             threads: CPU threads of one score call.
-            precision: fp32; on a CPU also bf16 (without the instructions for it slower than fp32), on a GPU fp16.
+            precision: fp32; on a CPU also bf16 (slower than fp32 if the CPU has no instructions for it), on a GPU fp16.
 
         Raises:
-            UsageError: the device is not there, or has no such precision.
+            UsageError: the device is missing, or does not have the precision.
             RunError: Paddle cannot load the model.
         """
         if precision not in PRECISIONS.get(device.kind, ("fp32",)):
             raise UsageError(f"engine paddle has no precision '{precision}' on '{device}': use fp32")
         self.precision = precision
-        self._is_cpu = device.kind == "cpu"
+        self._is_cpu = device.is_cpu
         with suppress_native_output():
             check_device(device)
             from paddle import inference
 
-            self._use(inference, self._configure(inference, model, device, threads), model)
+            self._create_predictor(inference, self._configure(inference, model, device, threads), model)
 
     def _configure(self, inference: Any, model: Model, device: Device, threads: int) -> Any:
-        """Paddle Inference's configuration for the model."""
-        config = _config(inference, model, device, threads, self.precision)
+        """Return Paddle Inference's configuration for the model."""
+        config = make_config(inference, model, device, threads, self.precision)
         if self.precision == "bf16":
             config.enable_mkldnn_bfloat16()
         return config
 
-    def _use(self, inference: Any, config: Any, model: Model) -> None:
+    def _create_predictor(self, inference: Any, config: Any, model: Model) -> None:
         try:
             self._predictor = inference.create_predictor(config)
         except Exception as error:  # Paddle raises what its C++ side maps to: ValueError, RuntimeError, OSError …
@@ -72,8 +75,8 @@ class PaddleEngine:
 
     def warm_up(self, batch_size: int) -> None:
         width, height = self._preprocess.input_size
-        with suppress_native_output():  # its first run has something to say too
-            # On a CPU little is made for a batch size, and a large network takes seconds for one.
+        with suppress_native_output():  # the first run prints too
+            # On a CPU little depends on the batch size, and a large network takes seconds for one image.
             images = 1 if self._is_cpu else batch_size
             self.score(np.zeros((images, height, width, 3), dtype=np.uint8))
 
@@ -81,7 +84,7 @@ class PaddleEngine:
         return check_scores(self.run(pixels), len(pixels), self._class_num)
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
-        """What comes out for uint8 pixels [N, H, W, 3], whatever it is: a part of a network gives feature maps."""
+        """Return the output for uint8 pixels [N, H, W, 3], whatever its shape: a part of a network gives feature maps."""
         if len(self._tensor) < len(pixels):
             self._tensor = np.empty((len(pixels), *self._tensor.shape[1:]), dtype=np.float32)
         tensor = normalize(pixels, self._preprocess, self._tensor[: len(pixels)])
@@ -91,7 +94,8 @@ class PaddleEngine:
         return np.asarray(self._output.copy_to_cpu())
 
 
-def _config(inference: Any, model: Model, device: Device, threads: int, precision: str = "fp32") -> Any:
+def make_config(inference: Any, model: Model, device: Device, threads: int, precision: str = "fp32") -> Any:
+    """Configure Paddle Inference (`inference` is the module) for a model on a kind of device."""
     config = inference.Config(str(model.program), str(model.parameters))
     if device.kind in ("gpu", "dcu"):
         config.disable_mkldnn()
@@ -101,7 +105,7 @@ def _config(inference: Any, model: Model, device: Device, threads: int, precisio
         else:
             config.enable_use_gpu(GPU_POOL_MB, device.index)
         config.set_optimization_level(3)
-        for name in DCU_LACKS if device.kind == "dcu" else ():
+        for name in DCU_REMOVED_PASSES if device.kind == "dcu" else ():
             config.delete_pass(name)
     elif device.kind == "cpu":
         config.disable_gpu()
@@ -112,11 +116,11 @@ def _config(inference: Any, model: Model, device: Device, threads: int, precisio
     elif device.kind == "xpu":
         config.enable_xpu()
         config.set_xpu_device_id(device.index)
-        for name in XPU_LACKS:
+        for name in XPU_REMOVED_PASSES:
             config.delete_pass(name)
     else:
         if device.kind == "gcu":
-            from paddle_custom_device.gcu import passes  # comes with the plug-in
+            from paddle_custom_device.gcu import passes  # part of the plug-in
 
             passes.setUp()
         config.enable_custom_device(device.kind, device.index)

@@ -16,7 +16,7 @@ from mlcls_ray.labels.thresholds import ResolvedThresholds
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.features import converted_with_features
-from mlcls_ray.models.zoo import OFFICIAL, STARTER
+from mlcls_ray.models.zoo import MODEL_NAMES
 from mlcls_ray.storage.inputs.listing import check_inputs
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import is_local, path_of_uri, redact_url, uri_of_path
@@ -122,7 +122,7 @@ def _with_absolute_paths(job: LabelJob) -> LabelJob:
 
 
 def _absolute(source: str) -> str:
-    if source in (STARTER, *OFFICIAL) or not is_local(source) or not os.path.isdir(path_of_uri(source)):
+    if source in MODEL_NAMES or not is_local(source) or not os.path.isdir(path_of_uri(source)):
         return source
     return uri_of_path(path_of_uri(source))
 

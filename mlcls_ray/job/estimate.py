@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, computed_field
 
 from mlcls_ray.config import LabelJob
 from mlcls_ray.devices import parse_device
-from mlcls_ray.engines.autotune import resolve_engine
+from mlcls_ray.engines.autotune import TrialRequest, resolve_engine
 from mlcls_ray.engines.base import Engine
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import ImageError, UsageError
@@ -114,7 +114,17 @@ def estimate(job: LabelJob, seconds: float = SAMPLE_S) -> Estimate:
     pixels, tried, decode_s = _decode(images, model.preprocess, job.max_pixels, min_size, seconds / 3)
     if not pixels:
         raise UsageError(f"none of {len(sample)} sampled images could be read")
-    config = resolve_engine(job.engine, job.precision, model, device, 1, job.batch_size)
+    config = resolve_engine(
+        TrialRequest(
+            engine=job.engine,
+            precision=job.precision,
+            model=model,
+            thresholds=job.threshold.resolve(model.vocabulary, model.thresholds).values,
+            device=device,
+            threads=1,
+            batch_size=job.batch_size,
+        )
+    )
     engine = load_engine(config.engine, model, device, 1, config.precision)
     scored, score_s = _score(pixels, engine, config.batch_size, seconds / 3)
     return Estimate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import ray
 import ray.exceptions
 
@@ -11,8 +12,9 @@ from mlcls_ray.config import LabelJob, S3Options
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.autotune import (
     EngineConfig,
+    TrialRequest,
+    autotune,
     cache_path,
-    choose,
     default_engine,
     fixed_batch,
     load_cached,
@@ -58,8 +60,10 @@ def model_source(job: LabelJob, model: Model, nodes: int) -> ModelSource:
     return ModelSource(job.model, model.fingerprint, None if is_at_hand else ray.put(ship(model)))
 
 
-def choose_engine(job: LabelJob, model: Model, device: Device, nodes: int, threads: int, rows: int) -> EngineConfig:
-    """Choose the engine and precision of a new run of so many rows; `threads` of one worker.
+def choose_engine(
+    job: LabelJob, model: Model, thresholds: np.ndarray, device: Device, nodes: int, threads: int, rows: int
+) -> EngineConfig:
+    """Choose the engine and precision of a new run of so many rows, for its thresholds float32 [C]; `threads` of one worker.
 
     Raises:
         RunError: the model cannot be scored at all.
@@ -70,7 +74,8 @@ def choose_engine(job: LabelJob, model: Model, device: Device, nodes: int, threa
         return default_engine(engine, precision, reason, batch_size)
     if rows < WORTH_ROWS:
         # Which accelerator the workers have is not known here.
-        path = cache_path(engine, precision, model, device, threads, job.batch_size) if device.is_cpu else None
+        request = _trial_request(job, model, thresholds, device, threads)
+        path = cache_path(request) if device.is_cpu else None
         reason = f"{rows} images are too few to try engines for"
         return (path and load_cached(path)) or default_engine(engine, precision, reason, batch_size)
     # Its process ends with it, because it has loaded every engine that is installed.
@@ -78,11 +83,25 @@ def choose_engine(job: LabelJob, model: Model, device: Device, nodes: int, threa
     task = ray.remote(**options, **device.ray_options())(_choose_here)
     source = model_source(job, model, nodes)
     try:
-        config: EngineConfig = ray.get(task.remote(job, source, device.in_worker(), threads))
+        config: EngineConfig = ray.get(task.remote(job, source, thresholds, device.in_worker(), threads))
     except ray.exceptions.RayTaskError as error:
         raise RunError(str(error.cause)) from None
     return config
 
 
-def _choose_here(job: LabelJob, source: ModelSource, device: Device, threads: int) -> EngineConfig:
-    return choose(job.engine, job.precision, source.open(job.s3), device, threads, job.batch_size)
+def _choose_here(
+    job: LabelJob, source: ModelSource, thresholds: np.ndarray, device: Device, threads: int
+) -> EngineConfig:
+    return autotune(_trial_request(job, source.open(job.s3), thresholds, device, threads))
+
+
+def _trial_request(job: LabelJob, model: Model, thresholds: np.ndarray, device: Device, threads: int) -> TrialRequest:
+    return TrialRequest(
+        engine=job.engine,
+        precision=job.precision,
+        model=model,
+        thresholds=thresholds,
+        device=device,
+        threads=threads,
+        batch_size=job.batch_size,
+    )

@@ -126,7 +126,9 @@ def plan_run(checked: CheckedJob, nodes: Sequence[Node], listed: int | None = No
                 copy_manifest(first.store, model.store, run_id)
                 copy_duplicates(first.store, model.store, run_id)
             threads = pools.engine_threads
-            engine = choose_engine(model.job, model.model, checked.device, len(nodes), threads, rows)
+            engine = choose_engine(
+                model.job, model.model, model.thresholds.values, checked.device, len(nodes), threads, rows
+            )
             record = _write_record(model, run_id, nodes, rows, engine)
         if record.rows != rows:
             raise UsageError(

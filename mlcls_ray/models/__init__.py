@@ -1,1 +1,1 @@
-"""Models: inference folders, the named ones, and the networks they are exported from."""
+"""Models: inference folders, the models that have a name, and the networks that they are exported from."""

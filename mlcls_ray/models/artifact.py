@@ -1,41 +1,41 @@
-"""A model: a folder in Paddle's inference format with its `inference.yml` (PaddleX 3.7 semantics)."""
+"""`Model`: a folder in Paddle's inference format with its `inference.yml`, read as PaddleX 3.7 reads it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlcls_ray.errors import UsageError, short_message, suggest
+from mlcls_ray.images.decode import decode
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.labels.thresholds import parse_thresholds
 
 CONFIG = "inference.yml"
 THRESHOLDS = "thresholds.yml"
-"""A model's own thresholds by class, as `mlcls calibrate` writes them; where a model has them. They stand in a file of their own because
-PaddleX pairs a list in `inference.yml` with the images of a batch instead of the classes."""
+"""A model's own thresholds by class, as `mlcls calibrate` writes them. Optional. They have their own file because PaddleX pairs a list in
+`inference.yml` with the images of a batch instead of with the classes."""
 PARAMETERS = "inference.pdiparams"
 INT8 = "inference_int8.xml"
-"""OpenVINO's graph of `mlcls quantize`, with its weights beside it; where a model has one."""
+"""OpenVINO's int8 graph, as `mlcls quantize` writes it, with its weights beside it. Optional."""
 PROGRAMS = ("inference.json", "inference.pdmodel")
-"""Paddle's new program format and its old one; the new one wins where both are there."""
+"""Paddle's new program format and its old one. The new one is preferred."""
 FILES = (*PROGRAMS, PARAMETERS, CONFIG, THRESHOLDS, INT8, INT8.replace(".xml", ".bin"))
-"""All of a model folder that counts."""
+"""The files of a model folder that are used."""
 
 DEFAULT_THRESHOLD = 0.5
 DECODE_VERSION = 1
-"""Raised when the pixels that `images` makes of the same bytes change; part of the preprocessing fingerprint."""
+"""Increased when `images` makes other pixels from the same bytes; part of the preprocessing fingerprint."""
 
 
 class Model(BaseModel):
-    """An inference folder, read. `thresholds` are the model's own, one per class of `vocabulary`: of its `thresholds.yml`, else of its
-    `inference.yml`.
-    """
+    """An inference folder, and what its files say."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -46,23 +46,33 @@ class Model(BaseModel):
     preprocess: Preprocess
     vocabulary: tuple[str, ...]
     thresholds: tuple[float, ...]
+    """The model's own thresholds, one per class of `vocabulary`, from `thresholds.yml` or else `inference.yml`."""
     fingerprint: str
-    """sha256 of program, parameters (and int8 graph) and vocabulary: with the preprocessing, what decides the scores."""
+    """sha256 of the program, the parameters, the int8 graph and the vocabulary. Together with the preprocessing it decides the scores."""
 
     def preprocess_fingerprint(self, decode: Literal["auto", "exact"]) -> str:
-        """sha256 of what makes the pixels; `decode`: whether a JPEG may be decoded at a fraction of its size."""
+        """Return the sha256 of everything that decides the pixels. With `decode` auto a JPEG may be decoded at a fraction of its size."""
         text = self.preprocess.model_dump_json() + f"|decode {DECODE_VERSION}"
         if decode == "auto" and self.preprocess.min_decode_size:
             text += f"|JPEG scaled to {self.preprocess.min_decode_size}"
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def load_pixels(self, paths: Iterable[Path]) -> np.ndarray:
+        """Read image files and resize them to the model's input: uint8 [N, H, W, 3].
+
+        Raises:
+            OSError, ImageError: a file cannot be read or decoded.
+            ValueError: there are no paths.
+        """
+        return np.stack([self.preprocess.to_pixels(decode(path.read_bytes()).image) for path in paths])
 
 
 def load_model(folder: Path) -> Model:
     """Read an inference folder.
 
     Raises:
-        UsageError: a file is missing, `inference.yml` asks for something that we do not do, or `thresholds.yml` is not one; names the
-            field.
+        UsageError: a file is missing, `inference.yml` needs something that is not supported, or `thresholds.yml` is not valid. The
+            message names the field.
     """
     program = next((folder / name for name in PROGRAMS if (folder / name).is_file()), None)
     parameters, config = folder / PARAMETERS, folder / CONFIG
@@ -99,21 +109,21 @@ def load_model(folder: Path) -> Model:
 
 
 def parse_preprocess(operations: Any) -> Preprocess:
-    """`PreProcess.transform_ops` as a `Preprocess`. The order of the operations means nothing, as in PaddleX.
+    """Parse `PreProcess.transform_ops`. The order of the operations does not matter, as in PaddleX.
 
     Raises:
-        ValueError: an unknown operation or a value that PaddleX would refuse too.
+        ValueError: an operation is unknown, or a value is one that PaddleX refuses too.
     """
-    if not isinstance(operations, list) or not all(isinstance(one, Mapping) and len(one) == 1 for one in operations):
+    if not isinstance(operations, list) or not all(isinstance(item, Mapping) and len(item) == 1 for item in operations):
         raise ValueError("PreProcess.transform_ops is not a list of one-key mappings")
-    given = {str(name): dict(options or {}) for one in operations for name, options in one.items()}
-    for name in given:
+    by_name = {str(name): dict(options or {}) for item in operations for name, options in item.items()}
+    for name in by_name:
         if name not in _OPERATIONS:
             raise ValueError(f"unknown transform_ops entry '{name}'{suggest(name, _OPERATIONS)}")
     for name in ("ResizeImage", "NormalizeImage", "ToCHWImage"):
-        if name not in given:
+        if name not in by_name:
             raise ValueError(f"transform_ops lacks {name}")
-    resize, normalize = given["ResizeImage"], given["NormalizeImage"]
+    resize, normalize = by_name["ResizeImage"], by_name["NormalizeImage"]
     if normalize.get("order", "") != "":
         raise ValueError(f"NormalizeImage.order must be '', not {normalize['order']!r}")
     if normalize.get("channel_num", 3) != 3:
@@ -121,7 +131,7 @@ def parse_preprocess(operations: Any) -> Preprocess:
     values: dict[str, Any] = {
         "size": None if resize.get("resize_short") else _pair(resize.get("size")),
         "resize_short": resize.get("resize_short") or None,
-        "crop": _pair(given["CropImage"].get("size", 224)) if "CropImage" in given else None,
+        "crop": _pair(by_name["CropImage"].get("size", 224)) if "CropImage" in by_name else None,
         "backend": str(resize.get("backend", "cv2")).lower(),
         "interpolation": str(resize.get("interpolation", "LINEAR")).upper(),
         "scale": _fraction(normalize.get("scale", 1 / 255)),
@@ -140,7 +150,7 @@ def _pair(value: Any) -> Any:
 
 
 def _fraction(value: Any) -> float:
-    """`1.0/255.0` as older configs write it, or a number."""
+    """Parse a number, or a fraction as older configs write it: `1.0/255.0`."""
     numerator, separator, denominator = str(value).partition("/")
     return float(numerator) / float(denominator) if separator else float(numerator)
 
@@ -182,13 +192,13 @@ def _first_line(error: Exception) -> str:
 
 
 def model_files(program: Path, parameters: Path) -> list[Path]:
-    """What decides the scores: program and parameters, and the int8 graph where there is one."""
+    """List the files that decide the scores: program, parameters, and the int8 graph if there is one."""
     int8 = program.parent / INT8
     return [program, parameters, *([int8, int8.with_suffix(".bin")] if int8.is_file() else [])]
 
 
 def label_files(folder: Path) -> list[Path]:
-    """What says how the scores of a model become labels: its config, and its thresholds where it has them by class."""
+    """List the files that decide which scores become labels: `inference.yml`, and `thresholds.yml` if there is one."""
     return [folder / name for name in (CONFIG, THRESHOLDS) if (folder / name).is_file()]
 
 

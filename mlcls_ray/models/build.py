@@ -1,4 +1,4 @@
-"""Networks by name, and weights into them."""
+"""Networks with random weights, and weights into them."""
 
 from __future__ import annotations
 
@@ -11,26 +11,37 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from mlcls_ray.errors import UsageError, suggest
+from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import Preprocess, to_tensor
-from mlcls_ray.models.networks import NETWORKS
+from mlcls_ray.models.heads import HEADS
+from mlcls_ray.models.networks.spec import NetworkSpec
 
 
-def build_network(name: str, class_num: int, seed: int | None = None) -> nn.Layer:
-    """A network with random weights, the same ones for the same seed.
+def build_network(
+    spec: NetworkSpec,
+    class_num: int,
+    seed: int | None = None,
+    head: str | None = None,
+    for_training: bool = False,
+) -> nn.Layer:
+    """Build a network that gives logits float32 [N, C], with random weights: the same ones for the same seed.
 
-    Raises:
-        UsageError: no network has this name.
+    Args:
+        spec: see `networks.network_spec`.
+        head: a key of `HEADS`; None: the network's usual head.
+        for_training: build what is fine-tuned, where that differs from the structure of the published weights.
     """
-    if name not in NETWORKS:
-        raise UsageError(f"unknown network '{name}'{suggest(name, NETWORKS)}")
     if seed is not None:
         paddle.seed(seed)
-    return NETWORKS[name](class_num)
+    build = spec.build_trainable if for_training and spec.build_trainable else spec.build
+    network = build(class_num)
+    if head is not None and head != spec.usual_head:
+        setattr(network, spec.head_attribute, HEADS[head](spec.channels, class_num))
+    return network
 
 
 def score_network(network: nn.Layer, pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
-    """uint8 [N, H, W, 3] RGB → float32 [N, C] after the sigmoid, without an engine."""
+    """Score uint8 [N, H, W, 3] RGB without an engine: float32 [N, C] after the sigmoid."""
     network.eval()
     tensor = to_tensor(pixels, preprocess)
     with paddle.no_grad():
@@ -42,14 +53,16 @@ def load_pdparams(network: nn.Layer, path: Path) -> None:
     """Load a `.pdparams` file, as PaddleClas publishes them, into a network of the same structure.
 
     Raises:
-        UsageError: the file holds something else than named arrays, or names and shapes are not the network's.
+        UsageError: the file holds something else than named arrays, or its names and shapes are not the network's.
     """
     values = read_pdparams(path)
     expected = network.state_dict()
     missing, unknown = sorted(expected.keys() - values.keys()), sorted(values.keys() - expected.keys())
     if missing or unknown:
-        told = [f"lacks {_some(missing)}"] * bool(missing) + [f"holds {_some(unknown)}"] * bool(unknown)
-        raise UsageError(f"weights '{path}' are of another network: it {' and '.join(told)}")
+        reasons = [f"lacks {_first_names(missing)}"] * bool(missing) + [f"holds {_first_names(unknown)}"] * bool(
+            unknown
+        )
+        raise UsageError(f"weights '{path}' are of another network: it {' and '.join(reasons)}")
     for name, value in values.items():
         if list(value.shape) != list(expected[name].shape):
             raise UsageError(
@@ -58,12 +71,12 @@ def load_pdparams(network: nn.Layer, path: Path) -> None:
     network.set_state_dict({name: paddle.to_tensor(value) for name, value in values.items()})
 
 
-def _some(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def read_pdparams(path: Path) -> dict[str, np.ndarray]:
-    """The named arrays of a `.pdparams` file; it is a pickle, of which nothing but arrays is let in.
+    """Read the named arrays of a `.pdparams` file. The file is a pickle; only arrays are let in.
 
     Raises:
         UsageError: it cannot be read, or holds anything else.
@@ -82,12 +95,12 @@ def read_pdparams(path: Path) -> dict[str, np.ndarray]:
     arrays = {str(name): value[1] if isinstance(value, tuple) else value for name, value in loaded.items()}
     for name, value in arrays.items():
         if not isinstance(value, np.ndarray) or value.dtype.hasobject:
-            raise UsageError(f"weights '{path}': {name} is no array")
+            raise UsageError(f"weights '{path}': {name} is not an array")
     return arrays
 
 
 class ArraysOnly(pickle.Unpickler):
-    """An unpickler that makes NumPy arrays and nothing else: what was downloaded must not run."""
+    """An unpickler that makes NumPy arrays and nothing else: a downloaded file must not run code."""
 
     ALLOWED = frozenset(
         {
@@ -104,5 +117,5 @@ class ArraysOnly(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array")
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not an array")
         return super().find_class(module, name)

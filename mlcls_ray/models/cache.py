@@ -1,4 +1,7 @@
-"""The model cache of a machine: fetched once under a lock, whole or not at all, verified on each later load."""
+"""The cache of a machine: models and what is made from them, each written once under a lock, whole or not at all.
+
+Fetched models are verified on each later load.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +32,12 @@ from mlcls_ray.models.artifact import (
     load_model,
     model_files,
 )
-from mlcls_ray.models.zoo import MIRROR_VARIABLE, OFFICIAL, STARTER, STARTER_FOLDER, Spec
+from mlcls_ray.models.zoo import MIRROR_VARIABLE, MODEL_NAMES, PUBLISHED, STARTER, STARTER_FOLDER, archive_url
 from mlcls_ray.storage.uris import is_local, open_filesystem, path_of_uri, redact_url, scheme_of
 
 HOME_VARIABLE = "MLCLS_HOME"
 RECORD = "source.json"
-"""Beside a cached model's files: where they came from, and their sha256 at the first fetch."""
+"""A file beside a cached model's files: their source, and their sha256 when they were fetched."""
 
 CONNECT_TIMEOUT_S = 15.0
 READ_TIMEOUT_S = 60.0
@@ -42,25 +45,54 @@ MAX_ARCHIVE_BYTES = 4 << 30
 MAX_UNPACKED_BYTES = 8 << 30
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes so far and the bytes in all, where known."""
+"""Called with the number of bytes so far, and the total number where it is known."""
 
 
 def home() -> Path:
-    """`MLCLS_HOME`, or `~/.cache/mlcls_ray`."""
-    chosen = os.environ.get(HOME_VARIABLE)
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "mlcls_ray"
+    """Return the cache's folder: `MLCLS_HOME`, or `~/.cache/mlcls_ray`."""
+    folder = os.environ.get(HOME_VARIABLE)
+    return Path(folder).expanduser() if folder else Path.home() / ".cache" / "mlcls_ray"
+
+
+def once(path: Path, make: Callable[[Path], None], is_valid: Callable[[Path], bool] = Path.exists) -> Path:
+    """Return a file or folder of the cache; the first process that needs it makes it, the others wait.
+
+    Args:
+        make: write it to the path that it is given, which is then renamed to `path`.
+        is_valid: tell whether `path` can be used. If not, it is made again.
+
+    Raises:
+        UsageError: the cache cannot be written.
+    """
+    if is_valid(path):
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"the model cache {path.parent} cannot be written ({error.strerror}); set {HOME_VARIABLE}"
+        raise UsageError(message) from None
+    with FileLock(path.parent / f".{path.name}.lock"):
+        if is_valid(path):
+            return path
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            temporary = Path(folder) / path.name
+            make(temporary)
+            if path.is_dir():  # left without what makes it valid; a rename replaces files only
+                shutil.rmtree(path)
+            os.replace(temporary, path)
+    return path
 
 
 def open_model(source: str, s3: S3Options | None = None) -> Model:
-    """A model by name, local folder or fsspec uri of a folder; what is remote is fetched into the cache first.
+    """Open a model by name, local folder or fsspec uri of a folder. Remote models are fetched into the cache first.
 
     Raises:
-        UsageError: unknown name, not a model folder, cannot be fetched, or a cached file that changed.
+        UsageError: the name is unknown, the folder holds no model or cannot be fetched, or a cached file changed.
     """
     if source == STARTER:
         return load_model(STARTER_FOLDER)
-    if source in OFFICIAL:
-        return load_model(pull(OFFICIAL[source]))
+    if source in PUBLISHED:
+        return load_model(pull(source))
     if not is_local(source):
         return load_model(_pull_folder(source, s3 or S3Options()))
     folder = Path(path_of_uri(source))
@@ -70,60 +102,61 @@ def open_model(source: str, s3: S3Options | None = None) -> Model:
         raise UsageError(f"model '{source}' is a file: give the folder that holds inference.yml")
     if os.sep in source or source.startswith("."):
         raise UsageError(f"model folder '{source}' does not exist")
-    raise UsageError(f"unknown model '{source}'{suggest(source, [STARTER, *OFFICIAL])}")
+    raise UsageError(f"unknown model '{source}'{suggest(source, MODEL_NAMES)}")
 
 
 def ship(model: Model) -> dict[str, np.ndarray]:
-    """A model's files as uint8 arrays, for `open_shipped` on another machine."""
+    """Read a model's files into uint8 arrays, for `open_shipped` on another machine."""
     paths = [*model_files(model.program, model.parameters), *label_files(model.folder)]
     return {path.name: np.fromfile(path, dtype=np.uint8) for path in paths}
 
 
 def open_shipped(fingerprint: str, files: Mapping[str, np.ndarray]) -> Model:
-    """A model that came from another machine: written into this one's cache, once."""
+    """Open a model that another machine has sent; its files are written into this machine's cache."""
 
     def fill(folder: Path) -> str:
         for name, data in files.items():
             data.tofile(folder / Path(name).name)
         return ""
 
-    told = hashlib.sha256(b"".join(files[name].tobytes() for name in (CONFIG, THRESHOLDS) if name in files))
-    key = f"shipped-{fingerprint[:16]}-{told.hexdigest()[:8]}"
+    settings = hashlib.sha256(b"".join(files[name].tobytes() for name in (CONFIG, THRESHOLDS) if name in files))
+    key = f"shipped-{fingerprint[:16]}-{settings.hexdigest()[:8]}"
     return load_model(_fetch_once(key, "the driver of a run", fill))
 
 
 def cached_folder(name: str) -> Path | None:
-    """The cache folder of an official model, where it has been fetched."""
+    """Return the cache's folder of a published model, or None if it has not been fetched."""
     folder = home() / "models" / name
-    return folder if (folder / RECORD).is_file() else None
+    return folder if _is_fetched(folder) else None
 
 
-def pull(spec: Spec, progress: Progress | None = None) -> Path:
-    """Fetch an official model unless the cache has it; returns its verified folder.
+def pull(name: str, progress: Progress | None = None) -> Path:
+    """Fetch a published model unless the cache has it; returns its verified folder.
 
     Raises:
-        UsageError: it cannot be fetched (says how to go on without the network), or its cached files changed.
+        UsageError: it cannot be fetched (the message says how to go on without the network), or its cached files changed.
     """
+    url = archive_url(name)
 
     def fill(folder: Path) -> str:
         archive = folder / "archive.tar"
         try:
-            digest = _download(spec.url, archive, progress)
+            digest = _download(url, archive, progress)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise UsageError(
-                f"model '{spec.name}' cannot be fetched from {redact_url(spec.url)}: {error}. Set {MIRROR_VARIABLE} to a mirror, or run "
-                f"`mlcls models pull {spec.name}` on a machine with network and copy {home() / 'models' / spec.name} here, "
+                f"model '{name}' cannot be fetched from {redact_url(url)}: {error}. Set {MIRROR_VARIABLE} to a mirror, or run "
+                f"`mlcls models pull {name}` on a machine with network and copy {home() / 'models' / name} here, "
                 f"or give a local model folder"
             ) from None
         _unpack(archive, folder)
         archive.unlink()
         return digest
 
-    return _fetch_once(spec.name, redact_url(spec.url), fill)
+    return _fetch_once(name, redact_url(url), fill)
 
 
 def _pull_folder(uri: str, s3: S3Options) -> Path:
-    """Copy a remote model folder; the cache key holds what the store says of its files, so a changed model is fetched again."""
+    """Copy a remote model folder. The cache's key holds sizes, ETags and times of its files, so a changed model is fetched again."""
     filesystem, path = open_filesystem(uri, s3)
     path = path.rstrip("/")
     try:
@@ -135,8 +168,8 @@ def _pull_folder(uri: str, s3: S3Options) -> Path:
         raise UsageError(
             f"model '{redact_url(uri)}' holds no {CONFIG} and {PARAMETERS}: it is not a Paddle inference folder"
         )
-    told = [[uri, *(str(detail.get(key)) for key in ("size", "ETag", "LastModified"))] for detail in details]
-    key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    versions = [[uri, *(str(detail.get(key)) for key in ("size", "ETag", "LastModified"))] for detail in details]
+    key = hashlib.sha256(json.dumps(versions).encode()).hexdigest()[:16]
     base = path.rpartition("/")[2] or scheme_of(uri)
 
     def fill(folder: Path) -> str:
@@ -155,30 +188,26 @@ def _copy(filesystem: fsspec.AbstractFileSystem, source: str, destination: Path)
 
 
 def _fetch_once(key: str, source: str, fill: Callable[[Path], str]) -> Path:
-    """The cache entry `key`, made by `fill` in a temporary folder and renamed into place under the entry's lock."""
-    models = home() / "models"
-    try:
-        models.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"the model cache {models} cannot be written ({error.strerror}); set {HOME_VARIABLE}"
-        ) from None
-    target = models / key
-    with FileLock(models / f".{key}.lock"):
-        if (target / RECORD).is_file():
-            _verify(target)
-            return target
-        shutil.rmtree(target, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=models, prefix=f".{key}.") as temporary:
-            folder = Path(temporary) / key
-            folder.mkdir()
-            digest = fill(folder)
-            load_model(folder)  # what cannot be read must not be cached
-            hashes = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
-            record = {"source": source, "archive_sha256": digest, "files": hashes}
-            (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-            os.replace(folder, target)
+    """Return the cached model `key`; `fill` fetches it into a folder and returns the sha256 of the archive, or nothing."""
+    target = home() / "models" / key
+    was_cached = _is_fetched(target)
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        digest = fill(folder)
+        load_model(folder)  # raises: what cannot be read must not be cached
+        hashes = {path.name: file_sha256(path) for path in sorted(folder.iterdir())}
+        record = {"source": source, "archive_sha256": digest, "files": hashes}
+        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+    once(target, make, _is_fetched)
+    if was_cached:
+        _verify(target)
     return target
+
+
+def _is_fetched(folder: Path) -> bool:
+    return (folder / RECORD).is_file()
 
 
 def _verify(folder: Path) -> None:
@@ -192,14 +221,14 @@ def _verify(folder: Path) -> None:
 
 
 def _download(url: str, destination: Path, progress: Progress | None) -> str:
-    """Stream a URL into a file; returns its sha256."""
+    """Stream a URL into a file; returns the file's sha256."""
     digest = hashlib.sha256()
     timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
     received = 0
     with httpx.stream("GET", url, follow_redirects=True, timeout=timeout) as response, destination.open("wb") as out:
         response.raise_for_status()
-        announced = response.headers.get("Content-Length", "")
-        total = int(announced) if announced.isdecimal() else None
+        length = response.headers.get("Content-Length", "")
+        total = int(length) if length.isdecimal() else None
         for chunk in response.iter_bytes(1 << 20):
             received += len(chunk)
             if received > MAX_ARCHIVE_BYTES:
@@ -214,7 +243,7 @@ def _download(url: str, destination: Path, progress: Progress | None) -> str:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Take the model's files out of a tar, wherever in it they are; nothing is written outside `folder`."""
+    """Extract a model's files from a tar, whatever folder of it they are in. Nothing is written outside `folder`."""
     unpacked = 0
     try:
         with tarfile.open(archive) as tar:

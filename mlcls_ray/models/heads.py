@@ -10,7 +10,7 @@ class PooledLinearHead(nn.Layer):
     """Average and max pooled features side by side, then one linear layer.
 
     float32 ``[N, channels, H, W]`` → logits float32 ``[N, class_num]``. The average sees the scene, the maximum the
-    small object in a corner; together they were worth several points of mAP over the average alone.
+    small object in a corner; together they gave several points of mAP more than the average alone.
     """
 
     def __init__(self, channels: int, class_num: int) -> None:
@@ -22,14 +22,14 @@ class PooledLinearHead(nn.Layer):
 
 
 class PooledLocalHead(nn.Layer):
-    """`PooledLinearHead` plus a share of each class's best place: the maximum of a linear map of the features at each position.
+    """`PooledLinearHead` plus, for each class, the maximum over the positions of a local logit, weighted by `SHARE`.
 
-    float32 ``[N, channels, H, W]`` → logits float32 ``[N, class_num]``. The pooled maxima take each channel from where it is largest; a
-    local logit is of what one position shows, and can learn from what is there (`Loss.local`).
+    float32 ``[N, channels, H, W]`` → logits float32 ``[N, class_num]``. A local logit is a linear map of the features at one position. It
+    depends on what that position shows, so it can learn from per-location targets, which pooled features cannot.
     """
 
     SHARE = 0.4
-    """Of the local logit. Measured on frozen ImageNet features: 0.2 to 0.8 do about as well, better than none by 0.6 points of mAP."""
+    """Weight of the local logit. Measured on frozen ImageNet features: 0.2 to 0.8 are about equal, and 0.6 points of mAP better than 0."""
 
     def __init__(self, channels: int, class_num: int) -> None:
         super().__init__()
@@ -40,24 +40,24 @@ class PooledLocalHead(nn.Layer):
         return self.with_maps(x)[0]
 
     def with_maps(self, x: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Logits float32 ``[N, class_num]``, and the local logits that are in them ``[N, class_num, H, W]``."""
+        """Return logits float32 ``[N, class_num]`` and the local logits ``[N, class_num, H, W]`` that went into them."""
         maps = self.local(x)
         return self.fc(pool(x)) + self.SHARE * largest(maps), maps
 
 
 def pool(x: paddle.Tensor) -> paddle.Tensor:
-    """float32 ``[N, C, H, W]`` → ``[N, 2C]``: average, then maximum over the positions."""
+    """Pool float32 ``[N, C, H, W]`` to ``[N, 2C]``: the average over the positions, then the maximum."""
     return paddle.concat([x.mean(axis=[2, 3]), largest(x)], axis=1)
 
 
 def largest(x: paddle.Tensor) -> paddle.Tensor:
-    """float32 ``[N, C, H, W]`` → ``[N, C]``: the maximum over the positions."""
+    """Take the maximum over the positions: float32 ``[N, C, H, W]`` → ``[N, C]``."""
     # Not x.max: on a CPU its gradient takes longer than the whole backbone's (Paddle 3.3, [16, 1280, 12, 12]: 6 s instead of 1 ms).
     return nn.functional.adaptive_max_pool2d(x, 1).flatten(1)
 
 
 class QueryDecoderLayer(nn.Layer):
-    """A transformer decoder layer whose self-attention is the identity: queries [N, Q, D] look at memory [N, T, D].
+    """A transformer decoder layer whose self-attention is the identity: queries [N, Q, D] attend to memory [N, T, D].
 
     Post-norm; the first residual adds the queries to themselves, as removing the self-attention from Paddle's own layer does.
     """
@@ -114,12 +114,12 @@ class MLDecoder(nn.Layer):
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         memory = nn.functional.relu(self.input_proj(x)).reshape([0, 0, -1]).transpose([0, 2, 1])
         queries = self.query_pos_embed.weight.unsqueeze(0).tile([x.shape[0], 1, 1])
-        found = self.decoder(queries, memory).reshape([0, -1])
-        return self.group_conv(found.unsqueeze(-1).unsqueeze(-1)).reshape([0, -1])
+        decoded = self.decoder(queries, memory).reshape([0, -1])
+        return self.group_conv(decoded.unsqueeze(-1).unsqueeze(-1)).reshape([0, -1])
 
 
 class WithSigmoid(nn.Layer):
-    """What is exported of a network that ends in logits: PaddleX expects the sigmoid inside the graph."""
+    """A network that ends in logits, with the sigmoid that PaddleX expects inside an exported graph."""
 
     def __init__(self, network: nn.Layer) -> None:
         super().__init__()
@@ -129,15 +129,35 @@ class WithSigmoid(nn.Layer):
         return nn.functional.sigmoid(self.network(x))
 
 
+HEADS: dict[str, type[nn.Layer]] = {
+    "pooled": PooledLinearHead,
+    "pooled_local": PooledLocalHead,
+    "ml_decoder": MLDecoder,
+}
+"""Heads by the names that people choose: each takes the number of channels and the number of classes."""
+
+
+class LogitClassifier(nn.Layer):
+    """A backbone and a head: float32 ``[N, 3, S, S]`` → logits float32 ``[N, class_num]``."""
+
+    def __init__(self, backbone: nn.Layer, head: nn.Layer) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return self.head(self.backbone(x))
+
+
 TAIL_END = 4.0
-"""Below minus this, logits are all moved alike: an exponential must not overflow in half precision."""
+"""Logits below minus this all move by the same amount: the exponential must not overflow in half precision."""
 
 
 class MultiLabelClassifier(nn.Layer):
-    """What is exported: backbone, head, and the sigmoid that PaddleX expects inside the graph.
+    """A backbone, a head, and the sigmoid that PaddleX expects inside an exported graph.
 
-    float32 ``[N, 3, S, S]`` → scores float32 ``[N, class_num]`` in 0..1. With a `tail` what is unlikely becomes still less likely, as
-    calibration found it to be: logits z count as z - tail·exp(min(-z, TAIL_END)).
+    float32 ``[N, 3, S, S]`` → scores float32 ``[N, class_num]`` in 0..1. A `tail` makes low scores lower, as calibration asked for:
+    a logit z becomes z - tail·exp(min(-z, TAIL_END)).
     """
 
     def __init__(self, backbone: nn.Layer, head: nn.Layer, tail: float = 0.0) -> None:

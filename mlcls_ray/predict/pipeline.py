@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from mlcls_ray.devices import parse_device
-from mlcls_ray.engines.autotune import resolve_engine
+from mlcls_ray.engines.autotune import TrialRequest, resolve_engine
 from mlcls_ray.engines.base import Engine
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import ImageError, MlclsError, Status, UsageError
@@ -66,7 +66,7 @@ def create_pipeline(
         batch_size: images per forward pass. Default: 1, as in PaddleX's tutorial.
         threshold: see `Pipeline.predict`.
         use_hpip: take the fastest engine of this machine that gives Paddle's labels, by a trial of some seconds the first time (see
-            `engines.choice`). `enable_hpi` is PaddleX's other name for it. Default: Paddle in fp32.
+            `engines.autotune`). `enable_hpi` is PaddleX's other name for it. Default: Paddle in fp32.
 
     Raises:
         UsageError: names the argument, the value and the way out.
@@ -93,8 +93,17 @@ class Pipeline:
         self.threshold = threshold
         self.thresholds = resolve_thresholds(threshold, self.model)
         threads = os.cpu_count() or 1
-        asked = (self.model, self.device, threads, batch_size)
-        choice = resolve_engine("auto", "auto", *asked) if is_fastest else resolve_engine("paddle", "fp32", *asked)
+        choice = resolve_engine(
+            TrialRequest(
+                engine="auto" if is_fastest else "paddle",
+                precision="auto" if is_fastest else "fp32",
+                model=self.model,
+                thresholds=self.thresholds,
+                device=self.device,
+                threads=threads,
+                batch_size=batch_size,
+            )
+        )
         self.engines: list[Engine] = [
             load_engine(choice.engine, self.model, one, threads, choice.precision) for one in self.device.each()
         ]

@@ -22,7 +22,7 @@ from ray import serve
 from mlcls_ray import __version__
 from mlcls_ray.config import S3Options
 from mlcls_ray.devices import DEVICE_KINDS, parse_device
-from mlcls_ray.engines.autotune import resolve_engine
+from mlcls_ray.engines.autotune import TrialRequest, resolve_engine
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import ImageError, Status, UsageError
 from mlcls_ray.images.decode import decode
@@ -108,14 +108,22 @@ class LabelService:
         self.token = token
         self.model = open_model(config.model)
         self.card = claim_device(parse_device(config.device), workers_per_device=1)
+        self.thresholds = config.threshold.resolve(self.model.vocabulary, self.model.thresholds).values
         choice = resolve_engine(
-            config.engine, config.precision, self.model, self.card.device, threads, config.batch_size
+            TrialRequest(
+                engine=config.engine,
+                precision=config.precision,
+                model=self.model,
+                thresholds=self.thresholds,
+                device=self.card.device,
+                threads=threads,
+                batch_size=config.batch_size,
+            )
         )
         self.engine = load_engine(choice.engine, self.model, self.card.device, threads, choice.precision)
         for size in takewhile(lambda size: size < config.batch_size, (2**power for power in count())):
             self.engine.warm_up(size)  # as many as have come in time: batches of a service are of every size
         self.engine.warm_up(config.batch_size)
-        self.thresholds = config.threshold.resolve(self.model.vocabulary, self.model.thresholds).values
         self.fetcher = Fetcher(
             S3Options(), config.max_body_bytes, config.timeout_s, is_public_only=not config.allow_private_urls
         )

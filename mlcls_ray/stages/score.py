@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from mlcls_ray import schema
-from mlcls_ray.engines.autotune import check_golden
 from mlcls_ray.engines.base import Embedder, Engine
+from mlcls_ray.engines.golden import check_golden
 from mlcls_ray.engines.load import load_embedder, load_engine
 from mlcls_ray.errors import MESSAGE_LIMIT, Status
 from mlcls_ray.stages.spec import Batch, ModelSpec, RunSpec, model_column, pixels_column
@@ -54,7 +54,7 @@ class Score:
         embedder = load_embedder(*arguments) if spec.job.embeddings else None
         engine = embedder or load_engine(*arguments)
         scorer = Scorer(engine, len(model.vocabulary), model.engine.batch_size, embedder)
-        check_golden(engine, loaded, model.engine, model.engine.batch_size)
+        check_golden(engine, loaded, model.engine, model.engine.batch_size, model.thresholds)
         return scorer
 
     def __call__(self, batch: Batch) -> Batch:

@@ -16,8 +16,8 @@ from mlcls_ray.engines.paddle import PaddleEngine
 from mlcls_ray.images.preprocess import Preprocess, to_tensor
 from mlcls_ray.models.artifact import load_model
 from mlcls_ray.models.convert.paddle import export_network, write_config
+from mlcls_ray.models.heads import LogitClassifier as Trained
 from mlcls_ray.models.heads import PooledLocalHead
-from mlcls_ray.train.networks import Trained
 from mlcls_ray.train.optimizer import parts_of
 
 THREADS = 1

@@ -8,9 +8,9 @@ from paddle import nn
 
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import Preprocess
+from mlcls_ray.models.heads import LogitClassifier as Trained
 from mlcls_ray.models.heads import PooledLocalHead
 from mlcls_ray.train.config import FinetuneJob
-from mlcls_ray.train.networks import Trained
 
 NAME = "train_maps.npy"
 

@@ -13,71 +13,31 @@ import paddle
 from paddle import nn
 from safetensors.numpy import load_file
 
-from mlcls_ray.errors import UsageError, suggest
+from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.models.artifact import load_model
 from mlcls_ray.models.build import build_network, read_pdparams
 from mlcls_ray.models.convert.paddle import export_network, write_config
-from mlcls_ray.models.heads import MLDecoder, MultiLabelClassifier, PooledLinearHead, PooledLocalHead, WithSigmoid
-from mlcls_ray.models.networks import NETWORKS
-from mlcls_ray.models.networks.efficientnet_lite import FEATURE_CHANNELS, EfficientNetLite0
-from mlcls_ray.models.networks.tiny import CHANNELS, TinyBackbone
-from mlcls_ray.models.zoo import OFFICIAL, STARTER, STARTER_FOLDER
+from mlcls_ray.models.heads import HEADS, MultiLabelClassifier, WithSigmoid
+from mlcls_ray.models.heads import LogitClassifier as Trained
+from mlcls_ray.models.networks import network_spec
+from mlcls_ray.models.zoo import STARTER, STARTER_FOLDER
 from mlcls_ray.train.config import FinetuneJob
 from mlcls_ray.train.optimizer import is_head
 
-TINY = "tiny"
-"""For tests."""
-
-
-POOLED, POOLED_LOCAL, ML_DECODER = "pooled", "pooled_local", "ml_decoder"
-HEADS: dict[str, type[nn.Layer]] = {POOLED: PooledLinearHead, POOLED_LOCAL: PooledLocalHead, ML_DECODER: MLDecoder}
-
-
-class Trained(nn.Layer):
-    """Backbone and head with logits at its end; exported with the sigmoid by `MultiLabelClassifier`, under the same names."""
-
-    def __init__(self, backbone: nn.Layer, head: nn.Layer) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.head = head
-
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return self.head(self.backbone(x))
-
 
 def build(name: str, class_num: int, seed: int, head: str | None = None) -> nn.Layer:
-    """A network that gives logits float32 [N, C], with seeded random weights; `head`: one of HEADS, or None, its usual one.
+    """Build a network that gives logits float32 [N, C], with seeded random weights; `head`: a key of HEADS, or None, its usual one.
 
     Raises:
         UsageError: no network has this name.
     """
-    paddle.seed(seed)
-    if name == STARTER:
-        return Trained(EfficientNetLite0(), HEADS[head or usual_head(name)](FEATURE_CHANNELS, class_num))
-    if name == TINY:
-        return Trained(TinyBackbone(), HEADS[head or usual_head(name)](CHANNELS, class_num))
-    if name not in NETWORKS:
-        raise UsageError(f"unknown network '{name}'{suggest(name, [STARTER, *NETWORKS])}")
-    network = build_network(name, class_num, seed)
-    if head in (POOLED, POOLED_LOCAL):
-        network.fc = HEADS[head](network.fc.input_proj.weight.shape[1], class_num)
-    return network
-
-
-def usual_head(name: str) -> str:
-    """PaddleX's six end in ML-Decoder."""
-    return {STARTER: POOLED_LOCAL, TINY: POOLED}.get(name, ML_DECODER)
+    return build_network(network_spec(name), class_num, seed, head, for_training=True)
 
 
 def preprocess_of(job: FinetuneJob) -> Preprocess:
-    """The network's usual preprocessing, at the job's input size."""
-    if job.network == TINY:
-        usual = Preprocess(size=(32, 32), backend="pil", interpolation="BILINEAR")
-    elif job.network == STARTER:
-        usual = load_model(STARTER_FOLDER).preprocess
-    else:
-        usual = OFFICIAL[job.network].preprocess
+    """Return the network's usual preprocessing, at the job's input size."""
+    usual = network_spec(job.network).preprocess
     return usual if job.input_size is None else usual.model_copy(update={"size": (job.input_size, job.input_size)})
 
 
@@ -133,7 +93,7 @@ def read_inference(job: FinetuneJob, folder: Path, class_num: int) -> dict[str, 
         UsageError: it is of another network.
     """
     values = _parameters(folder)
-    for head in sorted(HEADS, key=lambda one: one != usual_head(job.network)):  # each costs an export
+    for head in sorted(HEADS, key=lambda one: one != network_spec(job.network).usual_head):  # each costs an export
         marked = build(job.network, class_num, seed=0, head=head)
         names = list(marked.state_dict())
         marked.set_state_dict(
@@ -186,5 +146,4 @@ def export(
     network.set_state_dict({name: paddle.to_tensor(value) for name, value in values.items()})
     preprocess = preprocess_of(job)
     export_network(exported_form(network), preprocess.input_size[0], folder)
-    name = load_model(STARTER_FOLDER).name if job.network == STARTER else job.network
-    write_config(folder, name, preprocess, classes, round(threshold, 4))
+    write_config(folder, network_spec(job.network).name, preprocess, classes, round(threshold, 4))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -25,17 +26,20 @@ from measuring import (
     run_job,
     table,
 )
-from parity import MODELS, NAMED, folder_of
+
+sys.path.append(str(ROOT / "scripts"))
+
+from comparison.parity import ALIAS, MODELS, make_model
 
 SECTIONS = ("ceilings", "job", "corpora", "growth", "accuracy", "peers")
-SMALL = ("starter", NAMED)
+SMALL = ("starter", ALIAS)
 
 
 def ceilings(work: Path, photos: Path, models: list[str]) -> tuple[dict[str, Any], str]:
     """Decode-only and score-only rates of all cores."""
     found: dict[str, dict[str, float]] = {}
     for name in models:
-        folder = str(folder_of(name, work))
+        folder = str(make_model(name, work))
         found[name] = {"decode": ceiling("decode", folder, photos)}
         for engine, precision in ENGINES:
             found[name][f"{engine} {precision}"] = ceiling("score", folder, photos, engine, precision)
@@ -48,7 +52,7 @@ def job(work: Path, photos: Path, base: Path, models: list[str], repeats: int) -
     """Whole jobs, each with its ceilings measured just before and after it."""
     found: dict[str, list[dict[str, Any]]] = {}
     for name in [one for one in SMALL if one in models]:
-        folder = str(folder_of(name, work))
+        folder = str(make_model(name, work))
         verdict = json.loads(choose_engines(folder)[0])
         chosen = (verdict["engine"], verdict["precision"])
         found[name] = []
@@ -85,7 +89,7 @@ def job(work: Path, photos: Path, base: Path, models: list[str], repeats: int) -
 
 def corpora(work: Path, photos: Path, base: Path) -> tuple[dict[str, Any], str]:
     """The starter over small JPEGs, 12-megapixel ones, and a mix of PNG and WebP; decoding against Pillow's full decode."""
-    folder = str(folder_of("starter", work))
+    folder = str(make_model("starter", work))
     large = make_images(base / "large", 200, (4000, 3000), distinct=20)
     mixed = make_images(base / "mixed", 600, kinds=("png", "webp"), distinct=200)
     found: dict[str, dict[str, Any]] = {}
@@ -102,7 +106,7 @@ def corpora(work: Path, photos: Path, base: Path) -> tuple[dict[str, Any], str]:
 
 def growth(base: Path, rows: tuple[int, ...], starter_rows: tuple[int, ...]) -> tuple[dict[str, Any], str]:
     """A cheap network over 1,000, 10,000 and 100,000 names of one small image; and the starter over the most, for its memory."""
-    from mlcls_ray.models.networks.tiny import export_tiny
+    from tiny_network import export_tiny
 
     (base / "tiny").mkdir()
     export_tiny(base / "tiny", tuple(f"class {number}" for number in range(80)))

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from measuring import PYTHON, ROOT, allowed, ceiling, choose_engines, make_images, median, note, run_job, table
-from parity import NAMED, folder_of
+
+sys.path.append(str(ROOT / "scripts"))
+
+from comparison.parity import ALIAS, make_model
 
 PADDLEX = ROOT / ".venv-paddlex/bin/python"
 BATCHES = (1, 4, 8, 16)
-PEERS = (NAMED, "PP-HGNetV2-B4_ML", "ResNet50_ML", "CLIP_vit_base_patch16_448_ML")
+PEERS = (ALIAS, "PP-HGNetV2-B4_ML", "ResNet50_ML", "CLIP_vit_base_patch16_448_ML")
 
 
 def paddlex(folder: str, images: Path, batch: int) -> float:
@@ -38,8 +42,8 @@ def peers(
     trials = {True: make_images(base / "trial", 64), False: make_images(base / "trial-of-large", 32)}
     found = {}
     for name in [one for one in PEERS if one in models]:
-        is_small = name == NAMED
-        images, folder = (photos if is_small else few), str(folder_of(name, work))
+        is_small = name == ALIAS
+        images, folder = (photos if is_small else few), str(make_model(name, work))
         found[name] = _measure(name, folder, images, trials[is_small], base, repeats, is_small)
         (ROOT / "results" / f"peers-{name}.json").write_text(json.dumps(found[name], indent=1))
     return found, "\n".join(_shown(one) for one in found.values())

@@ -11,8 +11,7 @@ from pathlib import Path
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 from measuring import make_links
-
-from mlcls_ray.models.networks.tiny import export_tiny
+from tiny_network import export_tiny
 
 CLASSES = 80
 FRAGMENT_ROWS = 18_000

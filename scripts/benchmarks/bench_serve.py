@@ -118,12 +118,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--visualize", action="store_true")
     told = parser.parse_args()
-    sys.path.insert(0, str(ROOT / "scripts"))
-    from parity import folder_of
+    sys.path.append(str(ROOT / "scripts"))
+    from comparison.parity import make_model
 
     work = ROOT / "results/parity"
     work.mkdir(parents=True, exist_ok=True)
-    folder = folder_of(told.model, work)
+    folder = make_model(told.model, work)
     requests = bodies(200, told.visualize)
     name = yaml.safe_load((folder / "inference.yml").read_text())["Global"]["model_name"]
     pipeline = work / "serve.yaml"

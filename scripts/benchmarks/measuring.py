@@ -83,7 +83,7 @@ to_pixels, size = model.preprocess.to_pixels, model.preprocess.input_size
 if what == "score":
     loaded = load_engine(engine, model, Device("cpu"), 1, precision)
     loaded.warm_up(16)
-    pixels = np.stack([to_pixels(decode(path.read_bytes()).image) for path in paths[:16]])
+    pixels = model.load_pixels(paths[:16])
     work, count = (lambda: loaded.score(pixels)), 16
 else:
     data = [path.read_bytes() for path in paths[:50]]
@@ -222,11 +222,17 @@ def note(*words: object) -> None:
 
 CHOOSE = """
 import sys
-from mlcls_ray.engines.autotune import choose
+import numpy as np
+from mlcls_ray.engines.autotune import TrialRequest, autotune
 from mlcls_ray.devices import Device
 from mlcls_ray.models.cache import open_model
+model = open_model(sys.argv[1])
+thresholds = np.array(model.thresholds, np.float32)
 for precision in ("auto", "fp32"):
-    print(choose("auto", precision, open_model(sys.argv[1]), Device("cpu"), 1, "auto").model_dump_json(exclude={"golden"}))
+    request = TrialRequest(
+        engine="auto", precision=precision, model=model, thresholds=thresholds, device=Device("cpu"), threads=1, batch_size="auto"
+    )
+    print(autotune(request).model_dump_json(exclude={"reference"}))
 """
 
 

@@ -1,4 +1,4 @@
-"""Runs in PaddleX's own venv: `parity_paddlex.py MODEL_FOLDER LIST OUT`. One JSON line for each path of LIST: all scores, or the error."""
+"""A program for PaddleX's own venv: `parity_paddlex.py MODEL_FOLDER LIST OUT` writes one JSON line for each path in LIST."""
 
 import json
 import os
@@ -17,16 +17,14 @@ def main() -> None:
     model = create_model(model_name=name, model_dir=folder, device="cpu", batch_size=1)
     with Path(out).open("w") as stream:
         for path in Path(paths).read_text(encoding="utf-8", errors="surrogateescape").split("\0"):
-            told: dict[str, object] = {"path": path}
+            outcome: dict[str, object] = {"path": path}
             try:
-                pages = list(model.predict(path, threshold=0.0))
-                scores = pages[0]
-                told["scores"] = {
-                    str(one): float(score) for one, score in zip(scores["class_ids"], scores["scores"], strict=True)
-                }
+                page, *_ = model.predict(path, threshold=0.0)
+                scores = zip(page["class_ids"], page["scores"], strict=True)
+                outcome["scores"] = {str(class_id): float(score) for class_id, score in scores}
             except BaseException as error:  # PaddleX raises whatever OpenCV and its own asserts raise
-                told["error"] = f"{type(error).__name__}: {error}"[:200]
-            stream.write(json.dumps(told) + "\n")
+                outcome["error"] = f"{type(error).__name__}: {error}"[:200]
+            stream.write(json.dumps(outcome) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""`engine: auto`: what is tried, what is refused, what is remembered, and that a worker that drifts is told so."""
+"""`engine: auto`: which candidates are tried, which are rejected and why, and that verdicts are remembered."""
 
 from __future__ import annotations
 
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,30 +14,34 @@ import pytest
 
 from mlcls_ray.config import LabelJob
 from mlcls_ray.devices import Device
-from mlcls_ray.engines import autotune as module
 from mlcls_ray.engines.autotune import (
-    BATCH_SIZE,
-    BATCH_SIZES,
-    CANDIDATES,
-    SLOW_GOLDEN,
-    TOLERANCE,
     EngineConfig,
-    check_golden,
-    choose,
+    TrialOptions,
+    TrialRequest,
+    autotune,
+    cache_path,
+    candidates,
     default_engine,
     fixed_batch,
-    golden_pixels,
+    load_cached,
+    needs_autotune,
+    resolve_engine,
 )
+from mlcls_ray.engines.base import Engine
+from mlcls_ray.engines.engine_config import BATCH_SIZE, Trial
+from mlcls_ray.engines.golden import TOLERANCE, golden_pixels
 from mlcls_ray.engines.load import load_engine
-from mlcls_ray.engines.openvino import OpenVinoEngine
-from mlcls_ray.errors import RunError
-from mlcls_ray.job import engine as engine_choice
+from mlcls_ray.engines.trials import BATCH_SIZES, SLOW_IMAGES
 from mlcls_ray.job.label import label
+from mlcls_ray.job.model_source import WORTH_ROWS
 from mlcls_ray.models.artifact import Model
-from mlcls_ray.models.cache import open_model
 from mlcls_ray.table import layout
+from tests.conftest import hard_links
 
 CPU = Device("cpu")
+CPU_CANDIDATES = [
+    ("paddle", "fp32"), ("paddle", "bf16"), ("openvino", "fp32"), ("openvino", "bf16"), ("onnxruntime", "fp32"),
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -45,132 +50,205 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def trial_of(choice: EngineConfig, engine: str, precision: str) -> module.Trial:
-    (found,) = [trial for trial in choice.trials if (trial.engine, trial.precision) == (engine, precision)]
-    return found
+@pytest.fixture
+def request_of(tiny_model: Model):
+    """Make a request for the tiny model with its own thresholds, on one thread of the CPU."""
+
+    def make(engine: str = "auto", precision: str = "auto", batch_size: int | str = 4) -> TrialRequest:
+        thresholds = np.array(tiny_model.thresholds, np.float32)
+        return TrialRequest(
+            engine=engine,
+            precision=precision,
+            model=tiny_model,
+            thresholds=thresholds,
+            device=CPU,
+            threads=1,
+            batch_size=batch_size,
+        )
+
+    return make
 
 
-def test_all_candidates_are_tried_once(tiny_model: Model, home: Path) -> None:
-    with ThreadPoolExecutor(2) as askers:
-        first, second = askers.map(lambda _: choose("auto", "auto", tiny_model, CPU, 1, 4), range(2))
+class Clock:
+    """A clock that moves only when an engine works."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+class TimedEngine:
+    """A real engine that takes a number of seconds per image of the fake clock, and adds an offset to its scores."""
+
+    def __init__(self, engine: Engine, clock: Clock, image_s: float, offset: float) -> None:
+        self.engine, self.clock, self.image_s, self.offset = engine, clock, image_s, offset
+        self.name, self.precision = engine.name, engine.precision
+        self.warmed_up: list[int] = []
+        self.batches: list[int] = []
+
+    def warm_up(self, batch_size: int) -> None:
+        self.warmed_up.append(batch_size)
+        self.engine.warm_up(batch_size)
+
+    def score(self, pixels: np.ndarray) -> np.ndarray:
+        self.batches.append(len(pixels))
+        self.clock.seconds += self.image_s * len(pixels)
+        return self.engine.score(pixels) + np.float32(self.offset)
+
+
+class Loader:
+    """Loads engines that take `image_s` seconds per image, or what `seconds` says by name; `offsets` are added to scores, by name."""
+
+    def __init__(
+        self, image_s: float = 0.01, seconds: dict[str, float] | None = None, offsets: dict[str, float] | None = None
+    ) -> None:
+        self.clock = Clock()
+        self.image_s, self.seconds, self.offsets = image_s, seconds or {}, offsets or {}
+        self.loaded: list[TimedEngine] = []
+
+    def __call__(self, name: str, model: Model, device: Device, threads: int, precision: str) -> TimedEngine:
+        engine = load_engine(name, model, device, threads, precision)  # type: ignore[arg-type]
+        image_s = self.seconds.get(name, self.image_s)
+        self.loaded.append(TimedEngine(engine, self.clock, image_s, self.offsets.get(name, 0.0)))
+        return self.loaded[-1]
+
+    @property
+    def options(self) -> TrialOptions:
+        return TrialOptions(clock=self.clock, load=self)  # type: ignore[arg-type]
+
+
+def trial_of(config: EngineConfig, engine: str, precision: str) -> Trial:
+    (trial,) = [trial for trial in config.trials if (trial.engine, trial.precision) == (engine, precision)]
+    return trial
+
+
+def test_the_fastest_candidate_is_chosen(request_of) -> None:
+    loader = Loader(seconds={"onnxruntime": 0.001})
+    config = autotune(request_of(), loader.options)
+    assert [(trial.engine, trial.precision) for trial in config.trials] == CPU_CANDIDATES
+    assert (config.engine, config.precision) == ("onnxruntime", "fp32")
+    assert trial_of(config, "onnxruntime", "fp32").images_per_s == pytest.approx(1000)
+    assert config.images_per_s == pytest.approx(1000)
+    assert np.array(config.reference).shape == (12, 3)
+
+
+def test_a_verdict_is_made_once_and_remembered(request_of, home: Path) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(lambda _: autotune(request_of()), range(2))
     assert first == second
-    assert {(one.engine, one.precision) for one in first.trials} == {
-        (name, precision) for name, precisions in CANDIDATES.items() for precision in precisions
-    }
-    good = [trial for trial in first.trials if not trial.refused]
-    assert max(good, key=lambda trial: trial.images_per_s) == trial_of(first, first.engine, first.precision)
     (verdict,) = (home / "choices").glob("*.json")
     before = verdict.stat().st_mtime_ns
-    choose("auto", "auto", tiny_model, CPU, 1, 4)
+    assert autotune(request_of()) == first
     assert verdict.stat().st_mtime_ns == before
     verdict.write_text("{")  # as a crash of another program may leave it
-    assert choose("auto", "auto", tiny_model, CPU, 1, 4).trials
+    assert autotune(request_of()).trials
 
 
-def test_a_batch_size_is_tried_with_the_engine_and_remembered(tiny_model: Model) -> None:
-    found = choose("openvino", "fp32", tiny_model, CPU, 1, "auto")
-    assert found.batch_size in {*BATCH_SIZES, BATCH_SIZE}
-    assert choose("openvino", "fp32", tiny_model, CPU, 1, "auto").batch_size == found.batch_size
-    assert choose("openvino", "fp32", tiny_model, CPU, 1, 7).batch_size == 7
+def test_other_thresholds_are_another_verdict(request_of) -> None:
+    request = request_of()
+    other = replace(request, thresholds=request.thresholds + np.float32(0.1))
+    assert cache_path(request) == cache_path(replace(request, thresholds=request.thresholds.copy()))
+    assert cache_path(request) != cache_path(other)
+    assert cache_path(request) != cache_path(replace(request, threads=2))
 
 
-def test_a_slow_engine_is_tried_with_small_batches_only(tiny_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three batches of 32 at two images a second would be most of a minute."""
-    tried: list[int] = []
-
-    def rate(engine: object, batch: np.ndarray) -> float:
-        tried.append(len(batch))
-        return 2.0 * len(batch) ** 0.01
-
-    monkeypatch.setattr(module, "_rate", rate)
-    assert choose("openvino", "fp32", tiny_model, CPU, 1, "auto").batch_size == BATCH_SIZES[0]
-    assert tried == [BATCH_SIZE]
+def test_the_batch_size_is_chosen_with_the_engine(request_of) -> None:
+    """All sizes are equally fast on this clock, so the smallest is chosen."""
+    config = autotune(request_of("openvino", "fp32", "auto"), Loader().options)
+    assert config.batch_size == min(BATCH_SIZES)
+    assert autotune(request_of("openvino", "fp32", "auto")).batch_size == config.batch_size
+    assert autotune(request_of("openvino", "fp32", 7)).batch_size == 7
 
 
-def test_a_large_network_is_not_scored_at_a_larger_batch_than_it_has_images(
-    tiny_model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """OpenVINO scores as many images as it was compiled for: four of sixteen looked four times as slow as they are."""
-    monkeypatch.setattr(module, "TRIAL_S", 0.0)
-    compiled: list[int] = []
-    warm_up = OpenVinoEngine.warm_up
-    monkeypatch.setattr(
-        OpenVinoEngine, "warm_up", lambda self, batch_size: (compiled.append(batch_size), warm_up(self, batch_size))
-    )
-    choose("openvino", "fp32", tiny_model, CPU, 1, 16)
-    assert compiled == [SLOW_GOLDEN]
+def test_a_slow_network_is_not_tried_with_larger_batches(request_of) -> None:
+    """Three batches of 32 at two images a second would take most of a minute. OpenVINO scores as many images as it was compiled for."""
+    loader = Loader(image_s=0.5)
+    config = autotune(request_of("openvino", "fp32", "auto"), loader.options)
+    assert config.batch_size == BATCH_SIZES[0]
+    assert len(config.reference) == SLOW_IMAGES
+    paddle, openvino = loader.loaded
+    assert paddle.batches == openvino.batches == [SLOW_IMAGES]
+    assert openvino.warmed_up == [SLOW_IMAGES]
 
 
-def test_without_a_trial() -> None:
-    assert fixed_batch("auto", CPU) == 16
+def test_without_a_trial(request_of) -> None:
+    assert fixed_batch("auto", CPU) == BATCH_SIZE
     assert fixed_batch("auto", Device("gpu")) == 64
     assert fixed_batch(3, Device("gpu")) == 3
-
-
-def test_what_is_asked_for_is_kept(tiny_model: Model) -> None:
-    assert {one.engine for one in choose("openvino", "auto", tiny_model, CPU, 1, 4).trials} == {"openvino"}
-    assert {one.precision for one in choose("auto", "fp32", tiny_model, CPU, 1, 4).trials} == {"fp32"}
     assert default_engine("auto", "bf16", "").engine == "paddle"
+    config = resolve_engine(request_of("openvino", "fp32", "auto"))
+    assert (config.engine, config.precision, config.batch_size, config.trials) == ("openvino", "fp32", BATCH_SIZE, ())
+    assert config.images_per_s is None
+
+
+def test_candidates_follow_the_request_and_the_device() -> None:
+    assert list(candidates("auto", "auto", CPU)) == CPU_CANDIDATES
+    assert list(candidates("openvino", "auto", CPU)) == [("openvino", "fp32"), ("openvino", "bf16")]
+    assert {engine for engine, _ in candidates("auto", "fp32", CPU)} == {"paddle", "openvino", "onnxruntime"}
+    assert ("tensorrt", "fp16") in list(candidates("auto", "auto", Device("gpu")))
+    assert needs_autotune("auto", "fp32", CPU) and not needs_autotune("paddle", "fp32", CPU)
+    assert not needs_autotune("auto", "auto", Device("npu"))
 
 
 @pytest.mark.parametrize("offset", [2 * TOLERANCE, np.nan])
-def test_a_wrong_engine_is_refused(tiny_model: Model, monkeypatch: pytest.MonkeyPatch, offset: float) -> None:
-    score = OpenVinoEngine.score
-    monkeypatch.setattr(OpenVinoEngine, "score", lambda self, pixels: score(self, pixels) + np.float32(offset))
-    found = choose("auto", "fp32", tiny_model, CPU, 1, 4)
-    assert found.engine != "openvino"
-    assert trial_of(found, "openvino", "fp32").refused
-    alone = choose("openvino", "auto", tiny_model, CPU, 1, 4)
+def test_an_engine_with_wrong_scores_is_rejected(request_of, offset: float) -> None:
+    options = Loader(seconds={"openvino": 0.001}, offsets={"openvino": offset}).options
+    request = request_of(precision="fp32")
+    config = autotune(request, options)
+    assert config.engine != "openvino"
+    assert trial_of(config, "openvino", "fp32").rejected_because
+    assert load_cached(cache_path(request)) == config
+    alone = autotune(request_of("openvino"), options)
     assert (alone.engine, alone.precision) == ("paddle", "fp32")
     assert "no candidate gives Paddle's labels" in alone.reason
 
 
-def test_other_labels_are_refused(tiny_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within the tolerance, but over a threshold that lies just there."""
+def test_an_engine_with_other_labels_at_the_thresholds_of_the_run_is_rejected(request_of, tiny_model: Model) -> None:
+    """Its scores are within the tolerance, and give the same labels at the model's thresholds, but not at those of the run."""
     scores = load_engine("paddle", tiny_model, CPU, 1).score(golden_pixels(tiny_model))
-    model = tiny_model.model_copy(update={"thresholds": tuple(float(one) for one in scores[0] + 0.001)})
-    score = OpenVinoEngine.score
-    monkeypatch.setattr(OpenVinoEngine, "score", lambda self, pixels: score(self, pixels) + np.float32(0.002))
-    assert "other labels on" in trial_of(choose("auto", "fp32", model, CPU, 1, 4), "openvino", "fp32").refused
+    assert (np.abs(scores - 0.5) > 0.003).all(), "no score is near the model's own thresholds"
+    request = request_of(precision="fp32")
+    options = Loader(seconds={"openvino": 0.001}, offsets={"openvino": 0.002}).options
+    assert autotune(request, options).engine == "openvino"
+    config = autotune(replace(request, thresholds=scores[0] + np.float32(0.001)), options)
+    assert "other labels on" in trial_of(config, "openvino", "fp32").rejected_because
+    assert config.engine != "openvino"
 
 
-def test_a_missing_engine_is_no_candidate(tiny_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_is_not_installed_is_rejected(request_of, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    found = choose("auto", "auto", tiny_model, CPU, 1, 4)
-    assert "needs" in trial_of(found, "openvino", "fp32").refused
-    assert found.engine != "openvino"
+    config = autotune(request_of(), Loader(seconds={"openvino": 0.001}).options)
+    assert "needs" in trial_of(config, "openvino", "fp32").rejected_because
+    assert config.engine != "openvino"
 
 
-def test_a_worker_that_drifts_is_refused(tiny_model: Model) -> None:
-    choice = choose("openvino", "fp32", tiny_model, CPU, 1, 4)
-    engine = load_engine(choice.engine, tiny_model, CPU, 1, choice.precision)
-    check_golden(engine, tiny_model, choice, 4)
-    moved = choice.model_copy(update={"golden": tuple(tuple(one + 0.02 for one in row) for row in choice.golden)})
-    with pytest.raises(RunError, match="does not score as Paddle did where the run was planned"):
-        check_golden(engine, tiny_model, moved, 4)
+def test_a_verdict_of_an_older_run_is_read() -> None:
+    trial = {"engine": "openvino", "precision": "fp32", "images_per_s": 9.5, "difference": 0.0, "refused": "too far"}
+    text = {
+        "engine": "paddle",
+        "precision": "fp32",
+        "reason": "r",
+        "trials": [trial],
+        "golden": [[0.5]],
+        "batch_size": 8,
+    }
+    config = EngineConfig.model_validate_json(json.dumps(text))
+    assert config.trials[0].rejected_because == "too far"
+    assert config.reference == ((0.5,),)
+    assert EngineConfig.model_validate_json(config.model_dump_json()) == config
 
 
-@pytest.mark.parametrize(("engine", "precision"), [(name, one) for name in CANDIDATES for one in CANDIDATES[name]])
-def test_agreement_of_each_precision_on_trained_weights(engine: str, precision: str) -> None:
-    """fp32 of every engine is the same but for rounding; bf16 is coarser, which is why auto does not take it for this model."""
-    model = open_model("starter")
-    pixels = golden_pixels(model)
-    told = load_engine("paddle", model, CPU, 1).score(pixels)
-    found = load_engine(engine, model, CPU, 1, precision).score(pixels)  # type: ignore[arg-type]
-    assert np.abs(found - told).max() <= (1e-4 if precision == "fp32" else 0.1)
-
-
-def test_a_run_says_what_it_chose(
-    loopback_ray: None, tiny_folder: Path, folder_of_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine_choice, "WORTH_ROWS", 10)
-    job = LabelJob(inputs=(str(folder_of_images),), out=str(tmp_path / "out"), model=str(tiny_folder), run_id="r")
+def test_a_run_records_what_was_chosen(loopback_ray: None, tiny_folder: Path, tmp_path: Path) -> None:
+    images = hard_links(tmp_path / "images", WORTH_ROWS)
+    job = LabelJob(inputs=(str(images),), out=str(tmp_path / "out"), model=str(tiny_folder), run_id="r")
     assert label(job)
     record = json.loads((tmp_path / "out" / layout.run_json("r")).read_text())
-    assert record["choice"]["reason"].startswith("fastest of 5 that were tried")
+    assert [(trial["engine"], trial["precision"]) for trial in record["engine"]["trials"]] == CPU_CANDIDATES
     table = pq.read_table(tmp_path / "out" / layout.labels_folder("r"))
-    assert set(table["engine"].to_pylist()) == {record["choice"]["engine"]}
-    assert set(table["precision"].to_pylist()) == {record["choice"]["precision"]}
+    assert set(table["engine"].to_pylist()) == {record["engine"]["engine"]}
+    assert set(table["precision"].to_pylist()) == {record["engine"]["precision"]}
 
 
 def test_a_small_run_tries_nothing(
@@ -178,6 +256,6 @@ def test_a_small_run_tries_nothing(
 ) -> None:
     job = LabelJob(inputs=(str(folder_of_images),), out=str(tmp_path / "out"), model=str(tiny_folder), run_id="r")
     assert label(job)
-    chosen = json.loads((tmp_path / "out" / layout.run_json("r")).read_text())["choice"]
+    chosen = json.loads((tmp_path / "out" / layout.run_json("r")).read_text())["engine"]
     assert (chosen["engine"], chosen["precision"], chosen["trials"]) == ("paddle", "fp32", [])
     assert "too few" in chosen["reason"]

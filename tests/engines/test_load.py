@@ -1,4 +1,4 @@
-"""Each engine gives Paddle's scores; what it cannot do it says."""
+"""Each engine gives Paddle's scores, and says what it cannot do."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlcls_ray.devices import Device
-from mlcls_ray.engines.load import load_engine
+from mlcls_ray.devices import DEVICE_KINDS, Device
+from mlcls_ray.engines.base import score_batches
+from mlcls_ray.engines.load import engine_spec, load_engine
 from mlcls_ray.errors import UsageError
-from mlcls_ray.images.decode import decode
 from mlcls_ray.models.artifact import Model, load_model
-from mlcls_ray.models.convert.onnx import converted
 from mlcls_ray.models.zoo import STARTER_FOLDER
+from mlcls_ray.registry import ENGINES, load
 
 CPU = Device("cpu")
 
@@ -28,12 +28,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def pixels(demo: Path) -> np.ndarray:
-    preprocess = load_model(STARTER_FOLDER).preprocess
-    return np.stack([preprocess.to_pixels(decode(path.read_bytes()).image) for path in sorted(demo.glob("*.jpg"))])
+    return load_model(STARTER_FOLDER).load_pixels(sorted(demo.glob("*.jpg")))
 
 
 @pytest.fixture(scope="module")
-def told(pixels: np.ndarray) -> np.ndarray:
+def expected(pixels: np.ndarray) -> np.ndarray:
     return load_engine("paddle", load_model(STARTER_FOLDER), CPU, 2).score(pixels)
 
 
@@ -42,14 +41,14 @@ def told(pixels: np.ndarray) -> np.ndarray:
     [("openvino", "fp32", 1e-3), ("onnxruntime", "fp32", 1e-3), ("openvino", "bf16", 0.1), ("paddle", "bf16", 0.1)],
 )
 def test_scores_agree_with_paddles(
-    home: Path, pixels: np.ndarray, told: np.ndarray, name: str, precision: str, tolerance: float
+    home: Path, pixels: np.ndarray, expected: np.ndarray, name: str, precision: str, tolerance: float
 ) -> None:
     engine = load_engine(name, load_model(STARTER_FOLDER), CPU, 2, precision)  # type: ignore[arg-type]
     assert (engine.name, engine.precision) == (name, precision)
     engine.warm_up(4)
-    found = np.concatenate([engine.score(pixels[start : start + 5]) for start in range(0, len(pixels), 5)])
-    assert found.dtype == np.float32
-    assert np.abs(found - told).max() <= tolerance
+    actual = score_batches(engine, pixels, 5)
+    assert actual.dtype == np.float32
+    assert np.abs(actual - expected).max() <= tolerance
     assert np.array_equal(engine.score(pixels[:1]), engine.score(pixels[:1]))
 
 
@@ -64,8 +63,8 @@ def test_it_is_converted_once_by_many(home: Path, tiny_folder: Path) -> None:
     code = f"""
 from pathlib import Path
 from mlcls_ray.models.artifact import load_model
-from mlcls_ray.models.convert.onnx import converted
-path = converted(load_model(Path({str(tiny_folder)!r})))
+from mlcls_ray.models.convert.onnx import cached_onnx
+path = cached_onnx(load_model(Path({str(tiny_folder)!r})))
 print(path, path.stat().st_ino)
 """
     running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(3)]
@@ -73,17 +72,27 @@ print(path, path.stat().st_ino)
     assert [path.suffix for path in (home / "converted").iterdir() if not path.name.startswith(".")] == [".onnx"]
 
 
-def test_a_conversion_that_died_leaves_nothing(home: Path, tiny_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    def die(*_: object) -> None:
-        raise KeyboardInterrupt
+READ_SPECS = """
+import sys
+from mlcls_ray.engines.load import engine_spec
+from mlcls_ray.registry import ENGINES
+print(*[name for name in ENGINES if engine_spec(name).candidates])
+print(*[name for name in ("paddle", "openvino", "onnxruntime", "tensorrt", "ray") if name in sys.modules])
+"""
 
-    monkeypatch.setattr("mlcls_ray.models.convert.onnx.os.replace", die)
-    with pytest.raises(KeyboardInterrupt):
-        converted(tiny_model)
-    monkeypatch.undo()
-    monkeypatch.setenv("MLCLS_HOME", str(home))
-    assert [path.name for path in (home / "converted").iterdir() if not path.name.startswith(".")] == []
-    assert converted(tiny_model).is_file()
+
+def test_reading_what_engines_say_of_themselves_loads_no_library() -> None:
+    done = subprocess.run([sys.executable, "-c", READ_SPECS], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["paddle openvino onnxruntime tensorrt", ""]
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_every_registered_engine_keeps_to_the_protocol(name: str) -> None:
+    engine_class = load(ENGINES[name])
+    assert engine_class.name == name
+    assert set(engine_spec(name).candidates) <= set(DEVICE_KINDS)
+    for member in ("warm_up", "score", *(["embed"] if engine_spec(name).gives_embeddings else [])):
+        assert callable(getattr(engine_class, member))
 
 
 def test_what_an_engine_cannot_do(home: Path, tiny_model: Model) -> None:

@@ -1,4 +1,4 @@
-"""Paddle Inference: shapes, batch independence, and files that are not what they seem."""
+"""Paddle Inference: shapes, batch independence, old and broken programs, and configurations by device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from mlcls_ray.devices import Device, parse_device
 from mlcls_ray.engines.load import load_engine
-from mlcls_ray.engines.paddle import _config
+from mlcls_ray.engines.paddle import make_config
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.images.preprocess import Preprocess, normalize
 from mlcls_ray.models.artifact import Model, load_model
@@ -34,8 +34,8 @@ def test_normalising_is_paddlexs() -> None:
     """(v / 255 − mean) / std, to float32's rounding."""
     pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 3), dtype=np.uint8)
     expected = ((pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).transpose(0, 3, 1, 2)
-    found = normalize(pixels, Preprocess(size=(5, 4)), np.empty((2, 3, 4, 5), np.float32))
-    assert np.abs(found - expected).max() < 1e-6
+    actual = normalize(pixels, Preprocess(size=(5, 4)), np.empty((2, 3, 4, 5), np.float32))
+    assert np.abs(actual - expected).max() < 1e-6
 
 
 def test_a_missing_device_is_an_error(tiny_model: Model) -> None:
@@ -66,7 +66,7 @@ with paddle.pir_utils.OldIrGuard():
 
 
 def test_the_old_program_format(tiny_folder: Path, tmp_path: Path) -> None:
-    """`inference.pdmodel`, as Paddle 2 and PaddleClas write it; made in a process of its own, for it switches Paddle over."""
+    """`inference.pdmodel`, as Paddle 2 and PaddleClas write it; made in another process, because it switches Paddle to another mode."""
     shutil.copy(tiny_folder / "inference.yml", tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     tensor = normalize(pixels, Preprocess(size=(32, 32)), np.empty((3, 3, 32, 32), np.float32))
@@ -74,15 +74,15 @@ def test_the_old_program_format(tiny_folder: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", LEGACY, tmp_path], check=True, capture_output=True)
     model = load_model(tmp_path)
     assert model.program.name == "inference.pdmodel"
-    found = load_engine("paddle", model, parse_device("cpu"), 1).score(pixels)
-    assert np.abs(found - np.load(tmp_path / "scores.npy")).max() < 1e-5
+    actual = load_engine("paddle", model, parse_device("cpu"), 1).score(pixels)
+    assert np.abs(actual - np.load(tmp_path / "scores.npy")).max() < 1e-5
 
 
 def test_configurations_follow_the_device(tiny_model: Model) -> None:
-    """What can be seen without the cards: threads and oneDNN on CPU; an NPU's configuration is built by the same function."""
+    """What can be checked without the devices: threads and oneDNN on CPU, and that other kinds do not use the GPU."""
     from paddle import inference
 
-    cpu = _config(inference, tiny_model, Device("cpu"), threads=3)
+    cpu = make_config(inference, tiny_model, Device("cpu"), threads=3)
     assert (cpu.cpu_math_library_num_threads(), cpu.mkldnn_enabled(), cpu.use_gpu()) == (3, True, False)
     for kind in ("npu", "mlu", "iluvatar_gpu", "metax_gpu"):
-        assert not _config(inference, tiny_model, Device(kind, (1,)), threads=3).use_gpu()
+        assert not make_config(inference, tiny_model, Device(kind, (1,)), threads=3).use_gpu()

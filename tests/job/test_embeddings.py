@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from benchmarks.tiny_network import CHANNELS
 
 from mlcls_ray import schema
 from mlcls_ray.cli import app
 from mlcls_ray.config import LabelJob, Thresholds
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.label import label
-from mlcls_ray.models.networks.tiny import CHANNELS
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table.label_table import open_labels
 from mlcls_ray.table.publish import publish

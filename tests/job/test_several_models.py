@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from benchmarks.tiny_network import export_tiny
 
 from mlcls_ray import open_labels, schema
 from mlcls_ray.config import LabelJob
@@ -18,7 +19,6 @@ from mlcls_ray.job.cluster import living_nodes
 from mlcls_ray.job.label import label
 from mlcls_ray.job.plan import plan_run
 from mlcls_ray.job.retry import retry_job
-from mlcls_ray.models.networks.tiny import export_tiny
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.records import read_success

@@ -1,4 +1,4 @@
-"""Inference folders: what PaddleX writes is read with PaddleX's meaning; what we cannot do is refused by name."""
+"""Inference folders are read with PaddleX's meaning; what is not supported is refused by name."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
-from mlcls_ray.errors import UsageError
+from mlcls_ray.errors import ImageError, UsageError
+from mlcls_ray.images.decode import decode
 from mlcls_ray.models.artifact import load_model, parse_preprocess
 from tests.conftest import TINY_VOCABULARY
 
@@ -42,7 +44,7 @@ def test_an_exported_folder(tiny_folder: Path) -> None:
 
 
 def test_the_official_transform_ops() -> None:
-    """As PaddleClas dumps them for the six models (reference/paddlex.md §2.1, §2.3)."""
+    """As PaddleClas writes them for the models that it publishes."""
     preprocess = parse_preprocess(operations({"size": [448, 448], "interpolation": "bilinear", "backend": "pil"}))
     assert (preprocess.size, preprocess.backend, preprocess.interpolation) == ((448, 448), "pil", "BILINEAR")
     assert preprocess.scale == 1 / 255
@@ -57,7 +59,7 @@ def test_resize_short_crop_and_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("operation_list", "message"),
     [
         ([{"ResizeImage": {"size": 8}}, CHW], "lacks NormalizeImage"),
         (
@@ -71,9 +73,9 @@ def test_resize_short_crop_and_defaults() -> None:
         ("nonsense", "not a list"),
     ],
 )
-def test_what_paddlex_refuses_is_refused(given: Any, message: str) -> None:
+def test_what_paddlex_refuses_is_refused(operation_list: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        parse_preprocess(given)
+        parse_preprocess(operation_list)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +97,8 @@ def test_threshold_forms(folder: Path, threshold: object, expected: tuple[float,
 
 
 def test_thresholds_in_a_file_of_their_own_come_first(folder: Path) -> None:
-    told = {"version": 1, "target": "f1", "classes": {"猫": 0.2, "dog": 0.75}}
-    (folder / "thresholds.yml").write_text(yaml.safe_dump(told, allow_unicode=True), encoding="utf-8")
+    content = {"version": 1, "target": "f1", "classes": {"猫": 0.2, "dog": 0.75}}
+    (folder / "thresholds.yml").write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
     assert load_model(folder).thresholds == pytest.approx((0.5, 0.75, 0.2))
     (folder / "thresholds.yml").write_text("cat: 0.5\ndgo: 0.1\n")
     with pytest.raises(UsageError, match=r"thresholds.yml: unknown class 'dgo': did you mean 'dog'"):
@@ -147,3 +149,13 @@ def test_fingerprints_follow_what_decides_the_scores(folder: Path) -> None:
     with (folder / "inference.pdiparams").open("ab") as stream:
         stream.write(b"\0")
     assert load_model(folder).fingerprint != before.fingerprint
+
+
+def test_pixels_of_files(tiny_folder: Path, demo: Path) -> None:
+    model, paths = load_model(tiny_folder), sorted(demo.glob("*.jpg"))[:3]
+    pixels = model.load_pixels(paths)
+    assert (pixels.shape, pixels.dtype) == ((3, 32, 32, 3), np.uint8)
+    assert np.array_equal(pixels[1], model.preprocess.to_pixels(decode(paths[1].read_bytes()).image))
+    (text := tiny_folder.parent / "text.jpg").write_text("no image")
+    with pytest.raises(ImageError):
+        model.load_pixels([text])

@@ -1,4 +1,4 @@
-"""The contract of each network: structure, names, export and reload, weights in and out."""
+"""Every registered network: structure, names of parameters, heads, and weights in and out."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ import paddle
 import pytest
 
 from mlcls_ray.errors import UsageError
-from mlcls_ray.models.build import NETWORKS, build_network, load_pdparams, read_pdparams
-from mlcls_ray.models.zoo import OFFICIAL
+from mlcls_ray.models.build import build_network, load_pdparams, read_pdparams
+from mlcls_ray.models.cache import open_model
+from mlcls_ray.models.heads import HEADS
+from mlcls_ray.models.networks import network_spec
+from mlcls_ray.models.networks.clip_vit import PATCH
+from mlcls_ray.models.networks.spec import is_head
+from mlcls_ray.models.zoo import PUBLISHED
+from mlcls_ray.registry import NETWORKS
 
-HEADS = {2048: 7_212_112, 1280: 6_622_288, 768: 6_229_072}
-"""Parameters of the ML-Decoder for 80 classes by input channels (reference/paddlex.md §3)."""
+DECODER_SIZES = {2048: 7_212_112, 1280: 6_622_288, 768: 6_229_072}
+"""Number of parameters of ML-Decoder for 80 classes, by input channels."""
 NAMES = {
     "PP-LCNet_x1_0_ML": [
         "conv1.conv.weight",
@@ -51,7 +57,7 @@ def count(layer: paddle.nn.Layer) -> int:
     return sum(int(np.prod(parameter.shape)) for parameter in layer.parameters())
 
 
-PUBLISHED = {
+PARAMETERS = {
     # parameters in millions with the 1000-class layer (1.281 M for 1280 channels, 2.049 M for 2048), from PaddleClas's model tables, which
     # count batch norm's statistics for LCNet and not for the others; of CLIP's vision tower without a head
     "PP-LCNet_x1_0_ML": (2.96, 1280, 1_281_000),
@@ -62,54 +68,93 @@ PUBLISHED = {
     "CLIP_vit_base_patch16_448_ML": (85.800192, 768, 0),
 }
 ROUNDING = 0.005e6
-"""Of a table with two decimals."""
+"""Half of the last digit of a table with two decimals."""
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(scope="module", params=PUBLISHED)
 def named(request: pytest.FixtureRequest) -> tuple[str, paddle.nn.Layer]:
-    network = build_network(request.param, 80, seed=1)
+    network = build_network(network_spec(request.param), 80, seed=1)
     network.eval()
     return request.param, network
 
 
-def head_of(name: str, network: paddle.nn.Layer) -> paddle.nn.Layer:
-    return network.head if name.startswith("CLIP") else network.fc
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_registered_network(name: str) -> None:
+    """A seed gives the same weights again, another head replaces the usual one, and its parameters are recognized."""
+    spec = network_spec(name)
+    assert spec.name == name or name == "starter"
+    network = build_network(spec, 3, seed=1, head="pooled", for_training=True)
+    assert isinstance(getattr(network, spec.head_attribute), HEADS["pooled"])
+    same = build_network(spec, 3, seed=1, head="pooled", for_training=True).state_dict()
+    assert all(np.array_equal(value.numpy(), same[key].numpy()) for key, value in network.state_dict().items())
+    heads = {key for key in network.state_dict() if is_head(key)}
+    assert heads == {f"{spec.head_attribute}.fc.weight", f"{spec.head_attribute}.fc.bias"}
+    network.eval()
+    with paddle.no_grad():
+        assert network(paddle.zeros([2, 3, 64, 64])).shape == [2, 3]
 
 
-def test_the_official_models_are_these() -> None:
-    assert NETWORKS.keys() == OFFICIAL.keys()
+def test_the_starter_is_built_as_it_was_exported() -> None:
+    spec, model = network_spec("starter"), open_model("starter")
+    assert (spec.name, spec.preprocess) == (model.name, model.preprocess)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_weights_are_of_a_registered_network(name: str) -> None:
+    assert network_spec(name).input_size == PUBLISHED[name].input_size
+
+
+def test_an_unknown_network() -> None:
     with pytest.raises(UsageError, match="unknown network 'ResNet50': did you mean 'ResNet50_ML'"):
-        build_network("ResNet50", 80)
+        network_spec("ResNet50")
+
+
+def test_clip_is_trained_on_all_patches() -> None:
+    """Published weights see the first patch only. What is trained sees them all, with the same parameters."""
+    spec = network_spec("CLIP_vit_base_patch16_448_ML")
+    images = paddle.randn([1, 3, 2 * PATCH, 2 * PATCH])
+    for for_training, memory_size in ((False, 1), (True, 4)):
+        network = build_network(spec, 3, seed=1, for_training=for_training)
+        network.eval()
+        maps: list[list[int]] = []
+        network.head.register_forward_pre_hook(lambda layer, inputs, maps=maps: maps.append(list(inputs[0].shape)))
+        with paddle.no_grad():
+            network(images)
+        assert int(np.prod(maps[0][2:])) == memory_size
+    published = build_network(spec, 3).state_dict()
+    trained = build_network(spec, 3, for_training=True).state_dict()
+    assert {key: value.shape for key, value in published.items()} == {
+        key: value.shape for key, value in trained.items()
+    }
 
 
 def test_parameter_counts(named: tuple[str, paddle.nn.Layer]) -> None:
     name, network = named
-    published, channels, classifier = PUBLISHED[name]
-    head = count(head_of(name, network))
-    assert head == HEADS[channels]
+    published, channels, classifier = PARAMETERS[name]
+    head = count(getattr(network, network_spec(name).head_attribute))
+    assert head == DECODER_SIZES[channels]
     backbone = count(network) - head
     if name != "PP-LCNet_x1_0_ML":
         backbone -= sum(
-            int(np.prod(one.shape))
-            for one_name, one in network.state_dict().items()
-            if one_name.endswith(("._mean", "._variance"))
+            int(np.prod(tensor.shape))
+            for key, tensor in network.state_dict().items()
+            if key.endswith(("._mean", "._variance"))
         )
     assert backbone + classifier == pytest.approx(published * 1e6, rel=5e-4, abs=ROUNDING)
 
 
 def test_names_are_paddleclass(named: tuple[str, paddle.nn.Layer]) -> None:
     name, network = named
-    found = network.state_dict().keys()
-    prefix = "head" if name.startswith("CLIP") else "fc"
-    for expected in [*NAMES[name], *(f"{prefix}.{part}" for part in DECODER)]:
-        assert expected in found
+    prefix = network_spec(name).head_attribute
+    expected = {*NAMES[name], *(f"{prefix}.{part}" for part in DECODER)}
+    assert expected <= network.state_dict().keys()
 
 
 def test_pdparams_round_trip(named: tuple[str, paddle.nn.Layer], tmp_path: Path) -> None:
     """Paddle's own `paddle.save` writes the file, as PaddleClas does."""
     name, network = named
     paddle.save(network.state_dict(), str(tmp_path / "weights.pdparams"))
-    other = build_network(name, 80, seed=2)
+    other = build_network(network_spec(name), 80, seed=2)
     other.eval()
     load_pdparams(other, tmp_path / "weights.pdparams")
     x = paddle.randn([1, 3, 64, 64])
@@ -118,17 +163,18 @@ def test_pdparams_round_trip(named: tuple[str, paddle.nn.Layer], tmp_path: Path)
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
-    paddle.save(build_network("PP-LCNet_x1_0_ML", 3).state_dict(), str(tmp_path / "weights.pdparams"))
+    lcnet, resnet = network_spec("PP-LCNet_x1_0_ML"), network_spec("ResNet50_ML")
+    paddle.save(build_network(lcnet, 3).state_dict(), str(tmp_path / "weights.pdparams"))
     with pytest.raises(UsageError, match="of another network: it lacks .* and .* more and holds"):
-        load_pdparams(build_network("ResNet50_ML", 3), tmp_path / "weights.pdparams")
+        load_pdparams(build_network(resnet, 3), tmp_path / "weights.pdparams")
     with pytest.raises(
         UsageError, match=r"query_pos_embed.weight is \[3, 768\], the network's is \[4, 768\]|group_conv"
     ):
-        load_pdparams(build_network("PP-LCNet_x1_0_ML", 4), tmp_path / "weights.pdparams")
+        load_pdparams(build_network(lcnet, 4), tmp_path / "weights.pdparams")
 
 
 class Evil:
-    """What a pickle may carry."""
+    """A pickle may carry calls of functions."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return os.mkdir, ("owned",)
@@ -137,10 +183,10 @@ class Evil:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (pickle.dumps({"w": Evil()}), "asks for posix.mkdir, which is no array"),
+        (pickle.dumps({"w": Evil()}), "asks for posix.mkdir, which is not an array"),
         (pickle.dumps({"w": np.array([Evil()], dtype=object)}), "asks for posix.mkdir"),
-        (pickle.dumps({"w": np.array([None], dtype=object)}), "w is no array"),
-        (pickle.dumps({"w": 3}), "w is no array"),
+        (pickle.dumps({"w": np.array([None], dtype=object)}), "w is not an array"),
+        (pickle.dumps({"w": 3}), "w is not an array"),
         (pickle.dumps([1]), "list instead of names"),
         (b"not a pickle", "not a .pdparams file"),
         (pickle.dumps({"w": np.ones(3)})[:-9], "not a .pdparams file"),

@@ -1,4 +1,4 @@
-"""The model cache: fetched once, whole or not at all, verified, nothing outside its folder. A real HTTP server, real processes."""
+"""The cache: models are fetched once, whole or not at all, verified, and never written outside its folder. Real HTTP and processes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ import pytest
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
 from mlcls_ray.models.artifact import Model, load_model
-from mlcls_ray.models.cache import cached_folder, open_model, open_shipped, pull, ship
-from mlcls_ray.models.zoo import OFFICIAL
+from mlcls_ray.models.cache import cached_folder, once, open_model, open_shipped, pull, ship
 from tests.conftest import Handler, reply, run_cli
 from tests.s3_servers import BUCKET, filesystem
 
@@ -45,37 +44,37 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def mirror(http_server: Serve, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], list[str]]:
-    """Serve one body for each path; returns the paths asked for."""
+    """Serve one body for every path; returns the list of requested paths."""
 
     def start(body: bytes) -> list[str]:
-        asked: list[str] = []
+        paths: list[str] = []
 
         def answer(request: SimpleHTTPRequestHandler) -> None:
-            asked.append(request.path)
+            paths.append(request.path)
             reply(request, body)
 
         monkeypatch.setenv("MLCLS_MODEL_MIRROR", http_server(answer) + "/models/")
-        return asked
+        return paths
 
     return start
 
 
 def test_an_official_name_is_fetched_once(home: Path, mirror: Callable[[bytes], list[str]], tiny_folder: Path) -> None:
-    asked = mirror(archive(tiny_folder))
+    paths = mirror(archive(tiny_folder))
     assert cached_folder(NAME) is None
     first = open_model(NAME)
     assert open_model(NAME).fingerprint == first.fingerprint
-    assert asked == [f"/models/{NAME}_infer.tar"]
+    assert paths == [f"/models/{NAME}_infer.tar"]
     assert cached_folder(NAME) == home / "models" / NAME
     assert (home / "models" / NAME / "source.json").is_file()
 
 
 def test_many_processes_fetch_once(home: Path, mirror: Callable[[bytes], list[str]], tiny_folder: Path) -> None:
-    asked = mirror(archive(tiny_folder))
+    paths = mirror(archive(tiny_folder))
     code = f"from mlcls_ray.models.cache import open_model; print(open_model({NAME!r}).fingerprint)"
     running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(4)]
     assert len({process.communicate()[0] for process in running}) == 1
-    assert len(asked) == 1
+    assert len(paths) == 1
 
 
 def test_a_changed_file_is_refused(home: Path, mirror: Callable[[bytes], list[str]], tiny_folder: Path) -> None:
@@ -117,6 +116,36 @@ def test_a_fetch_killed_halfway_leaves_nothing(
     assert open_model(NAME).name == "tiny"
 
 
+def test_a_conversion_that_dies_leaves_nothing(tmp_path: Path) -> None:
+    def die(path: Path) -> None:
+        path.write_text("half")
+        raise KeyboardInterrupt
+
+    target = tmp_path / "converted" / "model.onnx"
+    with pytest.raises(KeyboardInterrupt):
+        once(target, die)
+    assert [path.name for path in target.parent.iterdir()] == [".model.onnx.lock"]
+    assert once(target, lambda path: path.write_text("whole") and None).read_text() == "whole"
+    assert once(target, die).read_text() == "whole"
+
+
+def test_what_is_not_valid_is_made_again(tmp_path: Path) -> None:
+    def make(path: Path) -> None:
+        path.mkdir()
+        (path / "mark").touch()
+
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "leftover").touch()
+    once(target, make, lambda path: (path / "mark").exists())
+    assert [path.name for path in target.iterdir()] == ["mark"]
+
+
+def test_a_cache_that_cannot_be_written() -> None:
+    with pytest.raises(UsageError, match="the model cache /proc/mlcls cannot be written .*; set MLCLS_HOME"):
+        once(Path("/proc/mlcls/file"), Path.touch)
+
+
 def unsafe_members() -> dict[str, tarfile.TarInfo]:
     outside, absolute = tarfile.TarInfo("m/../../evil.txt"), tarfile.TarInfo("/tmp/evil.txt")
     link = tarfile.TarInfo("m/inference.json")
@@ -149,7 +178,7 @@ def test_what_is_not_a_model_is_not_cached(home: Path, mirror: Callable[[bytes],
 def test_offline_says_what_to_do(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLCLS_MODEL_MIRROR", "http://127.0.0.1:9/models")
     with pytest.raises(UsageError) as caught:
-        pull(OFFICIAL[NAME])
+        pull(NAME)
     for hint in ("MLCLS_MODEL_MIRROR", f"mlcls models pull {NAME}", "local model folder"):
         assert hint in str(caught.value)
 
@@ -179,9 +208,9 @@ def test_a_model_folder_on_s3(home: Path, s3_endpoint: str, tiny_folder: Path) -
 
 
 def test_the_command(home: Path, mirror: Callable[[bytes], list[str]], tiny_folder: Path) -> None:
-    asked = mirror(archive(tiny_folder))
+    paths = mirror(archive(tiny_folder))
     assert run_cli("models", "pull", NAME).stdout.strip() == str(home / "models" / NAME)
-    assert len(asked) == 1
+    assert len(paths) == 1
     assert str(home / "models" / NAME) in run_cli("models", env={"COLUMNS": "300"}).stdout
     assert "did you mean 'ResNet50_ML'" in run_cli("models", "pull", "ResNet5_ML", check=2).stderr
     assert os.listdir(home / "models") != []

@@ -1,4 +1,4 @@
-"""Embeddings: the pooled features come out of each network's converted graph, and are what its backbone gives."""
+"""Embeddings: the pooled features in a converted graph are those that the network's backbone computes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
+from benchmarks.tiny_network import CHANNELS, TinyBackbone
 
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.load import check_embeds, load_embedder, load_engine
@@ -15,7 +16,6 @@ from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.models.artifact import Model, load_model
 from mlcls_ray.models.convert.paddle import export_network, write_config
 from mlcls_ray.models.heads import MLDecoder, MultiLabelClassifier, PooledLocalHead
-from mlcls_ray.models.networks.tiny import CHANNELS, TinyBackbone
 from tests.conftest import TINY_VOCABULARY
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
@@ -27,16 +27,15 @@ def test_scores_stay_and_features_are_of_length_one(tiny_model: Model, engine: s
     scores, features = embedder.embed(PIXELS)
     assert features.shape == (3, CHANNELS) == (3, embedder.embedding_size)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
-    told = load_engine("paddle", tiny_model, Device("cpu"), 1).score(PIXELS)
-    np.testing.assert_allclose(scores, told, atol=1e-4)
-    np.testing.assert_allclose(embedder.score(PIXELS), told, atol=1e-4)
+    expected = load_engine("paddle", tiny_model, Device("cpu"), 1).score(PIXELS)
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+    np.testing.assert_allclose(embedder.score(PIXELS), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("head", [MLDecoder, PooledLocalHead])
-def test_of_a_network_with_another_head(
+def test_features_of_a_network_with_another_head(
     head: type[MLDecoder | PooledLocalHead], tmp_path: Path, tiny_model: Model
 ) -> None:
-    """The average of what the head looks at."""
     paddle.seed(3)
     backbone = TinyBackbone()
     network = MultiLabelClassifier(backbone, head(CHANNELS, len(TINY_VOCABULARY)))
@@ -49,7 +48,7 @@ def test_of_a_network_with_another_head(
     np.testing.assert_allclose(features, maps / np.linalg.norm(maps, axis=1, keepdims=True), atol=1e-4)
 
 
-def test_what_cannot_give_them() -> None:
+def test_engines_that_cannot_give_embeddings() -> None:
     with pytest.raises(UsageError, match="engine paddle gives scores only; use openvino, onnxruntime or auto"):
         check_embeds("paddle", "auto")
     with pytest.raises(UsageError, match="int8 graph gives scores only"):

@@ -1,4 +1,4 @@
-"""Networks: structure, and export → reload → the same scores."""
+"""EfficientNet-Lite0: its structure; and heads that give the same scores after export and reload."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def test_export_and_reload_give_the_same_scores(tmp_path: Path, head: type[nn.La
         expected = network(
             paddle.to_tensor(normalize(pixels, preprocess, np.empty((3, 3, 64, 64), np.float32)))
         ).numpy()
-    found = PaddleEngine(model, parse_device("cpu"), threads=1).score(pixels)
-    assert np.abs(found - expected).max() <= 1e-5
+    actual = PaddleEngine(model, parse_device("cpu"), threads=1).score(pixels)
+    assert np.abs(actual - expected).max() <= 1e-5
     with paddle.no_grad():
         x = paddle.to_tensor(normalize(pixels, preprocess, np.empty((3, 3, 64, 64), np.float32)))
         logits = network.head(network.backbone(x)).numpy()
     tailed = logits - tail * np.exp(np.minimum(-logits, TAIL_END))
-    np.testing.assert_allclose(found, 1 / (1 + np.exp(-tailed)), atol=1e-4)
+    np.testing.assert_allclose(actual, 1 / (1 + np.exp(-tailed)), atol=1e-4)

@@ -11,7 +11,6 @@ from starter.starter import evaluate
 from mlcls_ray.datasets.formats import read_dataset
 from mlcls_ray.devices import parse_device
 from mlcls_ray.engines.paddle import PaddleEngine
-from mlcls_ray.images.decode import decode
 from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.labels.vocabulary import read_vocabulary
 from mlcls_ray.models.cache import open_model
@@ -36,18 +35,16 @@ def test_dev_map(shared_data: Path) -> None:
     result = evaluate(model, read_dataset(shared_data / "coco_mini" / "dev.txt", 80))
     assert result["images"] == 167
     assert result["mAP"] >= 70.0
-    assert abs(result["mAP"] - STARTER_MAP) < 0.3, "the card and `mlcls models` tell the measured number"
+    assert abs(result["mAP"] - STARTER_MAP) < 0.3, "the card and `mlcls models` show the measured number"
 
 
 def test_fine_tuning_starts_from_it(demo: Path, tmp_path: Path) -> None:
-    """The weights of the package are found in its program, whose scores then are those of its logits and their tail."""
+    """The starter's weights are read from its program; its scores are then those of the network's logits, changed by the tail."""
     model = open_model("starter")
     network = networks.build("starter", len(model.vocabulary), seed=0)
     networks.load_start(network, FinetuneJob(data=tmp_path, out=tmp_path), model.vocabulary)
     network.eval()
-    pixels = np.stack(
-        [model.preprocess.to_pixels(decode(path.read_bytes()).image) for path in sorted(demo.glob("*.jpg"))[:2]]
-    )
+    pixels = model.load_pixels(sorted(demo.glob("*.jpg"))[:2])
     with paddle.no_grad():
         logits = network(paddle.to_tensor(to_tensor(pixels, model.preprocess))).numpy().astype(np.float64)
     scores = PaddleEngine(model, parse_device("cpu"), threads=2).score(pixels).astype(np.float64)
@@ -60,4 +57,4 @@ def test_fine_tuning_starts_from_it(demo: Path, tmp_path: Path) -> None:
 
 def test_its_own_thresholds() -> None:
     thresholds = open_model("starter").thresholds
-    assert len(set(thresholds)) > 10 and all(0.1 < one <= 0.5 for one in thresholds)
+    assert len(set(thresholds)) > 10 and all(0.1 < threshold <= 0.5 for threshold in thresholds)

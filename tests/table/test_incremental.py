@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from benchmarks.tiny_network import export_tiny
 
 from mlcls_ray.config import LabelJob, S3Options
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.label import LabelResult, label
-from mlcls_ray.models.networks.tiny import export_tiny
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.records import read_success, run_ids

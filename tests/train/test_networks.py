@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from mlcls_ray.devices import parse_device
 from mlcls_ray.engines.paddle import PaddleEngine
 from mlcls_ray.models.artifact import load_model
-from mlcls_ray.models.networks import NETWORKS
+from mlcls_ray.registry import NETWORKS
 from mlcls_ray.train import finetune as module
 from mlcls_ray.train.config import FinetuneJob
 from mlcls_ray.train.finetune import finetune

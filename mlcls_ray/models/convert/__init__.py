@@ -1,1 +1,1 @@
-"""A model in other formats; one format, one file."""
+"""Conversion of models to other formats; one format, one file."""

@@ -1,4 +1,4 @@
-"""Models for Paddle Lite (edge devices): made by a second Python, because Paddle Lite needs Paddle's old program format."""
+"""Models for Paddle Lite (edge devices). A second Python makes them, because Paddle Lite needs Paddle's old program format."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import paddle
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.build import build_network
+from mlcls_ray.models.networks import network_spec
 
 PYTHON_VARIABLE = "MLCLS_LITE_PYTHON"
 LITE = "inference.nb"
@@ -28,10 +29,12 @@ HOW_TO = (
 
 
 def to_paddle_lite(model: Model, path: Path, tensors: np.ndarray) -> np.ndarray:
-    """Write one of the known networks as `.nb` for ARM; returns Paddle Lite's scores of float32 [N, 3, S, S], from its x86 build.
+    """Write a model of a registered network as `.nb` for ARM.
+
+    Returns Paddle Lite's scores of tensors float32 [N, 3, S, S], from its x86 build: float32 [N, C].
 
     Raises:
-        UsageError: there is no Python with Paddle Lite, or the model is none of the known networks.
+        UsageError: there is no Python with Paddle Lite, or the model is not of a registered network.
         RunError: Paddle Lite cannot convert or run it.
     """
     python = os.environ.get(PYTHON_VARIABLE)
@@ -57,40 +60,38 @@ def to_paddle_lite(model: Model, path: Path, tensors: np.ndarray) -> np.ndarray:
             timeout=TIMEOUT_S,
         )
         if done.returncode or not (folder / "scores.npy").is_file():
-            told = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise RunError(f"model '{model.name}': Paddle Lite cannot convert it: {told}")
+            message = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise RunError(f"model '{model.name}': Paddle Lite cannot convert it: {message}")
         shutil.copyfile(folder / "device.nb", path)
         scores: np.ndarray = np.load(folder / "scores.npy")
         return scores
 
 
 def read_weights(model: Model) -> dict[str, np.ndarray]:
-    """A known network's weights, by its parameters' names.
+    """Read the weights of a registered network, by the names of its parameters.
 
-    An inference folder calls them by kind and number (`conv2d_12.w_0`) and keeps them in the order of these names; the numbers of each kind
-    grow in the order in which the network's layers are made.
+    An inference folder names them by kind and number (`conv2d_12.w_0`) and stores them in the order of these names; the numbers of each
+    kind grow in the order in which the network's layers are made.
 
     Raises:
-        UsageError: the model is none of the known networks, or in Paddle's old program format.
+        UsageError: the model is not of a registered network, or in Paddle's old program format.
     """
-    state = build_network(model.name, len(model.vocabulary)).state_dict()
-    given = {name: value.name for name, value in state.items()}
-    found = sorted(set(NUMBERED.findall(model.program.read_text(encoding="utf-8", errors="replace"))))
+    state = build_network(network_spec(model.name), len(model.vocabulary)).state_dict()
+    numbered = {name: value.name for name, value in state.items()}
+    stored = sorted(set(NUMBERED.findall(model.program.read_text(encoding="utf-8", errors="replace"))))
     values = paddle.jit.load(str(model.program.with_suffix(""))).state_dict().values()
-    arrays = {key: value.numpy() for key, value in zip(_ranks(found), values, strict=False)}
-    keys = dict(zip(given, _ranks(list(given.values())), strict=True))
-    if len(found) != len(values) or {key: list(array.shape) for key, array in arrays.items()} != {
+    arrays = {key: value.numpy() for key, value in zip(_ranks(stored), values, strict=False)}
+    keys = dict(zip(numbered, _ranks(list(numbered.values())), strict=True))
+    if len(stored) != len(values) or {key: list(array.shape) for key, array in arrays.items()} != {
         keys[name]: list(value.shape) for name, value in state.items()
     }:
-        raise UsageError(
-            f"model '{model.folder}' is not the network '{model.name}' that we know: its parameters differ"
-        )
+        raise UsageError(f"model '{model.folder}' is not the network '{model.name}': its parameters differ")
     return {name: arrays[keys[name]] for name in state}
 
 
 def _ranks(names: list[str]) -> list[tuple[str, int, str]]:
-    """Kind, the number's rank among those of its kind, and what it is of the layer."""
+    """Split names into the layer's kind, the rank of its number among those of its kind, and the parameter's role in the layer."""
     parts = [re.fullmatch(r"(.+)_(\d+)\.(\w+)", name) for name in names]
     split = [(part[1], int(part[2]), part[3]) for part in parts if part]
-    numbers = {kind: sorted({number for one, number, _ in split if one == kind}) for kind, _, _ in split}
-    return [(kind, numbers[kind].index(number), which) for kind, number, which in split]
+    numbers = {kind: sorted({number for other, number, _ in split if other == kind}) for kind, _, _ in split}
+    return [(kind, numbers[kind].index(number), role) for kind, number, role in split]

@@ -1,6 +1,6 @@
-"""Runs in a Python of its own, with Paddle 2.6 and Paddle Lite: `lite_program.py JOB.json`. See `lite`.
+"""A program for a second Python, with Paddle 2.6 and Paddle Lite: `lite_program.py JOB.json`. See `lite`.
 
-Paddle Lite reads the program format that Paddle 3 no longer writes; the networks are the same ones, built by the older Paddle.
+Paddle Lite reads the program format that Paddle 3 no longer writes. The older Paddle builds the same networks.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import paddle
 from paddle import nn
 
 from mlcls_ray.models.heads import WithSigmoid
-from mlcls_ray.models.networks import NETWORKS
+from mlcls_ray.models.networks import network_spec
 
 TARGETS = {"device": "arm", "here": "x86"}
 
 
 def main() -> None:
-    """Build, load, export, optimize for the device and for here, and score the given tensors with what is for here."""
+    """Build the network, load its weights, export it for the device and for this machine, and score the tensors on this machine."""
     job = json.loads(Path(sys.argv[1]).read_text())
     folder = Path(job["folder"])
     with np.load(folder / "weights.npz") as weights:
-        network = NETWORKS[job["network"]](job["class_num"])
+        network = network_spec(job["network"]).build(job["class_num"])
         network.set_state_dict({name: paddle.to_tensor(weights[name]) for name in weights.files})
     legacy = export(WithSigmoid(network), job["input_size"], folder / "legacy")
     optimizer = Path(sys.executable).parent / "paddle_lite_opt"
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def export(network: nn.Layer, input_size: int, path: Path) -> Path:
-    """One image at a time: an edge device has no batches."""
+    """Export in the old format, for one image at a time: an edge device has no batches."""
     network.eval()
     specification = [paddle.static.InputSpec([1, 3, input_size, input_size], "float32", "x")]
     paddle.jit.save(paddle.jit.to_static(network, input_spec=specification), str(path))
@@ -48,7 +48,7 @@ def export(network: nn.Layer, input_size: int, path: Path) -> Path:
 
 
 def score(path: Path, tensors: np.ndarray) -> np.ndarray:
-    """float32 [N, 3, S, S] → [N, C], image by image."""
+    """Score tensors float32 [N, 3, S, S] one by one: [N, C]."""
     from paddlelite.lite import MobileConfig, create_paddle_predictor
 
     config = MobileConfig()

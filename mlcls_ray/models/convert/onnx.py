@@ -1,16 +1,13 @@
-"""Paddle programs → ONNX and OpenVINO IR; what a worker needs is converted once per machine, into the model cache."""
+"""Paddle programs → ONNX and OpenVINO IR. What engines need is converted once per machine, into the cache."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
-
-from filelock import FileLock
 
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.models.artifact import Model
-from mlcls_ray.models.cache import home
+from mlcls_ray.models.cache import home, once
 from mlcls_ray.terminal import suppress_native_output
 
 OPSET = 17
@@ -18,36 +15,42 @@ ONNX, OPENVINO = "inference.onnx", "inference.xml"
 MISSING = "needs paddle2onnx, onnx, onnx-graphsurgeon, onnxruntime and openvino, which are installed with mlcls-ray on x86-64 only"
 
 
+def cached_onnx(model: Model) -> Path:
+    """Convert a model to ONNX in this machine's cache, keyed by its fingerprint.
+
+    Raises:
+        UsageError, RunError: as `to_onnx`.
+    """
+    return once(home() / "converted" / f"{model.fingerprint[:32]}.onnx", lambda path: to_onnx(model, path))
+
+
 def to_onnx(model: Model, path: Path) -> None:
-    """Write a model as ONNX, whole or not at all; its input stays `x`, float32 [N, 3, H, W].
+    """Write a model as ONNX; its input stays `x`, float32 [N, 3, H, W].
 
     Raises:
         UsageError: paddle2onnx is not installed.
-        RunError: it cannot convert the program.
+        RunError: paddle2onnx cannot convert the program.
     """
-    # One of paddle2onnx's helpers would install packages at run time, from whatever index there is.
+    # One of paddle2onnx's helpers would install packages at run time, from whatever index is configured.
     os.environ["POLYGRAPHY_AUTOINSTALL_DEPS"] = "0"
     try:
         import paddle2onnx
     except ImportError:
         raise UsageError(f"ONNX {MISSING}") from None
-    with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
-        made = Path(temporary) / ONNX
-        try:
-            with suppress_native_output():
-                paddle2onnx.export(
-                    str(model.program),
-                    str(model.parameters),
-                    str(made),
-                    opset_version=OPSET,
-                    verbose=False,
-                    optimize_tool="polygraphy",  # folds the constants that keep OpenVINO from seeing the shapes
-                )
-        except Exception as error:  # its C++ side raises RuntimeError and others
-            raise RunError(f"model '{model.name}': paddle2onnx cannot convert it: {error}") from None
-        if not made.is_file():
-            raise RunError(f"model '{model.name}': paddle2onnx cannot convert it")
-        os.replace(made, path)
+    try:
+        with suppress_native_output():
+            paddle2onnx.export(
+                str(model.program),
+                str(model.parameters),
+                str(path),
+                opset_version=OPSET,
+                verbose=False,
+                optimize_tool="polygraphy",  # folds constants; otherwise OpenVINO does not see the shapes
+            )
+    except Exception as error:  # its C++ side raises RuntimeError and others
+        raise RunError(f"model '{model.name}': paddle2onnx cannot convert it: {error}") from None
+    if not path.is_file():
+        raise RunError(f"model '{model.name}': paddle2onnx cannot convert it")
 
 
 def to_openvino(onnx: Path, path: Path) -> None:
@@ -61,20 +64,3 @@ def to_openvino(onnx: Path, path: Path) -> None:
     except ImportError:
         raise UsageError(f"OpenVINO {MISSING}") from None
     openvino.save_model(openvino.convert_model(str(onnx)), str(path), compress_to_fp16=False)
-
-
-def converted(model: Model) -> Path:
-    """The model as ONNX in this machine's cache, keyed by its fingerprint; made under a lock by the first who asks, whole or not at all.
-
-    Raises:
-        UsageError, RunError: as `to_onnx`.
-    """
-    folder = home() / "converted"
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{model.fingerprint[:32]}.onnx"
-    if target.is_file():
-        return target
-    with FileLock(folder / f".{target.name}.lock"):
-        if not target.is_file():
-            to_onnx(model, target)
-    return target

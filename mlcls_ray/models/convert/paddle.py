@@ -14,10 +14,10 @@ from mlcls_ray.models.artifact import CONFIG
 
 
 def export_network(network: nn.Layer, input_size: int, folder: Path) -> None:
-    """Write program and parameters. Input `x` is float32 [N, 3, input_size, input_size], N free."""
+    """Write program and parameters. Input `x` is float32 [N, 3, input_size, input_size] with any N."""
     folder.mkdir(parents=True, exist_ok=True)
     network.eval()
-    # paddle.jit.to_static binds the specification by the parameter's name: forward(self, x).
+    # paddle.jit.to_static finds the specification by the parameter's name: forward(self, x).
     specification = [paddle.static.InputSpec([None, 3, input_size, input_size], "float32", "x")]
     static = paddle.jit.to_static(network, input_spec=specification, full_graph=True)
     paddle.jit.save(static, str(folder / "inference"))
@@ -26,7 +26,7 @@ def export_network(network: nn.Layer, input_size: int, folder: Path) -> None:
 def write_config(
     folder: Path, name: str, preprocess: Preprocess, vocabulary: Sequence[str], threshold: float | list[float]
 ) -> None:
-    """Write `inference.yml` as PaddleClas's export does. Resize to a fixed size only."""
+    """Write `inference.yml` as PaddleClas's export does. `preprocess` must resize to a fixed size, without a crop."""
     assert preprocess.size is not None and preprocess.crop is None
     operations = [
         {

@@ -7,12 +7,14 @@ parameters' names are PaddleClas's, so that its weights load as they are.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import paddle
 from paddle import nn
 
 from mlcls_ray.models.heads import MLDecoder
+from mlcls_ray.models.networks.spec import NetworkSpec
 
 WIDTH, DEPTH, HEADS, PATCH = 768, 12, 12, 16
 TABLE = 14
@@ -77,8 +79,9 @@ class Block(nn.Layer):
 class ClipViTML(nn.Layer):
     """float32 ``[N, 3, S, S]``, S a multiple of 16 → logits float32 ``[N, class_num]``.
 
-    `memory`: what the decoder looks at. PaddleClas drops the class token and then hands over the first patch only, by what looks like an
-    oversight (reference/paddlex.md §3); `first_patch` does the same, so that its weights mean the same. `patches` is for training.
+    `memory` is what ML-Decoder attends to. PaddleClas removes the class token and then takes the first of the remaining tokens, so that its
+    decoder sees one patch of the image. That looks like an oversight, because attention over a single token ignores the queries, but
+    PaddleX's weights go with it: `first_patch`. Fine-tuning uses all `patches`. The parameters are the same.
     """
 
     def __init__(self, class_num: int, memory: Literal["first_patch", "patches"] = "first_patch") -> None:
@@ -97,19 +100,29 @@ class ClipViTML(nn.Layer):
         patches = self.patch_embed(x)
         side = patches.shape[2]
         tokens = patches.reshape([0, 0, -1]).transpose([0, 2, 1])
-        first = self.cls_token.tile([x.shape[0], 1, 1])
-        tokens = self.ln_pre(paddle.concat([first, tokens], axis=1) + self.positions(side))
+        class_token = self.cls_token.tile([x.shape[0], 1, 1])
+        tokens = self.ln_pre(paddle.concat([class_token, tokens], axis=1) + self.positions(side))
         for block in self.blocks:
             tokens = block(tokens)
         if self.memory == "first_patch":
             return self.head(self.norm(tokens[:, 1]).unsqueeze(-1).unsqueeze(-1))
-        seen = self.norm(tokens[:, 1:]).transpose([0, 2, 1])
-        return self.head(seen.reshape([-1, WIDTH, side, side]))
+        maps = self.norm(tokens[:, 1:]).transpose([0, 2, 1])
+        return self.head(maps.reshape([-1, WIDTH, side, side]))
 
     def positions(self, side: int) -> paddle.Tensor:
-        """The table for side×side patches, float32 [1, side² + 1, 768]."""
+        """Position embeddings for side×side patches, float32 [1, side² + 1, 768]."""
         if side == TABLE:
             return self.pos_embed
         table = self.pos_embed[:, 1:].reshape([1, TABLE, TABLE, WIDTH]).transpose([0, 3, 1, 2])
         resized = nn.functional.interpolate(table, size=[side, side], mode="bicubic", align_corners=False)
         return paddle.concat([self.pos_embed[:, :1], resized.reshape([0, 0, -1]).transpose([0, 2, 1])], axis=1)
+
+
+BASE_PATCH16_448 = NetworkSpec(
+    name="CLIP_vit_base_patch16_448_ML",
+    build=ClipViTML,
+    build_trainable=partial(ClipViTML, memory="patches"),
+    channels=WIDTH,
+    input_size=448,
+    head_attribute="head",
+)

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: the starter model's backbone.
+"""EfficientNet-Lite0, the starter model's network.
 
 Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks" (2019); the Lite variant
 drops squeeze-and-excitation and replaces swish by ReLU6 (TensorFlow TPU repository, 2020). The weights were trained in
@@ -12,6 +12,9 @@ from typing import NamedTuple
 import paddle
 from paddle import nn
 
+from mlcls_ray.models.heads import LogitClassifier, PooledLocalHead
+from mlcls_ray.models.networks.spec import NetworkSpec
+
 BATCH_NORM_EPSILON = 1e-3
 FEATURE_CHANNELS = 1280
 STRIDE = 32
@@ -19,7 +22,7 @@ STRIDE = 32
 
 
 class Stage(NamedTuple):
-    """``repeats`` blocks; only the first one strides and changes the width."""
+    """One stage of ``repeats`` blocks. Only its first block has the stride and changes the width."""
 
     repeats: int
     kernel: int
@@ -90,8 +93,25 @@ class EfficientNetLite0(nn.Layer):
         self.head = nn.Sequential(*convolution(channels, FEATURE_CHANNELS, 1), nn.ReLU6())
 
     def sequence(self) -> list[nn.Layer]:
-        """What `forward` applies one after another."""
+        """List the blocks that `forward` applies one after another."""
         return [self.stem, *self.blocks, self.head]
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.head(self.blocks(self.stem(x)))
+
+
+def starter_network(class_num: int) -> nn.Layer:
+    return LogitClassifier(EfficientNetLite0(), PooledLocalHead(FEATURE_CHANNELS, class_num))
+
+
+STARTER = NetworkSpec(
+    name="EfficientNet-Lite0_ML",
+    build=starter_network,
+    channels=FEATURE_CHANNELS,
+    input_size=384,
+    usual_head="pooled_local",
+    head_attribute="head",
+    initial_weights="starter",
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+)

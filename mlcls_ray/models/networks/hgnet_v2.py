@@ -6,39 +6,42 @@ names are PaddleClas's, so that its weights load as they are.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import paddle
 from paddle import nn
 
 from mlcls_ray.models.heads import MLDecoder
+from mlcls_ray.models.networks.spec import NetworkSpec
 
 FEATURE_CHANNELS = 2048
 LAB_LEARNING_RATE = 0.01
-"""Of the affine layers, relative to the rest, as PaddleClas trains them."""
+"""Learning rate of the affine layers, relative to the other layers, as PaddleClas trains them."""
 
 
 class Stage(NamedTuple):
-    """`blocks` blocks of `layers` layers each; the first stage alone keeps the size."""
+    """One stage of blocks. Only the first stage keeps the size of its input."""
 
     inner: int
     channels: int
     blocks: int
-    downsamples: bool
+    has_downsample: bool
     is_light: bool
     kernel: int
 
 
 class Size(NamedTuple):
-    """One member of the family; `affine`: each activation is followed by a learned scale and bias."""
+    """One member of the family. With `has_affine` a learned scale and bias follows each activation."""
 
     stem: tuple[int, int]
     stages: tuple[Stage, Stage, Stage, Stage]
     layers: int
-    affine: bool
+    """Layers in each block."""
+    has_affine: bool
 
 
-B0 = Size(
+SIZE_B0 = Size(
     (16, 16),
     (
         Stage(16, 64, 1, False, False, 3),
@@ -47,9 +50,9 @@ B0 = Size(
         Stage(128, 1024, 1, True, True, 5),
     ),
     layers=3,
-    affine=True,
+    has_affine=True,
 )
-B4 = Size(
+SIZE_B4 = Size(
     (32, 48),
     (
         Stage(48, 128, 1, False, False, 3),
@@ -58,9 +61,9 @@ B4 = Size(
         Stage(384, 2048, 1, True, True, 5),
     ),
     layers=6,
-    affine=False,
+    has_affine=False,
 )
-B6 = Size(
+SIZE_B6 = Size(
     (48, 96),
     (
         Stage(96, 192, 2, False, False, 3),
@@ -69,12 +72,12 @@ B6 = Size(
         Stage(768, 2048, 3, True, True, 5),
     ),
     layers=6,
-    affine=False,
+    has_affine=False,
 )
 
 
 class LearnableAffine(nn.Layer):
-    """One scale and one bias for the whole map."""
+    """One learned scale and one learned bias for all feature maps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,14 +93,14 @@ class LearnableAffine(nn.Layer):
 
 
 class ConvolutionNorm(nn.Layer):
-    """Convolution, batch norm and, if it is active, ReLU with an affine layer behind it where the size has them."""
+    """Convolution and batch norm; if `is_active` also ReLU, and after it an affine layer in sizes that have them."""
 
     def __init__(
         self,
         inputs: int,
         outputs: int,
         kernel: int,
-        affine: bool,
+        has_affine: bool,
         stride: int = 1,
         groups: int = 1,
         is_active: bool = True,
@@ -108,7 +111,7 @@ class ConvolutionNorm(nn.Layer):
         self.conv = nn.Conv2D(inputs, outputs, kernel, stride, padding=padding, groups=groups, bias_attr=False)
         self.bn = nn.BatchNorm2D(outputs)
         self.is_active = is_active
-        self.lab = LearnableAffine() if is_active and affine else None
+        self.lab = LearnableAffine() if is_active and has_affine else None
         nn.initializer.KaimingNormal()(self.conv.weight)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -120,69 +123,69 @@ class ConvolutionNorm(nn.Layer):
 
 
 class LightConvolution(nn.Layer):
-    """Mix the channels, then filter each by itself."""
+    """Pointwise convolution (1×1), then depthwise convolution (k×k)."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, affine: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, has_affine: bool) -> None:
         super().__init__()
-        self.conv1 = ConvolutionNorm(inputs, outputs, 1, affine, is_active=False)
-        self.conv2 = ConvolutionNorm(outputs, outputs, kernel, affine, groups=outputs)
+        self.conv1 = ConvolutionNorm(inputs, outputs, 1, has_affine, is_active=False)
+        self.conv2 = ConvolutionNorm(outputs, outputs, kernel, has_affine, groups=outputs)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.conv2(self.conv1(x))
 
 
 class Stem(nn.Layer):
-    """A quarter of the size, by convolutions beside a pooled path."""
+    """Stem: convolutions beside a pooled path; a quarter of the input's size."""
 
-    def __init__(self, inner: int, outputs: int, affine: bool) -> None:
+    def __init__(self, inner: int, outputs: int, has_affine: bool) -> None:
         super().__init__()
-        self.stem1 = ConvolutionNorm(3, inner, 3, affine, stride=2)
-        self.stem2a = ConvolutionNorm(inner, inner // 2, 2, affine)
-        self.stem2b = ConvolutionNorm(inner // 2, inner, 2, affine)
-        self.stem3 = ConvolutionNorm(inner * 2, inner, 3, affine, stride=2)
-        self.stem4 = ConvolutionNorm(inner, outputs, 1, affine)
+        self.stem1 = ConvolutionNorm(3, inner, 3, has_affine, stride=2)
+        self.stem2a = ConvolutionNorm(inner, inner // 2, 2, has_affine)
+        self.stem2b = ConvolutionNorm(inner // 2, inner, 2, has_affine)
+        self.stem3 = ConvolutionNorm(inner * 2, inner, 3, has_affine, stride=2)
+        self.stem4 = ConvolutionNorm(inner, outputs, 1, has_affine)
         self.pool = nn.MaxPool2D(kernel_size=2, stride=1, ceil_mode=True, padding="SAME")
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         x = self.stem1(x)
-        beside = self.stem2b(self.stem2a(x))
-        return self.stem4(self.stem3(paddle.concat([self.pool(x), beside], axis=1)))
+        convolved = self.stem2b(self.stem2a(x))
+        return self.stem4(self.stem3(paddle.concat([self.pool(x), convolved], axis=1)))
 
 
 class Block(nn.Layer):
-    """Layers one behind the other; all of them, concatenated, are squeezed and expanded."""
+    """A chain of layers; the outputs of all of them are concatenated, then squeezed and expanded."""
 
-    def __init__(self, inputs: int, stage: Stage, layers: int, affine: bool, has_shortcut: bool) -> None:
+    def __init__(self, inputs: int, stage: Stage, layers: int, has_affine: bool, has_shortcut: bool) -> None:
         super().__init__()
-        kind = LightConvolution if stage.is_light else ConvolutionNorm
+        layer_type = LightConvolution if stage.is_light else ConvolutionNorm
         widths = [inputs, *[stage.inner] * (layers - 1)]
-        self.layers = nn.LayerList([kind(width, stage.inner, stage.kernel, affine) for width in widths])
+        self.layers = nn.LayerList([layer_type(width, stage.inner, stage.kernel, has_affine) for width in widths])
         total = inputs + layers * stage.inner
-        self.aggregation_squeeze_conv = ConvolutionNorm(total, stage.channels // 2, 1, affine)
-        self.aggregation_excitation_conv = ConvolutionNorm(stage.channels // 2, stage.channels, 1, affine)
+        self.aggregation_squeeze_conv = ConvolutionNorm(total, stage.channels // 2, 1, has_affine)
+        self.aggregation_excitation_conv = ConvolutionNorm(stage.channels // 2, stage.channels, 1, has_affine)
         self.has_shortcut = has_shortcut
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         outputs = [x]
         for layer in self.layers:
             outputs.append(layer(outputs[-1]))
-        found = self.aggregation_excitation_conv(self.aggregation_squeeze_conv(paddle.concat(outputs, axis=1)))
-        return found + x if self.has_shortcut else found
+        merged = self.aggregation_excitation_conv(self.aggregation_squeeze_conv(paddle.concat(outputs, axis=1)))
+        return merged + x if self.has_shortcut else merged
 
 
 class StageLayer(nn.Layer):
-    """An optional halving, then the stage's blocks."""
+    """A convolution that halves the size, where the stage has one, then the stage's blocks."""
 
-    def __init__(self, inputs: int, stage: Stage, layers: int, affine: bool) -> None:
+    def __init__(self, inputs: int, stage: Stage, layers: int, has_affine: bool) -> None:
         super().__init__()
         self.downsample = (
-            ConvolutionNorm(inputs, inputs, 3, affine, stride=2, groups=inputs, is_active=False)
-            if stage.downsamples
+            ConvolutionNorm(inputs, inputs, 3, has_affine, stride=2, groups=inputs, is_active=False)
+            if stage.has_downsample
             else None
         )
         widths = [inputs, *[stage.channels] * (stage.blocks - 1)]
         self.blocks = nn.Sequential(
-            *[Block(width, stage, layers, affine, has_shortcut=number > 0) for number, width in enumerate(widths)]
+            *[Block(width, stage, layers, has_affine, has_shortcut=number > 0) for number, width in enumerate(widths)]
         )
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -194,16 +197,16 @@ class HGNetV2ML(nn.Layer):
 
     def __init__(self, size: Size, class_num: int) -> None:
         super().__init__()
-        self.stem = Stem(*size.stem, size.affine)
+        self.stem = Stem(*size.stem, size.has_affine)
         widths = [size.stem[1], *(stage.channels for stage in size.stages)]
         self.stages = nn.LayerList(
             [
-                StageLayer(width, stage, size.layers, size.affine)
+                StageLayer(width, stage, size.layers, size.has_affine)
                 for width, stage in zip(widths, size.stages, strict=False)
             ]
         )
         self.last_conv = nn.Conv2D(widths[-1], FEATURE_CHANNELS, 1, bias_attr=False)
-        self.lab = LearnableAffine() if size.affine else None
+        self.lab = LearnableAffine() if size.has_affine else None
         self.fc = MLDecoder(FEATURE_CHANNELS, class_num)
         nn.initializer.KaimingNormal()(self.last_conv.weight)
 
@@ -213,3 +216,12 @@ class HGNetV2ML(nn.Layer):
             x = stage(x)
         x = nn.functional.relu(self.last_conv(x))
         return self.fc(x if self.lab is None else self.lab(x))
+
+
+def _spec(name: str, size: Size) -> NetworkSpec:
+    return NetworkSpec(name, partial(HGNetV2ML, size), channels=FEATURE_CHANNELS, input_size=448)
+
+
+B0 = _spec("PP-HGNetV2-B0_ML", SIZE_B0)
+B4 = _spec("PP-HGNetV2-B4_ML", SIZE_B4)
+B6 = _spec("PP-HGNetV2-B6_ML", SIZE_B6)

@@ -12,18 +12,19 @@ import paddle
 from paddle import nn
 
 from mlcls_ray.models.heads import MLDecoder
+from mlcls_ray.models.networks.spec import NetworkSpec
 
 FEATURE_CHANNELS = 1280
 STEM_CHANNELS = 16
 
 
 class Block(NamedTuple):
-    """A depthwise-separable block; `attends`: with squeeze-and-excitation."""
+    """A depthwise-separable block, with squeeze-and-excitation or without."""
 
     kernel: int
     channels: int
     stride: int = 1
-    attends: bool = False
+    has_attention: bool = False
 
 
 STAGES = {
@@ -48,7 +49,7 @@ class ConvolutionNorm(nn.Layer):
 
 
 class SqueezeExcitation(nn.Layer):
-    """Scale each channel by what the image's average says of it."""
+    """Squeeze-and-excitation: scale each channel by a weight computed from the averages of all channels."""
 
     REDUCTION = 4
 
@@ -63,12 +64,12 @@ class SqueezeExcitation(nn.Layer):
 
 
 class DepthwiseSeparable(nn.Layer):
-    """Filter per channel (k×k), then mix the channels (1×1)."""
+    """Depthwise convolution (k×k), then pointwise convolution (1×1)."""
 
     def __init__(self, inputs: int, block: Block) -> None:
         super().__init__()
         self.dw_conv = ConvolutionNorm(inputs, inputs, block.kernel, block.stride, groups=inputs)
-        self.se = SqueezeExcitation(inputs) if block.attends else None
+        self.se = SqueezeExcitation(inputs) if block.has_attention else None
         self.pw_conv = ConvolutionNorm(inputs, block.channels, 1)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -95,3 +96,11 @@ class LCNetML(nn.Layer):
         for stage in (self.blocks2, self.blocks3, self.blocks4, self.blocks5, self.blocks6):
             x = stage(x)
         return self.fc(nn.functional.hardswish(self.last_conv(x)))
+
+
+X1_0 = NetworkSpec(
+    name="PP-LCNet_x1_0_ML",
+    build=LCNetML,
+    channels=FEATURE_CHANNELS,
+    input_size=448,
+)

@@ -10,6 +10,7 @@ import paddle
 from paddle import nn
 
 from mlcls_ray.models.heads import MLDecoder
+from mlcls_ray.models.networks.spec import NetworkSpec
 
 FEATURE_CHANNELS = 2048
 EXPANSION = 4
@@ -18,7 +19,7 @@ WIDTHS = (64, 128, 256, 512)
 
 
 class ConvolutionNorm(nn.Layer):
-    """Convolution and batch norm, with ReLU if it is active."""
+    """Convolution and batch norm, then ReLU if `is_active`."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, is_active: bool = True) -> None:
         super().__init__()
@@ -32,15 +33,15 @@ class ConvolutionNorm(nn.Layer):
 
 
 class Bottleneck(nn.Layer):
-    """1×1, 3×3, 1×1, added to the input or to its projection."""
+    """Bottleneck block: convolutions 1×1, 3×3, 1×1, added to the input or to its projection."""
 
-    def __init__(self, inputs: int, width: int, stride: int, projects: bool) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, has_projection: bool) -> None:
         super().__init__()
         outputs = width * EXPANSION
         self.conv0 = ConvolutionNorm(inputs, width, 1)
         self.conv1 = ConvolutionNorm(width, width, 3, stride)
         self.conv2 = ConvolutionNorm(width, outputs, 1, is_active=False)
-        self.short = ConvolutionNorm(inputs, outputs, 1, stride, is_active=False) if projects else None
+        self.short = ConvolutionNorm(inputs, outputs, 1, stride, is_active=False) if has_projection else None
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         shortcut = x if self.short is None else self.short(x)
@@ -59,10 +60,18 @@ class ResNet50ML(nn.Layer):
         for number, (depth, width) in enumerate(zip(DEPTHS, WIDTHS, strict=True)):
             for position in range(depth):
                 stride = 2 if position == 0 and number > 0 else 1
-                blocks.append(Bottleneck(channels, width, stride, projects=position == 0))
+                blocks.append(Bottleneck(channels, width, stride, has_projection=position == 0))
                 channels = width * EXPANSION
         self.blocks = nn.Sequential(*blocks)
         self.fc = MLDecoder(FEATURE_CHANNELS, class_num)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.fc(self.blocks(self.max_pool(self.stem(x))))
+
+
+RESNET50 = NetworkSpec(
+    name="ResNet50_ML",
+    build=ResNet50ML,
+    channels=FEATURE_CHANNELS,
+    input_size=448,
+)

@@ -1,4 +1,4 @@
-"""A network of a few hundred parameters, for tests and for measuring everything but the network."""
+"""A network with a few hundred parameters, for tests and for measuring everything but the network."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 import paddle
 from paddle import nn
 
-from mlcls_ray.images.preprocess import Preprocess
+from mlcls_ray.models.build import build_network
 from mlcls_ray.models.convert.paddle import export_network, write_config
-from mlcls_ray.models.heads import MultiLabelClassifier, PooledLinearHead
+from mlcls_ray.models.heads import LogitClassifier, PooledLinearHead, WithSigmoid
+from mlcls_ray.models.networks.spec import NetworkSpec
 
 CHANNELS = 8
 
@@ -28,12 +29,25 @@ class TinyBackbone(nn.Layer):
         return nn.functional.relu(self.convolution(x))
 
 
+def tiny_network(class_num: int) -> nn.Layer:
+    return LogitClassifier(TinyBackbone(), PooledLinearHead(CHANNELS, class_num))
+
+
+TINY = NetworkSpec(
+    name="tiny",
+    build=tiny_network,
+    channels=CHANNELS,
+    input_size=32,
+    usual_head="pooled",
+    head_attribute="head",
+)
+
+
 def export_tiny(
     folder: Path, vocabulary: tuple[str, ...], input_size: int = 32, seed: int = 0, name: str = "tiny"
 ) -> None:
-    """An inference folder with seeded random weights."""
-    paddle.seed(seed)
-    network = MultiLabelClassifier(TinyBackbone(), PooledLinearHead(CHANNELS, len(vocabulary)))
+    """Write an inference folder with seeded random weights."""
+    network = WithSigmoid(build_network(TINY, len(vocabulary), seed))
     export_network(network, input_size, folder)
-    preprocess = Preprocess(size=(input_size, input_size), backend="pil", interpolation="BILINEAR")
+    preprocess = TINY.preprocess.model_copy(update={"size": (input_size, input_size)})
     write_config(folder, name, preprocess, vocabulary, 0.5)

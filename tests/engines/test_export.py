@@ -1,4 +1,4 @@
-"""`mlcls export`: folders that load, files that other runtimes read, and scores that are the same."""
+"""`mlcls export`: folders that load, files that other runtimes read, and the same scores."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ import paddle
 import pytest
 
 from mlcls_ray.devices import parse_device
+from mlcls_ray.engines.export import compare_scores, export_checkpoint, export_model, export_untrained
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import RunError, UsageError
+from mlcls_ray.images.decode import decode
 from mlcls_ray.models.artifact import load_model
-from mlcls_ray.models.build import NETWORKS, build_network
-from mlcls_ray.models.convert.export import export_checkpoint, export_model, export_untrained
+from mlcls_ray.models.build import build_network
 from mlcls_ray.models.convert.lite import PYTHON_VARIABLE
+from mlcls_ray.models.networks import network_spec
+from mlcls_ray.models.zoo import PUBLISHED
 from tests.conftest import run_cli
 
 FILES = {
@@ -25,6 +28,11 @@ FILES = {
     "onnx": ["inference.onnx", "inference.yml", "thresholds.yml"],
     "openvino": ["inference.bin", "inference.xml", "inference.yml", "thresholds.yml"],
 }
+
+
+@pytest.fixture
+def cat(demo: Path) -> np.ndarray:
+    return decode((demo / "cat.jpg").read_bytes()).image
 
 
 @pytest.fixture(autouse=True)
@@ -45,17 +53,15 @@ def test_the_starter(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == "PP-LCNet_x1_0_ML" else pytest.mark.slow) for name in NETWORKS]
+    "name", [pytest.param(name, marks=() if name == "PP-LCNet_x1_0_ML" else pytest.mark.slow) for name in PUBLISHED]
 )
-def test_each_network_in_each_format(tmp_path: Path, name: str) -> None:
-    """Random weights: what is checked is the structure's way through the converters."""
+def test_each_network_in_each_format(tmp_path: Path, cat: np.ndarray, name: str) -> None:
+    """The weights are random: the converters must cope with the structure."""
     folder = export_untrained(name, tmp_path / "paddle", seed=3)
     model = load_model(folder)
     assert (model.name, model.preprocess.size, len(model.vocabulary)) == (name, (448, 448), 80)
     for kind in ("onnx", "openvino"):
-        done = export_model(
-            str(folder), kind, tmp_path / kind, images=[str(Path(__file__).parents[3] / "mlcls_ray/demo/cat.jpg")]
-        )  # type: ignore[arg-type]
+        done = export_model(str(folder), kind, tmp_path / kind, images=[cat])  # type: ignore[arg-type]
         print(name, kind, f"{done.difference:.1e}")
         assert done.difference <= 1e-3
 
@@ -65,19 +71,19 @@ def test_the_same_seed_gives_the_same_model(tmp_path: Path) -> None:
     second = export_untrained("PP-LCNet_x1_0_ML", tmp_path / "b", seed=5, input_size=64)
     third = export_untrained("PP-LCNet_x1_0_ML", tmp_path / "c", seed=6, input_size=64)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    one, same, other = (
+    scores, same, different = (
         load_engine("paddle", load_model(folder), parse_device("cpu"), 1).score(pixels)
         for folder in (first, second, third)
     )
-    assert np.array_equal(one, same)
-    assert not np.allclose(one, other)
+    assert np.array_equal(scores, same)
+    assert not np.allclose(scores, different)
 
 
 def test_trained_weights(tmp_path: Path, demo: Path) -> None:
-    """A `.pdparams` file as PaddleX's training leaves it, with classes of its own."""
+    """A `.pdparams` file with other classes than COCO's, as PaddleX's training writes it."""
     labels = tmp_path / "label.txt"
     labels.write_text("0 cat\n1 potted plant\n2 猫\n")
-    network = build_network("PP-LCNet_x1_0_ML", 3, seed=4)
+    network = build_network(network_spec("PP-LCNet_x1_0_ML"), 3, seed=4)
     weights = tmp_path / "PP-LCNet_x1_0_ML_best.pdparams"
     paddle.save(network.state_dict(), str(weights))
     done = run_cli("export", weights, "--label-list", labels, "--out", tmp_path / "out", "--images", demo / "cat.jpg")
@@ -109,33 +115,41 @@ def lite_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("Paddle Lite has no wheel for other versions than Python 3.10, which is not here")
     folder = tmp_path_factory.mktemp("lite") / "venv"
     subprocess.run([interpreter, "-m", "venv", folder], check=True)
-    wanted = ["paddlelite==2.13rc0", "paddlepaddle==2.6.2", "numpy<2", "setuptools"]
-    subprocess.run([folder / "bin/python", "-m", "pip", "install", "--quiet", *wanted], check=True)
+    packages = ["paddlelite==2.13rc0", "paddlepaddle==2.6.2", "numpy<2", "setuptools"]
+    subprocess.run([folder / "bin/python", "-m", "pip", "install", "--quiet", *packages], check=True)
     return folder / "bin/python"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
-def test_paddle_lite(tmp_path: Path, lite_python: Path, monkeypatch: pytest.MonkeyPatch, demo: Path, name: str) -> None:
-    """Made for ARM, compared by the x86 build of the same program."""
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_paddle_lite(
+    tmp_path: Path, lite_python: Path, monkeypatch: pytest.MonkeyPatch, cat: np.ndarray, name: str
+) -> None:
+    """The file is for ARM; the x86 build of the same program is compared."""
     monkeypatch.setenv(PYTHON_VARIABLE, str(lite_python))
     folder = export_untrained(name, tmp_path / "paddle", seed=3)
-    if name.startswith("CLIP"):  # paddle_lite_opt aborts over it, and says nothing that names an operator
+    if name.startswith("CLIP"):  # paddle_lite_opt aborts, and names no operator
         with pytest.raises(RunError, match="Paddle Lite cannot convert it"):
-            export_model(str(folder), "paddle-lite", tmp_path / "lite", images=[str(demo / "cat.jpg")])
+            export_model(str(folder), "paddle-lite", tmp_path / "lite", images=[cat])
         return
-    done = export_model(str(folder), "paddle-lite", tmp_path / "lite", images=[str(demo / "cat.jpg")])
+    done = export_model(str(folder), "paddle-lite", tmp_path / "lite", images=[cat])
     print(name, "paddle-lite", f"{done.difference:.1e}")
     assert sorted(path.name for path in (tmp_path / "lite").iterdir()) == ["inference.nb", "inference.yml"]
 
 
-def test_other_scores_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlcls_ray.engines.onnxruntime import OnnxRuntimeEngine
-
-    score = OnnxRuntimeEngine.score
-    monkeypatch.setattr(OnnxRuntimeEngine, "score", lambda self, pixels: np.clip(score(self, pixels) + 0.01, 0, 1))
+def test_other_scores_are_refused(tmp_path: Path) -> None:
+    scores = np.full((2, 3), 0.5, np.float32)
+    assert compare_scores(scores, scores + np.float32(1e-4), tmp_path).images == 2
     with pytest.raises(RunError, match="scores differ from Paddle's by 0.01"):
-        export_model("starter", "onnx", tmp_path / "out")
+        compare_scores(scores, scores + np.float32(0.01), tmp_path)
+    with pytest.raises(RunError, match="scores differ from Paddle's by nan"):
+        compare_scores(scores, scores * np.nan, tmp_path)
+
+
+def test_no_image_to_compare_on(tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("not an image")
+    words = ("export", "starter", "--out", tmp_path / "out", "--images", tmp_path / "text.jpg")
+    assert "no image to compare the scores on: give --images" in run_cli(*words, check=2).stderr
 
 
 def test_unknown_names(tmp_path: Path) -> None:

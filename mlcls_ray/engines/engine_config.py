@@ -1,0 +1,68 @@
+"""`EngineConfig`: the engine of a run, with the trials that led to it. It is written into `run.json`."""
+
+from __future__ import annotations
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+from mlcls_ray.config import AskedBatch, AskedEngine, AskedPrecision, EngineName, Precision
+from mlcls_ray.devices import Device
+
+BATCH_SIZE, BATCH_SIZE_ON_DEVICES = 16, 64
+"""What `batch_size: auto` is on a CPU and on other devices where nothing is tried."""
+
+
+class Trial(BaseModel):
+    """One candidate: its rate, and the largest difference of a score to Paddle's in fp32."""
+
+    model_config = ConfigDict(frozen=True)
+
+    engine: EngineName
+    precision: Precision
+    images_per_s: float = 0.0
+    difference: float | None = 0.0
+    """None: its scores are not numbers."""
+    rejected_because: str = Field(default="", validation_alias=AliasChoices("rejected_because", "refused"))
+    """Why it cannot be chosen; empty if it can. Runs before version 0.2 wrote it as `refused`."""
+
+
+class EngineConfig(BaseModel):
+    """The engine, precision and batch size of a run, and why they were chosen."""
+
+    model_config = ConfigDict(frozen=True)
+
+    engine: EngineName
+    precision: Precision
+    reason: str
+    trials: tuple[Trial, ...] = ()
+    reference: tuple[tuple[float, ...], ...] = Field(
+        default=(), validation_alias=AliasChoices("reference", "golden"), repr=False
+    )
+    """Paddle's fp32 scores of the golden images, [12 or 4][C]; empty: nothing was tried. Older runs wrote it as `golden`."""
+    batch_size: int = BATCH_SIZE
+
+    @property
+    def images_per_s(self) -> float | None:
+        """The rate of one worker in the chosen engine's trial; None if nothing was tried."""
+        for trial in self.trials:
+            if (trial.engine, trial.precision) == (self.engine, self.precision):
+                return trial.images_per_s or None
+        return None
+
+
+def default_engine(
+    engine: AskedEngine, precision: AskedPrecision, reason: str, batch_size: int = BATCH_SIZE
+) -> EngineConfig:
+    """Configure an engine without a trial; `auto` becomes Paddle and fp32."""
+    return EngineConfig(
+        engine="paddle" if engine == "auto" else engine,
+        precision="fp32" if precision == "auto" else precision,
+        reason=reason,
+        batch_size=batch_size,
+    )
+
+
+def fixed_batch(batch_size: AskedBatch, device: Device) -> int:
+    """Return a batch size without a trial."""
+    if batch_size != "auto":
+        return batch_size
+    return BATCH_SIZE if device.is_cpu else BATCH_SIZE_ON_DEVICES
