@@ -151,7 +151,7 @@ def _sample(listed: Iterable[InputEntry]) -> tuple[int, list[InputEntry]]:
 
 def _fetch(uris: list[str], job: LabelJob, seconds: float) -> tuple[list[bytes], float]:
     """What there was time for, as one worker fetches (empty: it failed); and how long it took."""
-    fetcher = Fetcher(job.s3, job.max_bytes, job.timeout_s, job.fetch_attempts)
+    fetcher = Fetcher(job)
 
     def fetch(uri: str) -> bytes:
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 
 from mlcls_ray import schema
-from mlcls_ray.config import LabelJob
+from mlcls_ray.config import FetchOptions
 from mlcls_ray.errors import UsageError, suggest
 from mlcls_ray.storage.fetch import Fetcher
 from mlcls_ray.storage.uris import is_local, path_of_uri
@@ -92,8 +92,7 @@ def gather(uris: Sequence[str], folder: Path, as_links: bool) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"'{folder}' exists already: give a new or an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
-    defaults = LabelJob()
-    fetcher = Fetcher(defaults.s3, defaults.max_bytes, defaults.timeout_s, defaults.fetch_attempts)
+    fetcher = Fetcher(FetchOptions())
     for uri in uris:
         target = folder / os.path.basename(uri.partition("?")[0])
         if os.path.lexists(target):
