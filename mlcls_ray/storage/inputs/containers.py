@@ -41,6 +41,8 @@ from mlcls_ray.storage.uris import (
 KEPT = 2
 """How many containers (or row groups) a worker remembers: its rows come in the order of the manifest."""
 
+LARGEST = 10**18 - 1
+
 
 class Member(NamedTuple):
     """A member as its container lists it.
@@ -134,7 +136,8 @@ class Archive(Container):
     ) -> Iterator[Member]:
         for name, size_bytes, place in self.list_files(filesystem, path):
             if is_image_name(name):
-                yield Member(_quoted(name), size_bytes, place)
+                place = Place(_bounded(place.at), _bounded(place.size))
+                yield Member(_quoted(name), _bounded(size_bytes), place)
 
     def read_member(self, filesystem: fsspec.AbstractFileSystem, path: str, member: MemberUri, max_bytes: int) -> bytes:
         place = member.place or self._find(filesystem, path, member.name)
@@ -170,6 +173,11 @@ def keep_newest(kept: OrderedDict[Any, Any], key: Any, value: Any) -> None:
     kept[key] = value
     while len(kept) > KEPT:
         kept.popitem(last=False)
+
+
+def _bounded(number: int) -> int:
+    """Bound what a damaged archive claims to what fits into the manifest and into a uri; reading it will fail."""
+    return max(0, min(number, LARGEST))
 
 
 def _quoted(name: str) -> str:

@@ -119,7 +119,7 @@ def _bounded(uri: str) -> str:
 
 
 def _absolute(uri: str, folder: str, text: str) -> str:
-    """Resolve a relative path against the list's folder.
+    """Resolve a relative path against the list's folder, and make the uri valid text.
 
     Raises:
         UsageError: a remote list names a local file.
@@ -127,7 +127,8 @@ def _absolute(uri: str, folder: str, text: str) -> str:
     try:
         is_path = scheme_of(uri) == LOCAL
     except UsageError:
-        return uri  # reading it will fail with this message, and its row has it
+        is_path = False  # reading it will fail with this message, and its row has it
+    uri = _valid_text(uri, is_path)
     if not is_path:
         return uri
     if not is_local(text):
@@ -135,6 +136,15 @@ def _absolute(uri: str, folder: str, text: str) -> str:
             raise UsageError(f"list '{redact_url(text)}' names the local file '{uri}': only a local list may")
         return f"{folder}/{uri}"
     return uri if uri.startswith("file://") else uri_of_path(os.path.join(folder, uri))
+
+
+def _valid_text(uri: str, is_path: bool) -> str:
+    """Replace surrogates by "?", because Parquet cannot store them. In a path they stand for bytes that are not UTF-8."""
+    try:
+        uri.encode("utf-8", "surrogateescape" if is_path else "strict")
+    except UnicodeEncodeError:
+        return uri.encode("utf-8", "replace").decode()
+    return uri
 
 
 def _entry(uri: str) -> InputEntry:

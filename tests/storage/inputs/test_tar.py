@@ -11,6 +11,7 @@ import pytest
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import Status, UsageError
+from mlcls_ray.storage.inputs.listing import list_inputs
 from mlcls_ray.storage.uris import strip_credentials
 from tests.s3_servers import BUCKET, filesystem
 from tests.storage.inputs.samples import IMAGES, entries_of, fetcher, status_of, write_tar
@@ -64,6 +65,16 @@ def test_an_archive_that_is_large_cut_or_gone(tmp_path: Path) -> None:
     assert status_of(entry.uri) is Status.CORRUPT
     path.unlink()
     assert status_of(entry.uri) is Status.MISSING
+
+
+def test_a_header_that_claims_more_than_there_is(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("1.jpg")
+    member.size = 2**70
+    (tmp_path / "liar.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + b"x" * 512)
+    entry = next(list_inputs([str(tmp_path / "liar.tar")], S3Options()))
+    assert entry.size_bytes is not None
+    assert entry.size_bytes < 2**63, "it fits into the manifest"
+    assert status_of(entry.uri) is Status.TOO_LARGE
 
 
 def test_what_is_no_tar_archive(tmp_path: Path) -> None:

@@ -70,6 +70,13 @@ def test_lines_of_ten_megabytes_and_strange_schemes_are_rows(folder: Path, name:
     assert [status_of(uri) for uri in uris] == [Status.MISSING, Status.UNSUPPORTED, Status.MISSING, Status.MISSING]
 
 
+def test_uris_are_valid_text(folder: Path) -> None:
+    (folder / "latin.txt").write_bytes(b"s3://b/\xe9.jpg\nftp://h/\xe9.jpg\n\xe9.jpg\n")
+    uris = uris_of(folder / "latin.txt")
+    assert uris == ["s3://b/?.jpg", "ftp://h/?.jpg", f"file://{folder}/%E9.jpg"]
+    pq.write_table(pa.table({"uri": uris}), folder / "manifest.parquet")
+
+
 def test_a_remote_list_names_no_local_file(s3_endpoint: str) -> None:
     client = filesystem(s3_endpoint)
     base = f"{BUCKET}/{uuid.uuid4().hex}"
