@@ -27,6 +27,7 @@ TABLE_FORMATS: Mapping[str, str] = {
 
 INPUT_KINDS: Mapping[str, str] = {
     "tar": "mlcls_ray.storage.inputs.tar:TarArchive",
+    "zip": "mlcls_ray.storage.inputs.zip:ZipArchive",
     "parquet_images": "mlcls_ray.storage.inputs.parquet:ParquetImages",
     "text_list": "mlcls_ray.storage.inputs.uri_list:TextList",
     "csv_list": "mlcls_ray.storage.inputs.uri_list:CsvList",
