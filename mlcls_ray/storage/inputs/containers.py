@@ -57,10 +57,10 @@ class Member(NamedTuple):
 
 
 class Container(InputKind):
-    """A file, or a glob of files, with images inside. A reader is used by several threads of one worker."""
+    """A file, or a glob of files, with images inside. `read_member` is called from several threads of a worker."""
 
     suffixes: ClassVar[tuple[str, ...]]
-    """The names of such files end so (lower case)."""
+    """How the names of such files end: a dot and letters or digits, in lower case."""
 
     def takes(self, text: str, s3: S3Options, uri_column: str | None) -> bool:
         return scheme_of(text) not in HTTP and has_suffix(text, self.suffixes)
@@ -70,10 +70,10 @@ class Container(InputKind):
         return member.container.lower().endswith(self.suffixes)
 
     def list_entries(self, text: str, s3: S3Options, uri_column: str | None) -> Iterator[InputEntry]:
-        filesystem, path = open_filesystem(text, s3)
+        filesystem, pattern = open_filesystem(text, s3)
         scheme = scheme_of(text)
         try:
-            paths = sorted(filesystem.glob(path)) if looks_like_glob(text) else [path]
+            paths = sorted(filesystem.glob(pattern)) if looks_like_glob(text) else [pattern]
             if not paths:
                 raise UsageError(f"input '{text}' matches no file")
             for path in paths:

@@ -35,7 +35,7 @@ class UriList(InputKind):
     """A file that lists uris. Blank ones are left out; what is listed is taken as it is, whatever its suffix."""
 
     suffixes: ClassVar[tuple[str, ...]]
-    """The names of such files end so (lower case)."""
+    """How the names of such files end, in lower case."""
 
     @abstractmethod
     def read_uris(self, stream: IO[bytes], name: str, uri_column: str | None) -> Iterator[str]:
