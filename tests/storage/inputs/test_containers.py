@@ -20,18 +20,13 @@ def test_a_job_over_shards_resumes_and_is_incremental(tiny_folder: Path, tmp_pat
     write_parquet(tmp_path / "part-0.parquet", struct=True)
     inputs = (str(tmp_path / "shard-*.tar"), str(tmp_path / "*.parquet"))
     job = LabelJob(inputs=inputs, out=str(tmp_path / "out"), model=str(tiny_folder), incremental=True, batch_size=2)
-    first = label(job.model_copy(update={"run_id": "first"}))
-    assert first is not None
+    first = label(job, run_id="first")
     assert first.statuses == {"ok": 8}
     assert verify(Store(str(tmp_path / "out"))) == []
-    assert label(job.model_copy(update={"run_id": "again"})) is None
+    assert label(job, run_id="again").rows == 0
     write_tar(tmp_path / "shard-1.tar", ["1.jpg", "2.jpg"])
-    second = label(job.model_copy(update={"run_id": "second"}))
-    assert second is not None
-    assert second.rows == 2
+    assert label(job, run_id="second").rows == 2
     write_tar(tmp_path / "shard-0.tar", ["1.jpg", "2.jpg", "3.jpg", "4.jpg"])
-    third = label(job.model_copy(update={"run_id": "third"}))
-    assert third is not None
-    assert third.rows == 4, "the members change with their archive"
+    assert label(job, run_id="third").rows == 4, "the members change with their archive"
     run_cli("search", tmp_path / "out", "--label", "cat", "--copy", tmp_path / "found")
     assert len(list((tmp_path / "found").iterdir())) >= 1
