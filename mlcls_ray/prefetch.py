@@ -1,4 +1,4 @@
-"""Overlapping calls, in order and bounded."""
+"""Run calls ahead in threads, in order and bounded."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ R = TypeVar("R")
 def prefetch_map(
     function: Callable[[T], R], items: Iterable[T], threads: ThreadPoolExecutor, ahead: int
 ) -> Iterator[R]:
-    """`map` in order, with `ahead` calls running in threads before their result is asked for.
+    """Yield `function(item)` for each item, in order, with up to `ahead` calls running before their results are needed.
 
-    Unlike `ThreadPoolExecutor.map` it takes from `items` only as far as it runs ahead, so that neither they nor the results pile up.
+    Unlike `ThreadPoolExecutor.map`, it takes no more than `ahead` items in advance: neither items nor results pile up.
     """
     running: deque[Future[R]] = deque()
     for item in items:

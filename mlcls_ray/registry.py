@@ -36,6 +36,20 @@ TABLE_FORMATS: Mapping[str, str] = {
 }
 """Formats of the label table besides Parquet. Each one's extra has its name. See `table.formats.base`."""
 
+INPUT_KINDS: Mapping[str, str] = {
+    "tar": "mlcls_ray.storage.inputs.tar:TarArchive",
+    "zip": "mlcls_ray.storage.inputs.zip:ZipArchive",
+    "parquet_images": "mlcls_ray.storage.inputs.parquet:ParquetImages",
+    "text_list": "mlcls_ray.storage.inputs.uri_list:TextList",
+    "csv_list": "mlcls_ray.storage.inputs.uri_list:CsvList",
+    "jsonl_list": "mlcls_ray.storage.inputs.jsonl:JsonLines",
+    "parquet_list": "mlcls_ray.storage.inputs.uri_list:ParquetList",
+    "http": "mlcls_ray.storage.inputs.http:HttpUrl",
+    "local": "mlcls_ray.storage.inputs.local:LocalFiles",
+    "remote": "mlcls_ray.storage.inputs.remote:RemoteFiles",
+}
+"""Kinds of input. The first one that takes an input lists it. How to add one: see `storage.inputs.base`."""
+
 
 def load(target: str) -> Any:
     """Import what a table names, `module:object`."""

@@ -157,7 +157,7 @@ def draw_sample(entries: Iterable[InputEntry]) -> tuple[int, list[InputEntry]]:
 
 def _fetch(uris: Sequence[str], job: LabelJob, seconds: float) -> tuple[list[bytes], float]:
     """Fetch images as one worker does until the time is over: the bytes (empty for a failure), and the seconds it took."""
-    fetcher = Fetcher(job.s3, job.max_bytes, job.timeout_s, job.fetch_attempts)
+    fetcher = Fetcher(job)
 
     def fetch(uri: str) -> bytes:
         try:

@@ -10,19 +10,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from mlcls_ray.config import LabelJob
+from mlcls_ray.config import FetchOptions
 from mlcls_ray.errors import ImageError, Status, UsageError
 from mlcls_ray.images.decode import SUFFIXES, decode_pages, to_rgb
 from mlcls_ray.images.pdf import MAGIC as PDF_MAGIC
 from mlcls_ray.images.pdf import render_pages
 from mlcls_ray.prefetch import prefetch_map
 from mlcls_ray.storage.fetch import Fetcher
-from mlcls_ray.storage.inputs.listing import walk
+from mlcls_ray.storage.inputs.local import walk
 from mlcls_ray.storage.uris import LOCAL, path_of_uri, scheme_of, uri_of_path
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*")
 THREADS = 8
-DEFAULTS = LabelJob()
 
 
 class Source(NamedTuple):
@@ -54,7 +53,7 @@ def read_inputs(given: Any) -> Iterator[Page]:
     Raises:
         UsageError: something that is no input at all.
     """
-    fetcher = Fetcher(DEFAULTS.s3, DEFAULTS.max_bytes, DEFAULTS.timeout_s, DEFAULTS.fetch_attempts)
+    fetcher = Fetcher(FetchOptions())
     with ThreadPoolExecutor(THREADS, thread_name_prefix="predict") as threads:
         for found in prefetch_map(lambda source: _read(source, fetcher), expand(given), threads, THREADS):
             if isinstance(found, _Document):

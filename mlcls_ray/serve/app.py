@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from ray import serve
 
 from mlcls_ray import __version__
-from mlcls_ray.config import S3Options
+from mlcls_ray.config import FetchOptions
 from mlcls_ray.devices import DEVICE_KINDS, parse_device
 from mlcls_ray.engines.autotune import TrialRequest, resolve_engine
 from mlcls_ray.engines.load import load_engine
@@ -124,9 +124,8 @@ class LabelService:
         for size in takewhile(lambda size: size < config.batch_size, (2**power for power in count())):
             self.engine.warm_up(size)  # as many as have come in time: batches of a service are of every size
         self.engine.warm_up(config.batch_size)
-        self.fetcher = Fetcher(
-            S3Options(), config.max_body_bytes, config.timeout_s, is_public_only=not config.allow_private_urls
-        )
+        fetch_options = FetchOptions(max_bytes=config.max_body_bytes, timeout_s=config.timeout_s, fetch_attempts=1)
+        self.fetcher = Fetcher(fetch_options, is_public_only=not config.allow_private_urls)
         self.readers = ThreadPoolExecutor(CLIENT_SHARE * threads, thread_name_prefix="read")
         self.scorer = ThreadPoolExecutor(1, thread_name_prefix="score")  # an engine is used by one thread at a time
         self.score.set_max_batch_size(config.batch_size)

@@ -82,7 +82,7 @@ class Read:
 
 
 def make_fetcher(options: FetchOptions) -> Fetcher:
-    return Fetcher(options.s3, options.max_bytes, options.timeout_s, options.fetch_attempts)
+    return Fetcher(options)
 
 
 def hash_content(image_bytes: bytes) -> str:

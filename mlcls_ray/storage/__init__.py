@@ -1,1 +1,1 @@
-"""Where bytes come from and go to: uris, listing, fetching, the output store, manifest and ledger."""
+"""Where bytes come from and go to: uris, inputs, fetching, the output store and its lease."""

@@ -1,7 +1,14 @@
 """Uris: how inputs are named.
 
-A local file is its absolute path; a path whose bytes are not UTF-8 becomes a percent-encoded `file://` uri, so that each
+A local file is its absolute path. A path whose bytes are not UTF-8 becomes a percent-encoded `file://` uri, so that each
 uri is valid text and leads back to its file. Everything else keeps the form the user knows (`s3://…`, `https://…`).
+
+An image inside a file (a member of a tar, a row of a Parquet file) is `container#member`. In the manifest it may also say
+where its bytes are, `container#member?at=OFFSET&size=BYTES`, so that a worker reads only these.
+
+Two functions remove secrets from a uri, for two uses:
+- `redact_url` for people: messages, logs, `run.json`. It removes the whole query of a URL.
+- `strip_credentials` for the label table: it removes only what signs a URL, so that two images still have two names.
 """
 
 from __future__ import annotations
@@ -9,7 +16,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode, urlsplit
 
 import fsspec
@@ -25,13 +32,26 @@ OTHERS = ("gs", "gcs", "az", "abfs", "abfss", "hf", "memory")
 KNOWN_SCHEMES = (LOCAL, *HTTP, *S3, *OTHERS)
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+_MEMBER = re.compile(r"(?P<container>.+\.\w+)#(?P<name>[^#?]+)(?:\?at=(?P<at>\d{1,18})&size=(?P<size>\d{1,18}))?")
+_PLACE = re.compile(r"(\.\w+#[^#?]+)\?at=\d+&size=\d+$")
+
+SECRET_PREFIXES = ("x-amz-", "x-goog-", "x-oss-", "x-bce-", "x-cos-")
+SECRET_PARAMETERS = frozenset([
+    "signature", "sig", "awsaccesskeyid", "googleaccessid", "ossaccesskeyid", "key-pair-id", "policy", "expires",
+    "token", "access_token", "auth", "authorization", "api_key", "apikey", "password", "secret",
+])  # fmt: skip
+"""Query parameters (lower case) of signed URLs, and the usual names of keys."""
+AZURE_SAS = frozenset([
+    "sv", "st", "se", "sr", "sp", "sip", "spr", "ss", "srt", "skoid", "sktid", "skt", "ske", "sks", "skv",
+])  # fmt: skip
+"""Further query parameters of a URL that is signed the Azure way, with `sig`."""
 
 
 def scheme_of(uri: str) -> str:
-    """The scheme, lower case; `file` for a plain path.
+    """Return the scheme in lower case; `file` for a plain path.
 
     Raises:
-        UsageError: a scheme we do not read.
+        UsageError: the scheme is not one of KNOWN_SCHEMES.
     """
     match = _SCHEME.match(uri)
     if match is None:
@@ -47,24 +67,58 @@ def is_local(uri: str) -> bool:
 
 
 def uri_of_path(path: str | os.PathLike[str]) -> str:
-    """A local path as a uri (see the module's text)."""
+    """Name a local path by its uri: the absolute path, or `file://` with percent-encoding where it is not UTF-8."""
     absolute = os.path.abspath(path)
     try:
         absolute.encode("utf-8")
-    except UnicodeEncodeError:  # surrogates stand for bytes that are not UTF-8
+    except UnicodeEncodeError:  # Python puts surrogates for bytes that are not UTF-8
         return "file://" + quote(os.fsencode(absolute))
     return absolute
 
 
 def path_of_uri(uri: str) -> str:
-    """The local path of a plain path or `file://` uri; the inverse of `uri_of_path`."""
+    """Return the local path of a plain path or `file://` uri; the inverse of `uri_of_path`."""
     if not uri.startswith("file://"):
         return uri
     return os.fsdecode(unquote_to_bytes(urlsplit(uri).path if "%" in uri else uri.removeprefix("file://")))
 
 
+class Place(NamedTuple):
+    """Where the bytes of a member lie in its container: an offset and a length, both in bytes."""
+
+    at: int
+    size: int
+
+
+class MemberUri(NamedTuple):
+    """The parts of a member's uri. `name` is percent-encoded; `place` is None where the uri does not say it."""
+
+    container: str
+    name: str
+    place: Place | None = None
+
+    def __str__(self) -> str:
+        place = f"?at={self.place.at}&size={self.place.size}" if self.place else ""
+        return f"{self.container}#{self.name}{place}"
+
+
+def parse_member(uri: str) -> MemberUri | None:
+    """Split `container#member`; None where a uri does not have this form. The kinds of input know which containers exist."""
+    match = _MEMBER.fullmatch(uri)
+    if match is None:
+        return None
+    place = Place(int(match["at"]), int(match["size"])) if match["at"] else None
+    return MemberUri(match["container"], match["name"], place)
+
+
 def redact_url(uri: str) -> str:
-    """A uri for messages and `run.json`: a URL without user, password, query and fragment."""
+    """Make a uri safe to show to people: a URL without user, password, query and fragment.
+
+    Use it in messages, logs and `run.json`. Uris of the label table need `strip_credentials`.
+
+    Raises:
+        UsageError: the scheme is not one of KNOWN_SCHEMES.
+    """
     if scheme_of(uri) not in HTTP:
         return uri
     parts = urlsplit(uri)
@@ -72,51 +126,27 @@ def redact_url(uri: str) -> str:
 
 
 def strip_credentials(uri: str) -> str:
-    """A uri for the label table: a URL without user, password and what signs it, so that it names the image but does not open it.
+    """Make the uri that the label table stores: it names the image, but does not open it.
 
-    Other query parameters stay: `?id=5` is another image than `?id=6`.
+    A URL loses user, password and the parameters that sign it. Other query parameters stay: `?id=5` is another image than
+    `?id=6`. A member loses its place, which may change when its container is written again. Messages need `redact_url`.
     """
     if not uri.lower().startswith(("http://", "https://")):
-        return MEMBER_PLACE.sub(r"\1", uri)
+        return _PLACE.sub(r"\1", uri)
     try:
         parts = urlsplit(uri)
-        given = parse_qsl(parts.query, keep_blank_values=True)
-    except ValueError:
+        parameters = parse_qsl(parts.query, keep_blank_values=True)
+    except ValueError:  # not a valid URL: remove everything that may be a secret
         return uri.partition("?")[0].rpartition("@")[2]
-    secret = SECRET_PARAMETERS | (AZURE_SAS if any(name.lower() == "sig" for name, _ in given) else frozenset())
-    kept = [pair for pair in given if pair[0].lower() not in secret and not pair[0].lower().startswith(SECRET_PREFIXES)]
-    if len(kept) == len(given) and "@" not in parts.netloc:
-        return uri  # to the letter, as the user knows it
-    return parts._replace(netloc=_without_user(parts.netloc), query=urlencode(kept)).geturl()
-
-
-MEMBER_PLACE = re.compile(r"(\.tar#[^#?]+)\?at=\d+&size=\d+$", re.IGNORECASE)
-"""Where a member lies in its archive (`members`): the table names it the same wherever that is."""
-SECRET_PREFIXES = ("x-amz-", "x-goog-", "x-oss-", "x-bce-", "x-cos-")
-SECRET_PARAMETERS = frozenset(
-    [
-        "signature",
-        "sig",
-        "awsaccesskeyid",
-        "googleaccessid",
-        "ossaccesskeyid",
-        "key-pair-id",
-        "policy",
-        "expires",
-        "token",
-        "access_token",
-        "auth",
-        "authorization",
-        "api_key",
-        "apikey",
-        "password",
-        "secret",
+    secret = SECRET_PARAMETERS | (AZURE_SAS if any(name.lower() == "sig" for name, _ in parameters) else frozenset())
+    kept = [
+        (name, value)
+        for name, value in parameters
+        if name.lower() not in secret and not name.lower().startswith(SECRET_PREFIXES)
     ]
-)
-"""Query parameters (lower case) of signed URLs and the usual names of keys."""
-AZURE_SAS = frozenset(
-    ["sv", "st", "se", "sr", "sp", "sip", "spr", "ss", "srt", "skoid", "sktid", "skt", "ske", "sks", "skv"]
-)
+    if len(kept) == len(parameters) and "@" not in parts.netloc:
+        return uri  # unchanged: `urlencode` might spell it differently
+    return parts._replace(netloc=_without_user(parts.netloc), query=urlencode(kept)).geturl()
 
 
 def _without_user(netloc: str) -> str:
@@ -124,24 +154,24 @@ def _without_user(netloc: str) -> str:
 
 
 def open_filesystem(uri: str, s3: S3Options | None = None) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The fsspec filesystem of a uri, and the uri's path in it.
+    """Open the fsspec filesystem of a uri; returns it and the uri's path in it.
 
     Raises:
-        UsageError: unknown scheme, or a package that the scheme needs is not installed.
+        UsageError: the scheme is unknown, or the package that it needs is not installed.
     """
     scheme = scheme_of(uri)
     if scheme == LOCAL:
         return fsspec.filesystem("file"), os.path.abspath(path_of_uri(uri))
     options: dict[str, Any] = {}
     if scheme in S3:
-        chosen = s3 or S3Options()
+        s3 = s3 or S3Options()
         options = {
-            "anon": chosen.anonymous,
-            "use_listings_cache": False,  # other processes write too
-            "endpoint_url": chosen.endpoint_url,
-            "profile": chosen.profile,
-            "client_kwargs": {"region_name": chosen.region} if chosen.region else {},
-            "config_kwargs": {"connect_timeout": 20, "read_timeout": chosen.timeout_s, "max_pool_connections": 64},
+            "anon": s3.anonymous,
+            "use_listings_cache": False,  # other processes write to the bucket as well
+            "endpoint_url": s3.endpoint_url,
+            "profile": s3.profile,
+            "client_kwargs": {"region_name": s3.region} if s3.region else {},
+            "config_kwargs": {"connect_timeout": 20, "read_timeout": s3.timeout_s, "max_pool_connections": 64},
         }
     try:
         filesystem_class = get_filesystem_class(scheme)
@@ -152,5 +182,5 @@ def open_filesystem(uri: str, s3: S3Options | None = None) -> tuple[fsspec.Abstr
 
 
 def looks_like_glob(uri: str) -> bool:
-    """Whether a local path or object uri holds a wildcard and does not itself exist as a file."""
+    """Tell whether a path or uri has a wildcard, and is not the name of an existing local file."""
     return any(character in uri for character in "*?[") and not (is_local(uri) and Path(path_of_uri(uri)).exists())

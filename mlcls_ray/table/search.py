@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-from mlcls_ray.config import LabelJob, S3Options
+from mlcls_ray.config import FetchOptions, S3Options
 from mlcls_ray.errors import UsageError, suggest
 from mlcls_ray.storage.fetch import Fetcher
 from mlcls_ray.storage.store import check_new_target
@@ -122,8 +122,7 @@ def gather(uris: Sequence[str], folder: Path, as_links: bool, s3: S3Options) -> 
     """
     check_new_target(folder, "--link" if as_links else "--copy", may_be_empty_folder=True)
     folder.mkdir(parents=True, exist_ok=True)
-    defaults = LabelJob()
-    fetcher = Fetcher(s3, defaults.max_bytes, defaults.timeout_s, defaults.fetch_attempts)
+    fetcher = Fetcher(FetchOptions(s3=s3))
     for uri in uris:
         target = folder / os.path.basename(uri.partition("?")[0])
         if os.path.lexists(target):

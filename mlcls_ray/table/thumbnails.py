@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
 
-from mlcls_ray.config import LabelJob, S3Options
+from mlcls_ray.config import FetchOptions, S3Options
 from mlcls_ray.errors import ImageError
 from mlcls_ray.images.decode import decode
 from mlcls_ray.prefetch import prefetch_map
@@ -30,8 +30,7 @@ def make_thumbnails(s3: S3Options, uris: Iterable[str], count: int, max_bytes: i
 
     Images that can no longer be read are left out.
     """
-    defaults = LabelJob()
-    fetcher = Fetcher(s3, defaults.max_bytes, defaults.timeout_s, attempts=2)
+    fetcher = Fetcher(FetchOptions(s3=s3, fetch_attempts=2))
     chosen = list(dict.fromkeys(uris))[:count]
     thumbnails: dict[str, str] = {}
     total = 0

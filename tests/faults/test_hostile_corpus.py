@@ -1,4 +1,4 @@
-"""The whole job over the hostile corpus: it goes on, and says why for each file."""
+"""A whole job over the hostile corpus: it finishes, and each file has the expected status and a reason."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from hostile_corpus import write_corpus
 
 from mlcls_ray.config import LabelJob
 from mlcls_ray.job.label import label
@@ -16,7 +17,6 @@ from mlcls_ray.storage.uris import path_of_uri
 from mlcls_ray.table import layout
 from mlcls_ray.table.verify import verify
 from tests.conftest import ROOT
-from tests.hostile_corpus import write_corpus
 
 
 @pytest.mark.usefixtures("loopback_ray")
@@ -37,15 +37,15 @@ def test_each_file_gets_its_status(tmp_path: Path, tiny_folder: Path, placement:
     label(job)
     assert verify(Store(str(out))) == []
     rows = pq.read_table(out / layout.labels_folder("r"), columns=["uri", "status", "error_message"]).to_pylist()
-    found = {os.path.relpath(os.fsencode(path_of_uri(row["uri"])), os.fsencode(corpus)): row["status"] for row in rows}
-    assert found == {name: status for name, status in expected.items() if status is not None}
+    actual = {os.path.relpath(os.fsencode(path_of_uri(row["uri"])), os.fsencode(corpus)): row["status"] for row in rows}
+    assert actual == {name: status for name, status in expected.items() if status is not None}
     assert all(row["error_message"] for row in rows if row["status"] != "ok")
     annotated = os.listdir(out / layout.annotated_folder("r"))
     assert len(annotated) == sum(status == "ok" for status in expected.values())
 
 
 def test_bombs_do_not_fill_memory(tmp_path: Path) -> None:
-    """In a process that may take 1 GiB of address space more than it starts with."""
+    """Decode them in a process that may use only 1 GiB of address space more than it starts with."""
     write_corpus(tmp_path / "corpus")
     code = f"""
 import resource, pathlib
@@ -68,7 +68,7 @@ for path in sorted(pathlib.Path({str(tmp_path / "corpus" / "bomb")!r}).iterdir()
     }  # fmt: skip
 
 
-def test_the_command_writes_it(tmp_path: Path) -> None:
+def test_the_script_writes_the_corpus(tmp_path: Path) -> None:
     script = [ROOT / "scripts" / "hostile_corpus", tmp_path / "corpus"]
     assert "entries" in subprocess.run(script, capture_output=True, text=True, check=True).stdout
     assert len((tmp_path / "corpus.expected.tsv").read_text().splitlines()) > 60

@@ -1,4 +1,4 @@
-"""The guard of URLs that out_of_range give."""
+"""URLs that strangers send lead to public addresses only."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from http.server import SimpleHTTPRequestHandler
 
 import pytest
 
-from mlcls_ray.config import S3Options
+from mlcls_ray.config import FetchOptions
 from mlcls_ray.errors import ImageError, Status
-from mlcls_ray.storage import public_http
 from mlcls_ray.storage.fetch import Fetcher
+from mlcls_ray.storage.http_reader import HttpReader
+from mlcls_ray.storage.public_http import PublicTransport
 from tests.conftest import Handler
 
 NOT_PUBLIC = (
@@ -34,11 +35,11 @@ NOT_PUBLIC = (
 
 
 def fetcher() -> Fetcher:
-    return Fetcher(S3Options(), 10_000, 5.0, is_public_only=True)
+    return Fetcher(FetchOptions(max_bytes=10_000, timeout_s=5.0, fetch_attempts=1), is_public_only=True)
 
 
 @pytest.mark.parametrize("host", NOT_PUBLIC)
-def test_what_is_not_public_is_refused(host: str) -> None:
+def test_addresses_that_are_not_public_are_refused(host: str) -> None:
     with pytest.raises(ImageError) as refused:
         fetcher().fetch_once(f"http://{host}:1/a.jpg")
     assert refused.value.status == Status.DENIED
@@ -50,15 +51,13 @@ def test_an_unknown_host() -> None:
     assert refused.value.status == Status.MISSING
 
 
-def test_it_connects_to_the_address_that_it_checked(
-    http_server: Callable[[Handler], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No public server is in reach: the look-up alone is replaced, and a redirect goes through it again."""
-    asked: list[tuple[str, str]] = []
+def test_it_connects_to_the_address_that_it_checked(http_server: Callable[[Handler], str]) -> None:
+    """The test has no public server, so it replaces the look-up of names. A redirect is looked up again."""
+    requests: list[tuple[str, str]] = []
     looked_up: list[str] = []
 
     def answer(request: SimpleHTTPRequestHandler) -> None:
-        asked.append((request.headers["Host"], request.path))
+        requests.append((request.headers["Host"], request.path))
         request.send_response(302 if request.path == "/here" else 200)
         if request.path == "/here":
             request.send_header("Location", "/there")
@@ -70,7 +69,7 @@ def test_it_connects_to_the_address_that_it_checked(
         return "127.0.0.1"
 
     port = http_server(answer).rpartition(":")[2]
-    monkeypatch.setattr(public_http, "_public_address", look_up)
-    assert fetcher().fetch_once(f"http://photos.example:{port}/here").image_bytes == b"bytes"
-    assert asked == [(f"photos.example:{port}", "/here"), (f"photos.example:{port}", "/there")]
+    reader = HttpReader(10_000, 5.0, is_public_only=True, transport=PublicTransport(look_up))
+    assert reader.read(f"http://photos.example:{port}/here").image_bytes == b"bytes"
+    assert requests == [(f"photos.example:{port}", "/here"), (f"photos.example:{port}", "/there")]
     assert looked_up == ["photos.example"] * 2

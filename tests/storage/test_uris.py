@@ -1,4 +1,4 @@
-"""Uris: any local name comes back, schemes are known, secrets are not shown."""
+"""Uris: every local name survives, schemes are checked, secrets are removed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from mlcls_ray.errors import UsageError
-from mlcls_ray.storage.uris import open_filesystem, path_of_uri, redact_url, scheme_of, strip_credentials, uri_of_path
+from mlcls_ray.storage.uris import (
+    MemberUri,
+    Place,
+    open_filesystem,
+    parse_member,
+    path_of_uri,
+    redact_url,
+    scheme_of,
+    strip_credentials,
+    uri_of_path,
+)
 
 NAMES = [
     b"plain.jpg",
@@ -23,7 +33,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_local_name_comes_back(tmp_path: Path, name: bytes) -> None:
+def test_a_local_name_survives(tmp_path: Path, name: bytes) -> None:
     path = os.path.join(os.fsencode(tmp_path), name)
     uri = uri_of_path(os.fsdecode(path))
     uri.encode("utf-8")  # fits into a Parquet string
@@ -50,7 +60,7 @@ def test_schemes() -> None:
         ("/a?b.jpg", "/a?b.jpg"),
     ],
 )
-def test_shown_hides_secrets(uri: str, public: str) -> None:
+def test_redact_url_removes_secrets(uri: str, public: str) -> None:
     assert redact_url(uri) == public
 
 
@@ -71,7 +81,28 @@ def test_a_missing_package_is_named() -> None:
         ("https://[broken/a.jpg?token=t", "https://[broken/a.jpg"),
         ("s3://b/k?Signature=x", "s3://b/k?Signature=x"),
         ("/a?token=x", "/a?token=x"),
+        ("/d/x.tar#1.jpg?at=512&size=7", "/d/x.tar#1.jpg"),
+        ("/d/x.jpg?at=512&size=7", "/d/x.jpg?at=512&size=7"),
     ],
 )
-def test_the_tables_uri_opens_nothing(uri: str, public: str) -> None:
+def test_the_uri_in_the_table_opens_nothing(uri: str, public: str) -> None:
     assert strip_credentials(uri) == public
+
+
+@pytest.mark.parametrize(
+    ("uri", "member"),
+    [
+        (
+            "s3://b/shard-0.TAR#a b/1%23.jpg?at=512&size=7",
+            MemberUri("s3://b/shard-0.TAR", "a b/1%23.jpg", Place(512, 7)),
+        ),
+        ("/data/x.parquet#image/17", MemberUri("/data/x.parquet", "image/17")),
+        ("/a/b.jpg", None),
+        ("/a/x.tar", None),
+        ("x.tar#", None),
+        ("/a#b", None),
+    ],
+)
+def test_members(uri: str, member: MemberUri | None) -> None:
+    assert parse_member(uri) == member
+    assert member is None or str(member) == uri

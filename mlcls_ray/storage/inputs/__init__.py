@@ -1,1 +1,1 @@
-"""What a job takes as input; one kind, one file."""
+"""Kinds of input: one file per kind, behind the protocol in `base`; `listing` chooses the kind of an input."""

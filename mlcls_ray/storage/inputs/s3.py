@@ -1,7 +1,7 @@
-"""Listing an S3 prefix: page by page, its sub-prefixes in parallel.
+"""List an S3 prefix page by page, and its sub-prefixes in parallel.
 
-s3fs's own `find` holds every key. Here the objects of each first-level sub-prefix are listed by a thread into a temporary file, and
-read back in the order of the prefixes: the memory is that of a page per thread, and the order is the same each time.
+s3fs's own `find` holds every key in memory. Here a thread lists the objects of each first-level sub-prefix into a temporary
+file, which is read back in the order of the prefixes: memory is one page per thread, and the order is the same each time.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ import fsspec
 from mlcls_ray.prefetch import prefetch_map
 
 LISTING_THREADS = 16
+"""How many sub-prefixes are listed at a time."""
 SPOOL_BYTES = 4 << 20
-"""Of a sub-prefix's listing that stay in memory; more go to a temporary file."""
+"""A sub-prefix's listing of up to this size stays in memory; a larger one goes to a temporary file."""
 
 Entry = dict[str, Any]
-"""As fsspec's `info`: name (bucket/key), type, size, LastModified, ETag."""
+"""An object as fsspec's `info` describes it: name (bucket/key), type, size, LastModified, ETag."""
 
 
 def s3_objects(filesystem: fsspec.AbstractFileSystem, bucket: str, prefix: str) -> Iterator[Entry]:
-    """All objects under a prefix ("" or ending in "/"): those directly in it first, then sub-prefix by sub-prefix."""
+    """Yield all objects under a prefix ("" or ending in "/"): those directly in it first, then sub-prefix by sub-prefix."""
     sub_prefixes: list[str] = []
     for page in _pages(filesystem, Bucket=bucket, Prefix=prefix, Delimiter="/"):
         yield from _entries(bucket, page)
@@ -35,7 +36,7 @@ def s3_objects(filesystem: fsspec.AbstractFileSystem, bucket: str, prefix: str) 
     stop = threading.Event()
 
     def spool(sub_prefix: str) -> IO[str]:
-        lines = tempfile.SpooledTemporaryFile(SPOOL_BYTES, mode="w+", encoding="utf-8")  # noqa: SIM115 (its reader closes it)
+        lines = tempfile.SpooledTemporaryFile(SPOOL_BYTES, mode="w+", encoding="utf-8")  # noqa: SIM115 (the loop below closes it)
         for page in _pages(filesystem, Bucket=bucket, Prefix=sub_prefix):
             if stop.is_set():
                 break
@@ -50,13 +51,13 @@ def s3_objects(filesystem: fsspec.AbstractFileSystem, bucket: str, prefix: str) 
                 for line in lines:
                     entry = json.loads(line)
                     yield entry | {"LastModified": datetime.fromisoformat(entry["LastModified"])}
-    finally:  # also where a limit ends the listing early
+    finally:  # also when the reader stops early, because of --limit
         stop.set()
         threads.shutdown(wait=True, cancel_futures=True)
 
 
 def _pages(filesystem: fsspec.AbstractFileSystem, **request: str) -> Iterator[dict[str, Any]]:
-    """The pages (up to 1,000 keys each) of a `list_objects_v2`."""
+    """Yield the pages of a `list_objects_v2`, of up to 1,000 keys each."""
     token: dict[str, str] = {}
     while True:
         page: dict[str, Any] = filesystem.call_s3("list_objects_v2", **request, **token)
@@ -68,7 +69,7 @@ def _pages(filesystem: fsspec.AbstractFileSystem, **request: str) -> Iterator[di
 
 def _entries(bucket: str, page: dict[str, Any]) -> Iterator[Entry]:
     for item in page.get("Contents", []):
-        if not item["Key"].endswith("/"):  # a folder's marker
+        if not item["Key"].endswith("/"):  # an empty object that stands for a folder
             yield {
                 "name": f"{bucket}/{item['Key']}",
                 "type": "file",

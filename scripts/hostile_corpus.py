@@ -1,6 +1,6 @@
-"""A folder of what real corpora hold and nobody expects: damaged files, bombs, odd names, things that are not files.
+"""Write a folder of what real corpora contain and nobody expects: damaged files, bombs, odd names, things that are no files.
 
-`write_corpus` makes it and returns what mlcls_ray promises for each file: its status, or None where the listing leaves it out.
+`write_corpus` also returns what mlcls_ray promises for each file: its status, or None where the listing leaves it out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 Expected = dict[bytes, str | None]
-"""File name (bytes, relative to the folder) → status, or None: not listed."""
+"""File name (bytes, relative to the folder) → status; None: not listed."""
 
 
 def _image(seed: int = 0, size: tuple[int, int] = (64, 48)) -> Image.Image:
@@ -38,21 +38,21 @@ def _png_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _png_bomb() -> bytes:
-    """60,000 × 60,000 in 13 MB of zeros packed to 3.5 GB: a header and the start of it are enough."""
+    """Claim 60,000 × 60,000 pixels; the data is 10 MB of zeros, compressed."""
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     body = zlib.compress(b"\0" * 10_000_000, 9)
     return b"\x89PNG\r\n\x1a\n" + _png_chunk(b"IHDR", header) + _png_chunk(b"IDAT", body) + _png_chunk(b"IEND", b"")
 
 
 def _png_text_bomb() -> bytes:
-    """A small picture with a compressed text of 256 MB."""
+    """Put a compressed text of 256 MB into a small image."""
     data = _encoded(_image(), "PNG")
     text = b"Comment\0\0" + zlib.compress(b"\0" * (256 << 20), 9)
     return data[:33] + _png_chunk(b"zTXt", text) + data[33:]
 
 
 def _jpeg_bomb() -> bytes:
-    """A small JPEG whose frame header claims 65,500 × 65,500."""
+    """Claim 65,500 × 65,500 pixels in a small JPEG's frame header."""
     data = bytearray(_encoded(_image()))
     frame = data.index(b"\xff\xc0")
     data[frame + 5 : frame + 9] = struct.pack(">HH", 65_500, 65_500)
@@ -66,7 +66,7 @@ def _gif_bomb() -> bytes:
 
 
 def _webp_bomb() -> bytes:
-    """A lossless WebP whose header claims 16,384 × 16,384."""
+    """Claim 16,384 × 16,384 pixels in the header of a lossless WebP."""
     data = bytearray(_encoded(_image(), "WEBP", lossless=True))
     header = data.index(b"VP8L") + 9  # after the chunk's size and the signature byte 0x2f
     old = struct.unpack_from("<I", data, header)[0]
@@ -75,7 +75,7 @@ def _webp_bomb() -> bytes:
 
 
 def _tiff_bomb() -> bytes:
-    """One strip of nothing, 100,000 × 100,000."""
+    """Claim 100,000 × 100,000 pixels in one strip without data."""
     fields = [
         (256, 4, 100_000), (257, 4, 100_000), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1),
         (278, 4, 100_000), (279, 4, 4),
@@ -107,7 +107,7 @@ def _exif(orientation: int) -> bytes:
 
 
 def _files() -> dict[bytes, tuple[bytes, str]]:
-    """name → (content, status)."""
+    """Make the regular files: name → (content, status)."""
     jpeg = _encoded(_image(), quality=90)
     frames = [_image(seed) for seed in (1, 2)]
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -115,7 +115,7 @@ def _files() -> dict[bytes, tuple[bytes, str]]:
     files = {
         b"bad/zero.jpg": (b"", "empty"),
         b"bad/random.jpg": (np.random.default_rng(0).bytes(5000), "not_an_image"),
-        b"bad/page.jpg": (b"<!doctype html><title>404 Not InputEntry</title>", "not_an_image"),
+        b"bad/page.jpg": (b"<!doctype html><title>404 Not Found</title>", "not_an_image"),
         b"bad/zip.jpg": (_zip(), "not_an_image"),
         b"bad/vector.jpg": (b'<svg xmlns="http://www.w3.org/2000/svg"><rect/></svg>', "unsupported"),
         b"bad/phone.jpg": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 200, "unsupported"),
@@ -147,7 +147,7 @@ def _files() -> dict[bytes, tuple[bytes, str]]:
 
 
 def write_corpus(folder: Path) -> Expected:
-    """Write the corpus into a new folder; returns what is promised for each entry."""
+    """Write the corpus into a new folder, and one file beside it; returns the expected status of each entry."""
     root = os.fsencode(folder)
     expected: Expected = {}
     with warnings.catch_warnings():
@@ -179,7 +179,7 @@ def write_corpus(folder: Path) -> Expected:
 
 
 def _socket(path: bytes) -> None:
-    """A socket's file; bound by a relative name, for a path has 107 bytes there."""
+    """Make a socket's file. It is bound by a relative name, because the path of a socket has at most 107 bytes."""
     folder = os.open(os.path.dirname(path), os.O_RDONLY)
     before = os.open(".", os.O_RDONLY)
     try:

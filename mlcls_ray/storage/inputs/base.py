@@ -1,0 +1,95 @@
+"""The protocol of a kind of input: a folder, an S3 prefix, a list of uris, a tar archive, …
+
+To add a kind (TFRecord, say):
+1. Write `storage/inputs/tfrecord.py` with one class. Derive it from
+   - `containers.Archive` if images are stored in a file as they are, one after the other (tar, TFRecord);
+   - `containers.Container` if images are in a file in some other way (Parquet);
+   - `uri_list.UriList` if the file only names images (.txt, .csv);
+   - `InputKind` otherwise.
+2. Add its line to `registry.INPUT_KINDS`, above the kinds that would take the same inputs.
+Nothing else lists the kinds. `zip.py` and `jsonl.py` are examples that were added in this way.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+from mlcls_ray.config import S3Options
+from mlcls_ray.errors import UsageError
+from mlcls_ray.images.decode import SUFFIXES as IMAGE_SUFFIXES
+from mlcls_ray.storage.uris import is_local, path_of_uri, redact_url
+
+
+class InputEntry(NamedTuple):
+    """One image to label. The size in bytes, the mtime in UTC and the etag are None where the listing does not tell them.
+
+    `attempts`: in how many earlier runs this image failed with a transient error.
+    """
+
+    uri: str
+    size_bytes: int | None = None
+    mtime: datetime | None = None
+    etag: str | None = None
+    attempts: int = 0
+
+
+class InputKind(ABC):
+    """One kind of input. An input is a `text` that the user wrote: a path, a glob or a uri."""
+
+    @abstractmethod
+    def takes(self, text: str, s3: S3Options, uri_column: str | None) -> bool:
+        """Tell whether the input is of this kind. The first kind of `registry.INPUT_KINDS` that says yes lists it.
+
+        Raises:
+            UsageError: the input is nearly of this kind, and cannot be read by any other.
+        """
+
+    @abstractmethod
+    def list_entries(self, text: str, s3: S3Options, uri_column: str | None) -> Iterator[InputEntry]:
+        """Yield the images of the input, in an order that is the same each time, without holding them all in memory.
+
+        `uri_column`: the column of a list, or of image bytes, that the user names.
+
+        Raises:
+            UsageError: the input cannot be listed, or matches nothing.
+        """
+
+
+def has_suffix(text: str, suffixes: tuple[str, ...]) -> bool:
+    """Tell whether an input ends in one of the suffixes (lower case), and is no local folder of that name."""
+    return text.lower().endswith(suffixes) and not (is_local(text) and os.path.isdir(path_of_uri(text)))
+
+
+def is_image_name(name: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
+    """Tell whether a folder's or an archive's file is taken as an image: by its suffix. Hidden files are left out."""
+    base = name.rpartition("/")[2]
+    return not base.startswith(".") and os.path.splitext(base)[1].lower() in suffixes
+
+
+def cannot_list(text: str, error: Exception) -> UsageError:
+    """Make the error for an input whose filesystem failed."""
+    return UsageError(f"input '{redact_url(text)}' cannot be listed: {type(error).__name__}: {error}")
+
+
+def mtime_of(info: dict[str, Any]) -> datetime | None:
+    """Read the time of modification from what fsspec knows about a file.
+
+    It is cut to seconds: a server tells milliseconds in a listing, but not when it is asked about one object.
+    """
+    for key in ("LastModified", "last_modified", "mtime", "updated", "created"):
+        value = info.get(key)
+        if isinstance(value, datetime):
+            return value.astimezone(timezone.utc).replace(microsecond=0)
+        if isinstance(value, (int, float)):
+            return datetime.fromtimestamp(int(value), tz=timezone.utc)
+    return None
+
+
+def etag_of(info: dict[str, Any]) -> str | None:
+    """Read the etag, without its quotes, from what fsspec knows about a file; None where a server sends an empty one."""
+    value = info.get("ETag") or info.get("etag")
+    return str(value).strip('"') or None if value else None

@@ -1,0 +1,185 @@
+"""Files that hold images: tar and zip archives, Parquet files with image bytes.
+
+An image in such a file is a member, and its uri is the file's with the member's name: `shard-000.tar#0001.jpg`. Nothing is
+ever unpacked to disk: a member's name is a name only.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple
+from urllib.parse import quote
+
+import fsspec
+
+from mlcls_ray.config import S3Options
+from mlcls_ray.errors import ImageError, Status, UsageError
+from mlcls_ray.storage.fetched import too_large
+from mlcls_ray.storage.inputs.base import (
+    InputEntry,
+    InputKind,
+    cannot_list,
+    etag_of,
+    has_suffix,
+    is_image_name,
+    mtime_of,
+)
+from mlcls_ray.storage.uris import (
+    HTTP,
+    LOCAL,
+    MemberUri,
+    Place,
+    looks_like_glob,
+    open_filesystem,
+    scheme_of,
+    uri_of_path,
+)
+
+KEPT = 2
+"""How many containers (or row groups) a worker remembers: its rows come in the order of the manifest."""
+
+LARGEST = 10**18 - 1
+
+
+class Member(NamedTuple):
+    """A member as its container lists it.
+
+    `name` is percent-encoded, as in the uri. `size_bytes` is the size of the image; `place` is where its bytes are in the
+    container. They are None where the container does not tell.
+    """
+
+    name: str
+    size_bytes: int | None = None
+    place: Place | None = None
+
+
+class Container(InputKind):
+    """A file, or a glob of files, with images inside. `read_member` is called from several threads of a worker."""
+
+    suffixes: ClassVar[tuple[str, ...]]
+    """How the names of such files end: a dot and letters or digits, in lower case."""
+
+    def takes(self, text: str, s3: S3Options, uri_column: str | None) -> bool:
+        return scheme_of(text) not in HTTP and has_suffix(text, self.suffixes)
+
+    def can_read(self, member: MemberUri) -> bool:
+        """Tell by its suffix whether a member's container is of this kind."""
+        return member.container.lower().endswith(self.suffixes)
+
+    def list_entries(self, text: str, s3: S3Options, uri_column: str | None) -> Iterator[InputEntry]:
+        filesystem, pattern = open_filesystem(text, s3)
+        scheme = scheme_of(text)
+        try:
+            paths = sorted(filesystem.glob(pattern)) if looks_like_glob(text) else [pattern]
+            if not paths:
+                raise UsageError(f"input '{text}' matches no file")
+            for path in paths:
+                info = filesystem.info(path)
+                # A member changes when its container does.
+                etag = etag_of(info) or f"{info['size']:x}-{int(info.get('mtime') or 0):x}"
+                uri = uri_of_path(path) if scheme == LOCAL else f"{scheme}://{path}"
+                for member in self.list_members(filesystem, path, uri_column):
+                    member_uri = MemberUri(uri, member.name, member.place)
+                    yield InputEntry(str(member_uri), member.size_bytes, mtime_of(info), etag)
+        except (OSError, ValueError) as error:
+            raise cannot_list(text, error) from None
+
+    @abstractmethod
+    def list_members(
+        self, filesystem: fsspec.AbstractFileSystem, path: str, uri_column: str | None
+    ) -> Iterator[Member]:
+        """Yield the images of one container, in its own order, without holding them all in memory.
+
+        Raises:
+            UsageError: the file is not what its suffix says, or is damaged.
+            OSError: it cannot be read.
+        """
+
+    @abstractmethod
+    def read_member(self, filesystem: fsspec.AbstractFileSystem, path: str, member: MemberUri, max_bytes: int) -> bytes:
+        """Read one image. Memory stays within a small multiple of `max_bytes`, whatever the container claims.
+
+        Raises:
+            ImageError: `missing` (no such member), `too_large`, `unsupported`, or `corrupt` (the container).
+            OSError: the container cannot be read; and what else the filesystem raises.
+        """
+
+
+class Archive(Container):
+    """A container whose members are stored one after the other, each at a place.
+
+    The manifest names the place, so that a worker reads one range and opens no archive. The label table names the member
+    only; then the archive's directory is read once, and remembered.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._places: OrderedDict[str, dict[str, Place]] = OrderedDict()
+
+    @abstractmethod
+    def list_files(self, filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[tuple[str, int, Place]]:
+        """Yield name, size in bytes and place of each file in the archive, whatever its suffix.
+
+        Raises:
+            UsageError: the file is no such archive, or its directory is damaged.
+        """
+
+    @abstractmethod
+    def read_place(self, filesystem: fsspec.AbstractFileSystem, path: str, place: Place, max_bytes: int) -> bytes:
+        """Read the file at a place. Raises what `read_member` does."""
+
+    def list_members(
+        self, filesystem: fsspec.AbstractFileSystem, path: str, uri_column: str | None
+    ) -> Iterator[Member]:
+        for name, size_bytes, place in self.list_files(filesystem, path):
+            if is_image_name(name):
+                place = Place(_bounded(place.at), _bounded(place.size))
+                yield Member(_quoted(name), _bounded(size_bytes), place)
+
+    def read_member(self, filesystem: fsspec.AbstractFileSystem, path: str, member: MemberUri, max_bytes: int) -> bytes:
+        place = member.place or self._find(filesystem, path, member.name)
+        return self.read_place(filesystem, path, place, max_bytes)
+
+    def _find(self, filesystem: fsspec.AbstractFileSystem, path: str, name: str) -> Place:
+        with self._lock:  # one thread reads the directory that all are waiting for
+            if path not in self._places:
+                files = self.list_files(filesystem, path)
+                keep_newest(self._places, path, {_quoted(file): place for file, _, place in files})
+            place = self._places[path].get(name)
+        if place is None:
+            raise ImageError(Status.MISSING, f"the archive has no member '{name}'")
+        return place
+
+
+def read_range(filesystem: fsspec.AbstractFileSystem, path: str, place: Place, max_bytes: int) -> bytes:
+    """Read the bytes at a place.
+
+    Raises:
+        ImageError: `too_large`; or `corrupt`, because the archive ends before.
+    """
+    if place.size > max_bytes:
+        raise too_large(place.size, max_bytes)
+    data = bytes(filesystem.cat_file(path, start=place.at, end=place.at + place.size)) if place.size else b""
+    if len(data) < place.size:
+        raise ImageError(Status.CORRUPT, f"the archive ends {place.size - len(data)} bytes before its member does")
+    return data
+
+
+def keep_newest(kept: OrderedDict[Any, Any], key: Any, value: Any) -> None:
+    """Add a value, and forget all but the newest KEPT of them."""
+    kept[key] = value
+    while len(kept) > KEPT:
+        kept.popitem(last=False)
+
+
+def _bounded(number: int) -> int:
+    """Bound what a damaged archive claims to what fits into the manifest and into a uri; reading it will fail."""
+    return max(0, min(number, LARGEST))
+
+
+def _quoted(name: str) -> str:
+    """Percent-encode a member's name. Bytes that are not UTF-8 are surrogates in `name`, as in Python's paths."""
+    return quote(name, safe="/ ", errors="surrogateescape")

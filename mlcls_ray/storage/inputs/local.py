@@ -1,0 +1,89 @@
+"""Local folders (searched recursively), globs, and single files."""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+from collections.abc import Collection, Iterator
+from datetime import datetime, timezone
+from itertools import chain, islice
+
+from mlcls_ray.config import S3Options
+from mlcls_ray.errors import UsageError
+from mlcls_ray.images.decode import SUFFIXES as IMAGE_SUFFIXES
+from mlcls_ray.storage.inputs.base import InputEntry, InputKind, is_image_name
+from mlcls_ray.storage.uris import is_local, looks_like_glob, path_of_uri, uri_of_path
+
+SORTED_ENTRIES = 100_000
+"""A folder of up to so many entries is listed in the order of their names. Sorting more would take too much memory."""
+
+
+class LocalFiles(InputKind):
+    """A local path. Folders and globs are filtered by image suffix; a file that is named is taken as it is."""
+
+    def takes(self, text: str, s3: S3Options, uri_column: str | None) -> bool:
+        return is_local(text)
+
+    def list_entries(self, text: str, s3: S3Options, uri_column: str | None) -> Iterator[InputEntry]:
+        path = path_of_uri(text)
+        if looks_like_glob(text):
+            matches = sorted(glob.iglob(path, recursive=True))
+            if not matches:
+                raise UsageError(f"input '{text}' matches no file")
+            for match in matches:
+                if os.path.isfile(match) and is_image_name(match):
+                    yield local_entry(uri_of_path(match))
+        elif os.path.isdir(path):
+            yield from walk(path)
+        else:
+            yield local_entry(uri_of_path(path))
+
+
+def local_entry(uri: str) -> InputEntry:
+    """Make the entry of a local file, with size and mtime if it can be seen; else reading it will tell why not."""
+    try:
+        path = path_of_uri(uri)
+        return _entry(path, os.stat(path))
+    except (OSError, ValueError):
+        return InputEntry(uri)
+
+
+def walk(
+    folder: str, suffixes: Collection[str] = IMAGE_SUFFIXES, sorted_entries: int = SORTED_ENTRIES
+) -> Iterator[InputEntry]:
+    """Yield a local folder's files with these suffixes, depth first.
+
+    Links to files are followed, links to folders are not: no loops, and nothing is listed twice. Each folder is sorted by
+    name; of a folder with more entries, only the first `sorted_entries` that the file system returns are.
+
+    Raises:
+        UsageError: a folder cannot be listed.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            first = list(islice(entries, sorted_entries))
+            first.sort(key=lambda entry: entry.name)
+            for entry in chain(first, entries):
+                if entry.is_dir(follow_symlinks=False):
+                    yield from walk(entry.path, suffixes, sorted_entries)
+                elif is_image_name(entry.name, suffixes):
+                    yield from _regular_file(entry)
+    except OSError as error:
+        raise UsageError(f"folder '{folder}' cannot be listed: {error.strerror}") from None
+
+
+def _regular_file(entry: os.DirEntry[str]) -> Iterator[InputEntry]:
+    """Yield the entry, unless it is a FIFO, a socket, a device or a link to a folder."""
+    try:
+        status = entry.stat()
+    except OSError:
+        yield InputEntry(uri_of_path(entry.path))  # a dangling link, for example: it becomes a `missing` row
+        return
+    if stat.S_ISREG(status.st_mode):
+        yield _entry(entry.path, status)
+
+
+def _entry(path: str, status: os.stat_result) -> InputEntry:
+    mtime = datetime.fromtimestamp(status.st_mtime_ns // 1000 / 1_000_000, tz=timezone.utc)
+    return InputEntry(uri_of_path(path), status.st_size, mtime)

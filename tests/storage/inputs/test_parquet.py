@@ -1,0 +1,52 @@
+"""Images in the rows of Parquet files."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mlcls_ray.config import S3Options
+from mlcls_ray.errors import Status, UsageError
+from tests.s3_servers import BUCKET, filesystem
+from tests.storage.inputs.samples import IMAGES, entries_of, fetcher, status_of, uris_of, write_parquet
+
+
+@pytest.mark.parametrize("struct", [False, True])
+def test_rows_are_read_in_any_order(struct: bool, tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "train.parquet", struct)
+    uris = uris_of(path)
+    assert [uri.partition("#")[2] for uri in uris] == [f"image/{row}" for row in range(5)]
+    reader = fetcher()
+    for row in (4, 0, 1, 3, 2, 0):
+        assert reader.fetch_once(uris[row]).image_bytes == IMAGES[row]
+    assert status_of(f"{path}#image/5") is Status.MISSING
+    assert status_of(f"{path}#nothing/1") is Status.MISSING
+    assert status_of(f"{path}#image/x") is Status.MISSING
+    assert status_of(uris[0], fetcher(max_bytes=10)) is Status.TOO_LARGE
+
+
+def test_globs(tmp_path: Path) -> None:
+    for number in range(2):
+        write_parquet(tmp_path / f"part-{number}.parquet")
+    assert len(uris_of(tmp_path / "*.parquet")) == 10
+    pq.write_table(pa.table({"caption": ["x"]}), tmp_path / "part-2.parquet")
+    with pytest.raises(UsageError, match="part-2.parquet' has no column of image bytes"):
+        uris_of(tmp_path / "*.parquet")
+
+
+def test_a_broken_file(tmp_path: Path) -> None:
+    (tmp_path / "broken.parquet").write_text("no table")
+    assert status_of(f"{tmp_path}/broken.parquet#image/1") is Status.CORRUPT
+
+
+def test_in_a_bucket(s3_endpoint: str, tmp_path: Path) -> None:
+    base = f"{BUCKET}/{uuid.uuid4().hex}"
+    s3 = S3Options(endpoint_url=s3_endpoint)
+    filesystem(s3_endpoint).put_file(str(write_parquet(tmp_path / "a.parquet")), f"{base}/a.parquet")
+    reader = fetcher(s3=s3)
+    entries = entries_of(f"s3://{base}/a.parquet", s3=s3)
+    assert [reader.fetch_once(entry.uri).image_bytes for entry in entries] == IMAGES

@@ -1,0 +1,90 @@
+"""Lists of uris: text, CSV and Parquet."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mlcls_ray.config import S3Options
+from mlcls_ray.errors import Status, UsageError
+from tests.s3_servers import BUCKET, filesystem
+from tests.storage.inputs.samples import entries_of, make_folder, status_of, uris_of
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("list.txt", "\ufeffa.webp\r\n\r\n  b/1.JPG  \nhttps://host/x.jpg?a=1\n"),
+        ("list.csv", "id,url\n1,a.webp\n2,b/1.JPG\n3,\n4,https://host/x.jpg?a=1\n"),
+    ],
+)
+def test_lists(folder: Path, name: str, content: str) -> None:
+    (folder / name).write_text(content, encoding="utf-8")
+    assert uris_of(folder / name) == [str(folder / "a.webp"), str(folder / "b/1.JPG"), "https://host/x.jpg?a=1"]
+
+
+def test_parquet_lists_and_their_column(folder: Path) -> None:
+    pq.write_table(pa.table({"where": ["a.webp", None, "s3://b/k.jpg"], "n": [1, 2, 3]}), folder / "list.parquet")
+    assert uris_of(folder / "list.parquet", column="where") == [str(folder / "a.webp"), "s3://b/k.jpg"]
+    with pytest.raises(UsageError, match="has no column 'uri'; known: where, n"):
+        uris_of(folder / "list.parquet")
+
+
+def test_a_parquet_list_with_image_bytes_beside_the_uris(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"uri": ["/a.jpg"], "thumbnail": [b"x"]}), tmp_path / "list.parquet")
+    assert uris_of(tmp_path / "list.parquet", column="uri") == ["/a.jpg"]
+
+
+def test_a_listed_file_that_is_missing_stays_a_row(folder: Path) -> None:
+    (folder / "list.txt").write_text(f"gone.jpg\nfile://{folder}/gone too.jpg\n")
+    assert [(entry.uri, entry.size_bytes) for entry in entries_of(folder / "list.txt")] == [
+        (str(folder / "gone.jpg"), None),
+        (f"file://{folder}/gone too.jpg", None),
+    ]
+
+
+def test_broken_lists(tmp_path: Path) -> None:
+    (tmp_path / "x.parquet").write_bytes(b"not parquet")
+    with pytest.raises(UsageError, match="cannot be read"):
+        uris_of(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("name", ["long.txt", "long.csv"])
+def test_lines_of_ten_megabytes_and_strange_schemes_are_rows(folder: Path, name: str) -> None:
+    lines = ["data:image/png;base64," + "A" * 10_000_000, "ftp://host/x.jpg", "gone.webp", "x" * 10_000_000]
+    if name.endswith("csv"):
+        lines = ["uri", *(f'"{line}"' for line in lines)]
+    (folder / name).write_text("\n".join(lines))
+    uris = uris_of(folder / name)
+    assert [uri.rpartition("/")[2][:6] for uri in uris] == ["png;ba", "x.jpg", "gone.w", "xxxxxx"]
+    assert max(len(uri) for uri in uris) < 400
+    assert [status_of(uri) for uri in uris] == [Status.MISSING, Status.UNSUPPORTED, Status.MISSING, Status.MISSING]
+
+
+def test_uris_are_valid_text(folder: Path) -> None:
+    (folder / "latin.txt").write_bytes(b"s3://b/\xe9.jpg\nftp://h/\xe9.jpg\n\xe9.jpg\n")
+    uris = uris_of(folder / "latin.txt")
+    assert uris == ["s3://b/?.jpg", "ftp://h/?.jpg", f"file://{folder}/%E9.jpg"]
+    pq.write_table(pa.table({"uri": uris}), folder / "manifest.parquet")
+
+
+def test_a_remote_list_names_no_local_file(s3_endpoint: str) -> None:
+    client = filesystem(s3_endpoint)
+    base = f"{BUCKET}/{uuid.uuid4().hex}"
+    s3 = S3Options(endpoint_url=s3_endpoint)
+    client.pipe_file(f"{base}/good.txt", b"a/1.jpg\nhttps://host/2.jpg\n")
+    entries = entries_of(f"s3://{base}/good.txt", s3=s3)
+    assert [entry.uri for entry in entries] == [f"s3://{base}/a/1.jpg", "https://host/2.jpg"]
+    for line in (b"/etc/passwd", b"file:///etc/passwd"):
+        client.pipe_file(f"{base}/bad.txt", line)
+        with pytest.raises(UsageError, match="names the local file '.*/etc/passwd': only a local list may"):
+            entries_of(f"s3://{base}/bad.txt", s3=s3)
