@@ -1,4 +1,4 @@
-"""PaddleX's wire format: what comes in, what goes out. Unknown fields are ignored, as PaddleX does."""
+"""PaddleX's wire format: the models of requests and responses. Unknown fields of a request are ignored, as in PaddleX."""
 
 from __future__ import annotations
 
@@ -7,24 +7,21 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlcls_ray.labels.thresholds import Probability
-
 PATH = "/multilabel-image-classification"
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Threshold = Probability | list[Probability] | dict[str, Probability]
-"""A number, one per class, or a mapping from class id or name to number, with `default`.
-
-`Thresholds` takes words and paths too; they are left out here, so that a client cannot make the server read a file."""
+"""One number, a list with one per class, or a mapping from class id or name to number, with `default`."""
 
 
 class InferenceParams(BaseModel):
-    """Where PaddleX's documentation puts these; a threshold beside the image wins."""
+    """The place for options in PaddleX's documentation. A `threshold` beside the image overrides this one."""
 
     threshold: Threshold | None = None
     topK: Annotated[int, Field(ge=1)] | None = None  # noqa: N815
 
 
 class InferRequest(BaseModel):
-    """`image`: an http(s):// URL, or a file's bytes in base64 (a `data:` URL works too)."""
+    """A request. `image`: an http(s):// URL, or a file's bytes in base64 (a `data:` URL works too)."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -36,7 +33,7 @@ class InferRequest(BaseModel):
 
 
 class Category(BaseModel):
-    """One label."""
+    """One label: class id, name and score, rounded to 5 decimals."""
 
     id: int
     name: str
@@ -44,14 +41,14 @@ class Category(BaseModel):
 
 
 class InferResult(BaseModel):
-    """Best label first; `image` is the annotated JPEG in base64, where it was asked for."""
+    """The labels, best first; `image`: the annotated JPEG in base64, if the request wants one."""
 
     categories: list[Category]
     image: str | None = None
 
 
 class Envelope(BaseModel):
-    """Around every answer. `errorCode`: 0, or the HTTP status."""
+    """The fields of every response. `errorCode`: 0, or the HTTP status."""
 
     logId: str = Field(default_factory=lambda: str(uuid4()))  # noqa: N815
     errorCode: int = 0  # noqa: N815
@@ -59,6 +56,6 @@ class Envelope(BaseModel):
 
 
 class InferResponse(Envelope):
-    """The answer to a good request."""
+    """The response with a result."""
 
     result: InferResult
