@@ -25,6 +25,8 @@ Pipeline:
                         # CLIP_vit_base_patch16_448_ML, or the folder of a fine-tuned model
   batch_size: 1
   device: cpu           # gpu:0, npu:0, …
+  engine: null          # openvino, onnxruntime, tensorrt, or auto: the fastest on this machine; null: paddle
+  precision: null       # bf16, fp16, int8, or auto; null: fp32, with engine auto: auto
   threshold: null       # one number, class: number pairs with `default`, or a list with one per class; null: the model's own
 """
 
@@ -46,6 +48,29 @@ class PipelineConfig(BaseModel):
     @classmethod
     def _translate_engine(cls, value: Any) -> Any:
         return PADDLEX_ENGINES.get(value, value) if isinstance(value, str) else value
+
+
+def read_settings(
+    pipeline: str | Path | None = None,
+    config: Mapping[str, Any] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+) -> PipelineConfig:
+    """Read a pipeline's settings. Arguments of `create_pipeline` that are not None override them.
+
+    Raises:
+        UsageError: as `read_pipeline` and `parse_pipeline`, or an argument is wrong.
+    """
+    settings = parse_pipeline(config) if config is not None else read_pipeline(pipeline or PIPELINES[0])
+    overrides = {name: value for name, value in (arguments or {}).items() if value is not None}
+    if overrides.get("use_hpip"):
+        overrides.setdefault("engine", "auto")  # also where the file names an engine
+    return make_config(PipelineConfig, {**dict(settings), **overrides}, "create_pipeline: ")
+
+
+def choose_engine(settings: PipelineConfig) -> tuple[AskedEngine, AskedPrecision]:
+    """Return engine and precision. Where they are not set: auto with `use_hpip`, else Paddle in fp32."""
+    engine: AskedEngine = settings.engine or ("auto" if settings.use_hpip else "paddle")
+    return engine, settings.precision or ("auto" if engine == "auto" else "fp32")
 
 
 def read_pipeline(pipeline: str | Path) -> PipelineConfig:

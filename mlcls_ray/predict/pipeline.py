@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from mlcls_ray.config import AskedEngine, AskedPrecision, Thresholds, make_config
+from mlcls_ray.config import Thresholds
 from mlcls_ray.devices import parse_device
 from mlcls_ray.engines.autotune import resolve_engine
 from mlcls_ray.engines.base import Engine
@@ -30,7 +30,7 @@ from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.zoo import STARTER
 from mlcls_ray.predict.inputs import Page, read_inputs
-from mlcls_ray.predict.paddlex_config import PIPELINES, PipelineConfig, parse_pipeline, read_pipeline
+from mlcls_ray.predict.paddlex_config import PipelineConfig, choose_engine, read_settings
 from mlcls_ray.predict.results import FileStems, Result
 from mlcls_ray.prefetch import prefetch_map
 
@@ -79,35 +79,29 @@ def create_pipeline(
         UsageError: an argument is wrong; the message names the argument, the value and the way out.
         RunError: the model cannot be loaded.
     """
-    settings = parse_pipeline(config) if config is not None else read_pipeline(pipeline or PIPELINES[0])
-    use_hpip = enable_hpi if use_hpip is None else use_hpip
     arguments = {
         "model": None if model is None else str(model),
         "device": device,
         "batch_size": batch_size,
         "threshold": threshold,
-        "engine": "auto" if use_hpip and engine is None else engine,  # before an engine that the file names
+        "engine": engine,
         "precision": precision,
-        "use_hpip": use_hpip,
+        "use_hpip": enable_hpi if use_hpip is None else use_hpip,
     }
-    overrides = {name: value for name, value in arguments.items() if value is not None}
-    settings = make_config(PipelineConfig, {**dict(settings), **overrides}, "create_pipeline: ")
+    settings = read_settings(pipeline, config, arguments)
     opened = open_model(settings.model or STARTER)
-    size = settings.batch_size or 1
     thresholds = resolve_thresholds(settings.threshold, opened)
-    return Pipeline(opened, load_engines(opened, settings), size, thresholds)
+    return Pipeline(opened, load_engines(opened, settings), settings.batch_size or 1, thresholds)
 
 
 def load_engines(model: Model, settings: PipelineConfig) -> list[Engine]:
     """Load a model into one engine for each device. Raises as `create_pipeline`."""
     device = parse_device(settings.device or "cpu")
-    engine: AskedEngine = settings.engine or ("auto" if settings.use_hpip else "paddle")
-    precision: AskedPrecision = settings.precision or ("auto" if engine == "auto" else "fp32")
     threads = os.cpu_count() or 1
-    choice = resolve_engine(engine, precision, model, device, threads, settings.batch_size or 1)
+    choice = resolve_engine(*choose_engine(settings), model, device, threads, settings.batch_size or 1)
     engines = [load_engine(choice.engine, model, one, threads, choice.precision) for one in device.each()]
-    for loaded in engines:
-        loaded.warm_up(1)
+    for engine in engines:
+        engine.warm_up(1)
     return engines
 
 

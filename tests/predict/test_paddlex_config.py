@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from mlcls_ray.errors import UsageError
-from mlcls_ray.predict.paddlex_config import PIPELINES, TEMPLATE, PipelineConfig, parse_pipeline, read_pipeline
+from mlcls_ray.predict.paddlex_config import (
+    PIPELINES,
+    TEMPLATE,
+    PipelineConfig,
+    choose_engine,
+    parse_pipeline,
+    read_pipeline,
+    read_settings,
+)
 
 BETA = """
 Global: {pipeline_name: multi_label_image_classification, input: https://host/x.jpg}
@@ -75,3 +84,19 @@ def test_unknown_names_are_refused() -> None:
         read_pipeline("multilabel_image_classification")
     with pytest.raises(UsageError, match="cannot be read"):
         read_pipeline("nowhere.yaml")
+
+
+@pytest.mark.parametrize("arguments", [{"engine": "auto"}, {"engine": "hpi"}, {"use_hpip": True}], ids=str)
+def test_auto_leaves_engine_and_precision_open(arguments: dict[str, Any]) -> None:
+    assert choose_engine(read_settings(arguments=arguments)) == ("auto", "auto")
+    assert choose_engine(read_settings(arguments={**arguments, "precision": "fp32"})) == ("auto", "fp32")
+
+
+def test_arguments_override_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.yaml"
+    path.write_text("Pipeline: {model: starter, batch_size: 4, engine: onnxruntime, use_hpip: true}")
+    assert choose_engine(read_settings(path)) == ("onnxruntime", "fp32")
+    assert choose_engine(read_settings(path, arguments={"use_hpip": True})) == ("auto", "auto")
+    assert choose_engine(read_settings(path, arguments={"engine": "openvino"})) == ("openvino", "fp32")
+    settings = read_settings(path, arguments={"model": "other", "batch_size": 2, "device": "gpu:1"})
+    assert (settings.model, settings.batch_size, settings.device) == ("other", 2, "gpu:1")
