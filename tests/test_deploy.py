@@ -19,7 +19,6 @@ import yaml
 
 from mlcls_ray.cli import app
 from mlcls_ray.job import metrics
-from mlcls_ray.serve.config import ServeConfig
 from tests.conftest import ROOT
 
 DEPLOY = ROOT / "configs/deploy"
@@ -66,11 +65,15 @@ def test_kuberay_manifests(name: str) -> None:
 
 
 def test_the_service_can_be_imported_and_takes_its_arguments() -> None:
+    """As Ray Serve does it: import the builder, validate the arguments by its annotation, call it."""
     (application,) = yaml.safe_load(manifest("rayservice.yaml")["spec"]["serveConfigV2"])["applications"]
     module, _, name = application["import_path"].partition(":")
-    ServeConfig.model_validate(application["args"])
-    code = f"import {module}; assert callable({module}.{name})"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    code = (
+        f"import {module}, ray.serve, typing; build = {module}.{name}; config = typing.get_type_hints(build)['args']; "
+        f"print(isinstance(build(config.model_validate({application['args']!r})), ray.serve.Application))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_the_cronjob_submits_a_job() -> None:
