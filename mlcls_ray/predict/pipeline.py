@@ -118,6 +118,10 @@ class Pipeline:
         self.thresholds = thresholds
         self.stems = FileStems()
 
+    def __repr__(self) -> str:
+        engine = self.engines[0]
+        return f"<Pipeline {self.model.name}: {engine.name} in {engine.precision} on {len(self.engines)} device(s)>"
+
     def predict(
         self,
         input: Any,

@@ -138,8 +138,8 @@ print("ray" in sys.modules)
     assert done.stdout.strip() == "False"
 
 
-def test_the_command(tiny_folder: Path, photos: list[str], tmp_path: Path) -> None:
-    """PaddleX's flags, with underscores and with dashes."""
+def test_the_command_takes_paddlexs_flags(tiny_folder: Path, photos: list[str], tmp_path: Path) -> None:
+    """With underscores, as in PaddleX, and with dashes."""
     run_cli("config", "image_multilabel_classification", "--config_save_path", tmp_path / "conf")
     written = tmp_path / "conf" / "image_multilabel_classification.yaml"
     written.write_text(written.read_text().replace("model: starter", f"model: {tiny_folder}"))
@@ -192,8 +192,10 @@ def test_several_devices_keep_the_order(demo: Path, tiny_folder: Path) -> None:
     ids=str,
 )
 def test_engine_and_precision(tiny_folder: Path, arguments: dict[str, Any], expected: tuple[str, str]) -> None:
-    (engine,) = create_pipeline(model=tiny_folder, **arguments).engines
+    pipeline = create_pipeline(model=tiny_folder, **arguments)
+    (engine,) = pipeline.engines
     assert (engine.name, engine.precision) == expected
+    assert f"{expected[0]} in {expected[1]} on 1 device" in repr(pipeline)
 
 
 @pytest.mark.parametrize(
