@@ -17,7 +17,6 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from mlcls_ray.config import Thresholds
 from mlcls_ray.devices import parse_device
 from mlcls_ray.engines.autotune import resolve_engine
 from mlcls_ray.engines.base import Engine
@@ -25,7 +24,7 @@ from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import ImageError, MlclsError, Status, UsageError
 from mlcls_ray.images.chips import select_chips
 from mlcls_ray.images.draw import Chip
-from mlcls_ray.labels.thresholds import resolve
+from mlcls_ray.labels.thresholds import Thresholds, parse_thresholds
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.zoo import STARTER
@@ -35,7 +34,7 @@ from mlcls_ray.predict.results import FileStems, Result
 from mlcls_ray.prefetch import prefetch_map
 
 T = TypeVar("T")
-ThresholdLike = float | Mapping[Any, float] | Sequence[float] | None
+ThresholdLike = float | str | Mapping[Any, float] | Sequence[float] | Thresholds | None
 OnError = Literal["raise", "skip", "return"]
 ON_ERROR = ("raise", "skip", "return")
 
@@ -90,7 +89,7 @@ def create_pipeline(
     }
     settings = read_settings(pipeline, config, arguments)
     opened = open_model(settings.model or STARTER)
-    thresholds = resolve_thresholds(settings.threshold, opened)
+    thresholds = parse_thresholds(settings.threshold).resolve(opened.vocabulary, opened.thresholds).values
     return Pipeline(opened, load_engines(opened, settings), settings.batch_size or 1, thresholds)
 
 
@@ -136,8 +135,9 @@ class Pipeline:
             input: a path, URL, folder, array (BGR uint8, as in OpenCV), Pillow image, bytes, a mapping with `img`, or a list of any of
                 these, nested as you like. Each page of a PDF or TIFF is a result.
             batch_size: images per forward pass, for this call.
-            threshold: one number; a mapping from class id or name to number, with `default`; or a list with one number per class. A label
-                is kept where its score is greater. PaddleX pairs such a list with the images of a batch; here it is one per class.
+            threshold: one number; a mapping from class id or name to number, with `default`; a list with one number per class; text as on
+                the command line, `0.5,person=0.7`; or the path of a YAML or JSON file. A score above it makes a label. PaddleX pairs a
+                list with the images of a batch; here it is one number per class.
             on_error: what to do with an input that cannot be read: `raise` a PredictError when its turn comes (after the results before
                 it), `skip` it, or `return` a result whose `error` says why.
 
@@ -149,7 +149,9 @@ class Pipeline:
         size = self.batch_size if batch_size is None else batch_size
         if size < 1:
             raise UsageError(f"batch_size: {size} is less than 1")
-        thresholds = self.thresholds if threshold is None else resolve_thresholds(threshold, self.model)
+        thresholds = self.thresholds
+        if threshold is not None:
+            thresholds = parse_thresholds(threshold).resolve(self.model.vocabulary, self.model.thresholds).values
         return self._predict(input, size, thresholds, on_error)
 
     __call__ = predict
@@ -194,36 +196,6 @@ class Pipeline:
             return [None] * len(pages)
         labels = iter(select_chips(engine.score(np.stack(pixels)), thresholds, self.model.vocabulary))
         return [None if page.image is None else next(labels) for page in pages]
-
-
-def resolve_thresholds(threshold: ThresholdLike, model: Model) -> np.ndarray:
-    """Resolve any form of threshold that `predict` takes to one per class, float32 [C].
-
-    Raises:
-        UsageError: a value is not a number between 0 and 1, a class is unknown, or a list has another length.
-    """
-    count = len(model.vocabulary)
-    if threshold is None:
-        return resolve(Thresholds(), model.vocabulary, model.thresholds)
-    if isinstance(threshold, Mapping):
-        classes = {str(name): _probability(value) for name, value in threshold.items()}
-        default = classes.pop("default", None)
-        return resolve(Thresholds(default=default, classes=classes), model.vocabulary, model.thresholds)
-    if isinstance(threshold, (Sequence, np.ndarray)) and not isinstance(threshold, str):
-        if len(threshold) != count:
-            raise UsageError(f"threshold: {len(threshold)} numbers for {count} classes")
-        return np.array([_probability(value) for value in threshold], np.float32)
-    return resolve(Thresholds(default=_probability(threshold)), model.vocabulary, model.thresholds)
-
-
-def _probability(value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if not 0.0 <= number <= 1.0:
-        raise UsageError(f"threshold: {value!r} is not a number between 0 and 1")
-    return number
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

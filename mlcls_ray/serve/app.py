@@ -29,8 +29,8 @@ from mlcls_ray.images.chips import select_chips
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.draw import Chip, annotate
 from mlcls_ray.job.devices import claim_device
+from mlcls_ray.labels.thresholds import parse_thresholds
 from mlcls_ray.models.cache import open_model
-from mlcls_ray.predict.pipeline import resolve_thresholds
 from mlcls_ray.serve.config import ServeConfig
 from mlcls_ray.serve.wire import PATH, Category, Envelope, InferRequest, InferResponse, InferResult
 from mlcls_ray.storage.fetch import Fetcher
@@ -220,7 +220,7 @@ class LabelService:
         if threshold is None:
             return self.thresholds
         try:
-            return resolve_thresholds(threshold, self.model)
+            return parse_thresholds(threshold).resolve(self.model.vocabulary, self.model.thresholds).values
         except UsageError as error:
             raise RequestError(422, str(error)) from None
 

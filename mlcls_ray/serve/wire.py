@@ -7,10 +7,13 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mlcls_ray.labels.thresholds import Probability
+
 PATH = "/multilabel-image-classification"
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Threshold = Probability | list[Probability] | dict[str, Probability]
-"""One number, a list with one per class, or a mapping from class id or name to number, with `default`."""
+"""One number, a list with one per class, or a mapping from class id or name to number, with `default`.
+
+No text and no path, which `parse_thresholds` would take too: a client must not make the server read a file."""
 
 
 class InferenceParams(BaseModel):

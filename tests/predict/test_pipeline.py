@@ -94,6 +94,7 @@ def test_every_form_of_threshold(pipeline: Pipeline, photos: list[str]) -> None:
     assert class_ids({"default": 1, str(best): 0}) == [best]
     assert class_ids({"default": 1.0, name: 0.0}) == [best]
     assert class_ids([0.0 if class_id == best else 1.0 for class_id in range(3)]) == [best]
+    assert class_ids(f"1.0,{name}=0.0") == [best]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_every_form_of_threshold(pipeline: Pipeline, photos: list[str]) -> None:
     [
         ([0.5], "1 numbers for 3 classes"),
         (2, "2 is not a number"),
-        ("x", "'x' is not"),
+        ("x", "'x' is neither"),
         ({"bird": 0.1}, "unknown class 'bird'"),
     ],
 )
