@@ -1,6 +1,7 @@
 """mlcls_ray: batch multi-label image classification with PaddlePaddle on Ray.
 
-The names in `__all__` are the public API. Everything else may change in any release.
+The public API are the names in `__all__`, the methods of what they return, and the exceptions in `mlcls_ray.errors`. Everything else may
+change in any release.
 """
 
 from __future__ import annotations

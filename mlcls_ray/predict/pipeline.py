@@ -21,7 +21,7 @@ from mlcls_ray.devices import parse_device
 from mlcls_ray.engines.autotune import resolve_engine
 from mlcls_ray.engines.base import Engine
 from mlcls_ray.engines.load import load_engine
-from mlcls_ray.errors import ImageError, MlclsError, Status, UsageError
+from mlcls_ray.errors import ImageError, PredictError, Status, UsageError
 from mlcls_ray.images.chips import select_chips
 from mlcls_ray.images.draw import Chip
 from mlcls_ray.labels.thresholds import Thresholds, parse_thresholds
@@ -37,10 +37,6 @@ T = TypeVar("T")
 ThresholdLike = float | str | Mapping[Any, float] | Sequence[float] | Thresholds | None
 OnError = Literal["raise", "skip", "return"]
 ON_ERROR = ("raise", "skip", "return")
-
-
-class PredictError(MlclsError):
-    """An input could not be labeled, and `on_error` is "raise"."""
 
 
 def create_pipeline(

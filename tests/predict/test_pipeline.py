@@ -17,9 +17,9 @@ from mlcls_ray import create_pipeline
 from mlcls_ray.config import LabelJob
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.load import load_engine
-from mlcls_ray.errors import UsageError
+from mlcls_ray.errors import PredictError, UsageError
 from mlcls_ray.job.label import label
-from mlcls_ray.predict.pipeline import Pipeline, PredictError
+from mlcls_ray.predict.pipeline import Pipeline
 from mlcls_ray.table import layout
 from tests.conftest import encode, picture, run_cli
 
