@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -97,7 +98,7 @@ def test_label_in_a_notebook(fields: dict[str, str], tmp_path: Path, monkeypatch
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in code])
     NotebookClient(notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     (output,) = notebook.cells[1].outputs
-    assert output["data"]["text/plain"] == str((STATUSES, 5))
+    assert ast.literal_eval(output["data"]["text/plain"]) == (STATUSES, 5)
 
 
 @pytest.mark.usefixtures("fresh_ray")
