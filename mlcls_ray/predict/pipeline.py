@@ -94,7 +94,7 @@ def load_engines(model: Model, settings: PipelineConfig) -> list[Engine]:
     device = parse_device(settings.device or "cpu")
     threads = os.cpu_count() or 1
     choice = resolve_engine(*choose_engine(settings), model, device, threads, settings.batch_size or 1)
-    engines = [load_engine(choice.engine, model, one, threads, choice.precision) for one in device.each()]
+    engines = [load_engine(choice.engine, model, each, threads, choice.precision) for each in device.each()]
     for engine in engines:
         engine.warm_up(1)
     return engines

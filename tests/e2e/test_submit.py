@@ -189,5 +189,5 @@ def wait_for(cluster: dict[str, str]) -> None:
 def test_no_cluster() -> None:
     words = ("submit", ROOT / "configs/label_folder.yaml")
     assert "no cluster: give --address" in run_cli(*words, check=2).stderr
-    told = run_cli(*words, "--address", "http://127.0.0.1:9", check=2, timeout=60).stderr
-    assert "the cluster at 'http://127.0.0.1:9' did not take the job" in told
+    message = run_cli(*words, "--address", "http://127.0.0.1:9", check=2, timeout=60).stderr
+    assert "the cluster at 'http://127.0.0.1:9' did not take the job" in message
