@@ -3,6 +3,7 @@
 Exception
 ├── MlclsError                    its message is for the user; the command prints it in one line
 │   ├── UsageError                nothing has started: the command, the configuration or the machine is wrong; exit code 2
+│   ├── PredictError              `Pipeline.predict` met an input that it cannot label, with on_error="raise"; exit code 1
 │   └── RunError                  a run has started and could not be finished; exit code 1
 │       ├── FailureLimitError     more inputs failed than `max_failures` allows; exit code 3
 │       ├── LeaseError            another driver works on the run; exit code 4
@@ -61,6 +62,10 @@ class UsageError(MlclsError):
     """The command, the configuration or the machine is wrong. Nothing has started."""
 
     exit_code = 2
+
+
+class PredictError(MlclsError):
+    """An input of `Pipeline.predict` could not be labeled, and `on_error` is "raise"."""
 
 
 class RunError(MlclsError):

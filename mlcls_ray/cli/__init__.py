@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from cyclopts import App, CycloptsError, Group
 
@@ -65,10 +65,10 @@ app.command(dataset_app)
 app["--help"].group = app["--version"].group = Group("Other", sort_key=len(COMMANDS))
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Entry point of the command: exit code 0, 1 (failed), 2 (usage) or 130 (interrupted), never a traceback unless asked for."""
     try:
-        app(exit_on_error=False, print_error=True)
+        app(words, exit_on_error=False, print_error=True)
     except CycloptsError:
         _leave(UsageError.exit_code)
     except MlclsError as error:

@@ -1,1 +1,1 @@
-"""The face that PaddleX users know."""
+"""PaddleX's calls, `create_pipeline` and `predict`: label images in this process, without Ray."""

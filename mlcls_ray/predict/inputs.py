@@ -1,4 +1,4 @@
-"""What `predict` takes: paths, URLs, folders, arrays, Pillow images, bytes, documents, and lists of any of these."""
+"""The inputs of `predict`: paths, URLs, folders, arrays, Pillow images, bytes, documents, and lists of any of these."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from mlcls_ray.storage.inputs.local import walk
 from mlcls_ray.storage.uris import LOCAL, path_of_uri, scheme_of, uri_of_path
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*")
-THREADS = 8
+DEFAULTS = FetchOptions()
 
 
 class Source(NamedTuple):
-    """One thing to read: a path or URL, or what is in memory already."""
+    """One item to read: a path or URL (`content` repeats it), or content that is in memory (`path` is None)."""
 
     path: str | None
     content: str | bytes | np.ndarray | Image.Image
 
 
 class Page(NamedTuple):
-    """One image, uint8 [height, width, 3], or why there is none. `page_index` is None where the input is not a document."""
+    """One image, RGB uint8 [H, W, 3], or the error that says why there is none. `page_index` counts the pages of a document, else None."""
 
     path: str | None
     page_index: int | None
@@ -41,49 +41,51 @@ class Page(NamedTuple):
 
 
 class _Document(NamedTuple):
-    """Encoded pages, not decoded yet: they come one at a time."""
+    """A PDF or TIFF file that is decoded later, a page at a time."""
 
     path: str | None
     content: bytes
 
 
-def read_inputs(given: Any) -> Iterator[Page]:
-    """The images of anything that `predict` takes, lazily and in order; what cannot be read is a page with an error.
+def read_inputs(inputs: Any) -> Iterator[Page]:
+    """Read the images of an input of any type, lazily and in order. An unreadable item becomes a page with an error.
 
     Raises:
-        UsageError: something that is no input at all.
+        UsageError: an item has a type that is not supported.
     """
-    fetcher = Fetcher(FetchOptions())
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="predict") as threads:
-        for found in prefetch_map(lambda source: _read(source, fetcher), expand(given), threads, THREADS):
-            if isinstance(found, _Document):
-                yield from _pages(found)
+    fetcher = Fetcher(DEFAULTS)
+    with ThreadPoolExecutor(DEFAULTS.fetch_threads, thread_name_prefix="predict") as threads:
+        items = prefetch_map(lambda source: _read(source, fetcher), expand(inputs), threads, DEFAULTS.fetch_threads)
+        for item in items:
+            if isinstance(item, _Document):
+                yield from _pages(item)
             else:
-                yield found
+                yield item
 
 
-def expand(given: Any) -> Iterator[Source]:
-    """Lists, folders and mappings taken apart.
+def expand(inputs: Any) -> Iterator[Source]:
+    """Take lists, folders and mappings apart.
 
     Raises:
-        UsageError: something that is no input at all.
+        UsageError: an item has a type that is not supported.
     """
-    if isinstance(given, (str, Path)):
-        yield from _expand_path(str(given))
-    elif isinstance(given, np.ndarray):
-        yield from (Source(None, one) for one in (given if given.ndim == 4 else [given]))
-    elif isinstance(given, (bytes, Image.Image)):
-        yield Source(None, given)
-    elif isinstance(given, Mapping):
-        if "img" not in given:
-            raise UsageError(f"input: a mapping needs the key 'img'; it has {', '.join(map(str, given)) or 'none'}")
-        yield from expand(given["img"])
-    elif isinstance(given, Iterable):
-        for one in given:
-            yield from expand(one)
+    if isinstance(inputs, (str, Path)):
+        yield from _expand_path(str(inputs))
+    elif isinstance(inputs, np.ndarray):
+        yield from (Source(None, array) for array in (inputs if inputs.ndim == 4 else [inputs]))
+    elif isinstance(inputs, (bytes, Image.Image)):
+        yield Source(None, inputs)
+    elif isinstance(inputs, Mapping):
+        if "img" not in inputs:
+            raise UsageError(f"input: a mapping needs the key 'img'; it has {', '.join(map(str, inputs)) or 'no key'}")
+        yield from expand(inputs["img"])
+    elif isinstance(inputs, Iterable):
+        for item in inputs:
+            yield from expand(item)
     else:
         raise UsageError(
-            f"input: a {type(given).__name__} is none; give a path, URL, folder, array (BGR), Pillow image, bytes, or a list of these"
+            f"input: type {type(inputs).__name__} is not supported; give a path, URL, folder, BGR array, Pillow image, bytes, "
+            "or a list of these"
         )
 
 
@@ -91,12 +93,12 @@ def _expand_path(text: str) -> Iterator[Source]:
     if scheme_of(text) != LOCAL or not Path(path_of_uri(text)).is_dir():
         yield Source(text, text)
         return
-    for found in walk(path_of_uri(text), SUFFIXES | {".pdf"}):
-        yield Source(found.uri, found.uri)
+    for entry in walk(path_of_uri(text), SUFFIXES | {".pdf"}):
+        yield Source(entry.uri, entry.uri)
 
 
 def _read(source: Source, fetcher: Fetcher) -> Page | _Document:
-    """Never raises an ImageError."""
+    """Read one item. An ImageError is returned in the page, not raised."""
     try:
         content = source.content
         if isinstance(content, np.ndarray):
@@ -114,21 +116,23 @@ def _read(source: Source, fetcher: Fetcher) -> Page | _Document:
 
 
 def _pages(document: _Document) -> Iterator[Page]:
-    number = -1
+    index = -1
     try:
-        is_pdf = document.content.startswith(PDF_MAGIC)
-        images = render_pages(document.content) if is_pdf else (one.image for one in decode_pages(document.content))
-        for number, image in enumerate(images):
-            yield Page(document.path, number, image)
+        if document.content.startswith(PDF_MAGIC):
+            images = render_pages(document.content)
+        else:
+            images = (page.image for page in decode_pages(document.content))
+        for index, image in enumerate(images):
+            yield Page(document.path, index, image)
     except ImageError as error:
-        yield Page(document.path, number + 1, None, error)
+        yield Page(document.path, index + 1, None, error)
 
 
 def from_bgr(array: np.ndarray) -> np.ndarray:
-    """OpenCV's order to RGB, uint8 [H, W, 3]; grey is replicated, alpha dropped, as PaddleX does.
+    """Convert an array in OpenCV's channel order to RGB uint8 [H, W, 3]. Grey is replicated and alpha dropped, as in PaddleX.
 
     Raises:
-        ImageError: not uint8, or not the shape of an image.
+        ImageError: the array is not uint8, or does not have the shape of an image.
     """
     if array.dtype != np.uint8:
         raise ImageError(Status.UNSUPPORTED, f"an array of {array.dtype}; images are uint8")

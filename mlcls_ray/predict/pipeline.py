@@ -1,4 +1,4 @@
-"""The library face: PaddleX's `create_pipeline` and `predict`, over the same functions as the job and without Ray.
+"""PaddleX's `create_pipeline` and `predict`, built from the same functions as the job, and without Ray.
 
 pipeline = create_pipeline(pipeline="multi_label_image_classification")
 for result in pipeline.predict("photo.jpg"):
@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal, TypeVar
@@ -22,25 +21,22 @@ from mlcls_ray.devices import parse_device
 from mlcls_ray.engines.autotune import TrialRequest, resolve_engine
 from mlcls_ray.engines.base import Engine
 from mlcls_ray.engines.load import load_engine
-from mlcls_ray.errors import ImageError, MlclsError, Status, UsageError
+from mlcls_ray.errors import ImageError, PredictError, Status, UsageError
+from mlcls_ray.images.chips import select_chips
 from mlcls_ray.images.draw import Chip
-from mlcls_ray.labels.select import select
 from mlcls_ray.labels.thresholds import Thresholds, parse_thresholds
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.zoo import STARTER
 from mlcls_ray.predict.inputs import Page, read_inputs
-from mlcls_ray.predict.paddlex_config import PIPELINES, parse_pipeline, read_pipeline
-from mlcls_ray.predict.results import SCORE_DIGITS, Names, Result
+from mlcls_ray.predict.paddlex_config import PipelineConfig, choose_engine, read_settings
+from mlcls_ray.predict.results import FileStems, Result
 from mlcls_ray.prefetch import prefetch_map
 
 T = TypeVar("T")
-ThresholdLike = float | Mapping[Any, float] | Sequence[float] | Thresholds | None
+ThresholdLike = float | str | Mapping[Any, float] | Sequence[float] | Thresholds | None
 OnError = Literal["raise", "skip", "return"]
-
-
-class PredictError(MlclsError):
-    """An input that could not be labeled, with `on_error="raise"`."""
+ON_ERROR = ("raise", "skip", "return")
 
 
 def create_pipeline(
@@ -51,65 +47,86 @@ def create_pipeline(
     device: str | None = None,
     batch_size: int | None = None,
     threshold: ThresholdLike = None,
+    engine: str | None = None,
+    precision: str | None = None,
     use_hpip: bool | None = None,
     enable_hpi: bool | None = None,
 ) -> Pipeline:
-    """Load a model and be ready to label images on this machine.
+    """Load a model to label images on this machine, in this process.
 
-    What is given here wins over the YAML file.
+    Arguments override the YAML file. Without `engine`, `precision` and `use_hpip` the network runs on Paddle in fp32, as in PaddleX.
 
     Args:
         pipeline: a pipeline name of PaddleX (both spellings) or a YAML file in either of its formats. Default: the name.
-        config: such a file's content, instead of it.
+        config: the content of such a file, instead of the file.
         model: a name (`mlcls models`) or a folder with `inference.yml`. Default: the starter model that ships with the package.
-        device: cpu, gpu, gpu:0, npu:0 …; gpu:0,1 uses both cards. Default: cpu.
+        device: cpu, gpu, gpu:0, npu:0 …; gpu:0,1 uses both. Default: cpu.
         batch_size: images per forward pass. Default: 1, as in PaddleX's tutorial.
         threshold: see `Pipeline.predict`.
-        use_hpip: take the fastest engine of this machine that gives Paddle's labels, by a trial of some seconds the first time (see
-            `engines.autotune`). `enable_hpi` is PaddleX's other name for it. Default: Paddle in fp32.
+        engine: paddle, openvino, onnxruntime, tensorrt, or auto: the fastest on this machine that gives Paddle's labels. Auto measures
+            for some seconds the first time, and remembers. PaddleX's paddle_static and paddle_dynamic mean paddle, its hpi means auto.
+            Default: paddle; with `use_hpip`: auto.
+        precision: fp32, bf16, fp16, int8 (a model from `mlcls quantize`), or auto: chosen together with the engine. Default: fp32; where
+            the engine is auto: auto.
+        use_hpip: True is the same as engine="auto"; an `engine` that is given wins. `enable_hpi` is PaddleX's other name for it.
 
     Raises:
-        UsageError: names the argument, the value and the way out.
+        UsageError: an argument is wrong; the message names the argument, the value and the way out.
+        RunError: the model cannot be loaded.
     """
-    told = parse_pipeline(config) if config is not None else read_pipeline(pipeline or PIPELINES[0])
-    return Pipeline(
-        model=str(model or told.model or STARTER),
-        device=device or told.device or "cpu",
-        batch_size=batch_size or told.batch_size or 1,
-        threshold=threshold if threshold is not None else told.threshold,
-        is_fastest=next((one for one in (use_hpip, enable_hpi, told.use_hpip) if one is not None), False),
+    arguments = {
+        "model": None if model is None else str(model),
+        "device": device,
+        "batch_size": batch_size,
+        "threshold": threshold,
+        "engine": engine,
+        "precision": precision,
+        "use_hpip": enable_hpi if use_hpip is None else use_hpip,
+    }
+    settings = read_settings(pipeline, config, arguments)
+    opened = open_model(settings.model or STARTER)
+    thresholds = parse_thresholds(settings.threshold).resolve(opened.vocabulary, opened.thresholds).values
+    return Pipeline(opened, load_engines(opened, settings, thresholds), settings.batch_size or 1, thresholds)
+
+
+def load_engines(model: Model, settings: PipelineConfig, thresholds: np.ndarray) -> list[Engine]:
+    """Load a model into one engine for each device. Raises as `create_pipeline`."""
+    device = parse_device(settings.device or "cpu")
+    threads = os.cpu_count() or 1
+    engine, precision = choose_engine(settings)
+    chosen = resolve_engine(
+        TrialRequest(
+            engine=engine,
+            precision=precision,
+            model=model,
+            thresholds=thresholds,
+            device=device,
+            threads=threads,
+            batch_size=settings.batch_size or 1,
+        )
     )
+    engines = [load_engine(chosen.engine, model, each, threads, chosen.precision) for each in device.each()]
+    for loaded in engines:
+        loaded.warm_up(1)
+    return engines
 
 
 class Pipeline:
-    """A loaded model, once for each card that `device` names. One thread at a time."""
+    """A model, loaded into one engine for each device. Use it from one thread at a time.
 
-    def __init__(
-        self, model: str, device: str, batch_size: int, threshold: ThresholdLike, is_fastest: bool = False
-    ) -> None:
-        self.model: Model = open_model(model)
-        self.device = parse_device(device)
+    `thresholds`, float32 [C], are those of calls that name none.
+    """
+
+    def __init__(self, model: Model, engines: Sequence[Engine], batch_size: int, thresholds: np.ndarray) -> None:
+        self.model = model
+        self.engines = engines
         self.batch_size = batch_size
-        self.threshold = threshold
-        self.thresholds = resolve_thresholds(threshold, self.model)
-        threads = os.cpu_count() or 1
-        choice = resolve_engine(
-            TrialRequest(
-                engine="auto" if is_fastest else "paddle",
-                precision="auto" if is_fastest else "fp32",
-                model=self.model,
-                thresholds=self.thresholds,
-                device=self.device,
-                threads=threads,
-                batch_size=batch_size,
-            )
-        )
-        self.engines: list[Engine] = [
-            load_engine(choice.engine, self.model, one, threads, choice.precision) for one in self.device.each()
-        ]
-        for engine in self.engines:
-            engine.warm_up(1)
-        self.names = Names()
+        self.thresholds = thresholds
+        self.stems = FileStems()
+
+    def __repr__(self) -> str:
+        engine = self.engines[0]
+        return f"<Pipeline {self.model.name}: {engine.name} in {engine.precision} on {len(self.engines)} device(s)>"
 
     def predict(
         self,
@@ -119,103 +136,73 @@ class Pipeline:
         threshold: ThresholdLike = None,
         on_error: OnError = "raise",
     ) -> Iterator[Result]:
-        """Label images, lazily and in the order of the input: nothing is read before it is asked for.
+        """Label images, lazily and in the order of the input: an image is read only when its result is asked for.
 
         Args:
-            input: a path, URL, folder, array (BGR uint8, as OpenCV has it), Pillow image, bytes, a mapping with `img`, or a list of any of
+            input: a path, URL, folder, array (BGR uint8, as in OpenCV), Pillow image, bytes, a mapping with `img`, or a list of any of
                 these, nested as you like. Each page of a PDF or TIFF is a result.
             batch_size: images per forward pass, for this call.
-            threshold: one number; a mapping from class id or name to number, with `default`; or a list with one number per class. A label
-                is kept where its score is greater. PaddleX pairs such a list with the images of a batch; here it is one per class.
-            on_error: what happens with an input that cannot be read: `raise` a PredictError when it is its turn (its neighbours have been
-                given by then), `skip` it, or `return` a result whose `error` says why.
+            threshold: one number; a mapping from class id or name to number, with `default`; a list with one number per class; text as on
+                the command line, `0.5,person=0.7`; or the path of a YAML or JSON file. A score above it makes a label. PaddleX pairs a
+                list with the images of a batch; here it is one number per class.
+            on_error: what to do with an input that cannot be read: `raise` a PredictError when its turn comes (after the results before
+                it), `skip` it, or `return` a result whose `error` says why.
 
         Raises:
-            UsageError: at once, for an argument that is wrong.
+            UsageError: an argument is wrong; raised by the call itself, not by the iterator.
         """
-        if on_error not in ("raise", "skip", "return"):
-            raise UsageError(f"on_error: '{on_error}' is not one of raise, skip, return")
+        if on_error not in ON_ERROR:
+            raise UsageError(f"on_error: '{on_error}' is not one of {', '.join(ON_ERROR)}")
         size = self.batch_size if batch_size is None else batch_size
         if size < 1:
             raise UsageError(f"batch_size: {size} is less than 1")
-        thresholds = self.thresholds if threshold is None else resolve_thresholds(threshold, self.model)
+        thresholds = self.thresholds
+        if threshold is not None:
+            thresholds = parse_thresholds(threshold).resolve(self.model.vocabulary, self.model.thresholds).values
         return self._predict(input, size, thresholds, on_error)
 
     __call__ = predict
 
-    def _predict(self, given: Any, size: int, thresholds: np.ndarray, on_error: OnError) -> Iterator[Result]:
-        for pages, scored in self._scored(_batches(read_inputs(given), size), thresholds):
-            for page, labels in zip(pages, scored, strict=True):
+    def _predict(self, inputs: Any, size: int, thresholds: np.ndarray, on_error: OnError) -> Iterator[Result]:
+        for pages, labels_by_page in self._label(_batches(read_inputs(inputs), size), thresholds):
+            for page, labels in zip(pages, labels_by_page, strict=True):
                 error = page.error if labels is None else None
                 if labels is None and error is None:
-                    error = ImageError(Status.ENGINE, "the engine gave scores that are no numbers")
+                    error = ImageError(Status.ENGINE, "the engine gave scores that are not finite")
                 if error is not None and on_error == "raise":
                     raise PredictError(f"'{page.path or 'an input without a path'}': {error.status}: {error}")
                 if error is None or on_error == "return":
-                    yield Result(
-                        page.path,
-                        page.page_index,
-                        page.image,
-                        labels or [],
-                        self.names.stem(page.path, page.page_index),
-                        error,
-                    )
+                    stem = self.stems.stem(page.path, page.page_index)
+                    yield Result(page.path, page.page_index, page.image, labels or [], stem, error)
 
-    def _scored(
+    def _label(
         self, batches: Iterator[list[Page]], thresholds: np.ndarray
     ) -> Iterator[tuple[list[Page], list[list[Chip] | None]]]:
-        """Batches with their labels, in order. With several cards as many batches are under way; with one, none that was not asked for."""
+        """Pair batches with their labels, in order. Several engines work on as many batches at once; one engine never works ahead."""
         if len(self.engines) == 1:
-            yield from ((pages, self._score(self.engines[0], pages, thresholds)) for pages in batches)
+            yield from ((pages, self._label_batch(self.engines[0], pages, thresholds)) for pages in batches)
             return
-        free: SimpleQueue[Engine] = SimpleQueue()
+        idle: SimpleQueue[Engine] = SimpleQueue()
         for engine in self.engines:
-            free.put(engine)
+            idle.put(engine)
 
-        def score(pages: list[Page]) -> tuple[list[Page], list[list[Chip] | None]]:
-            engine = free.get()
+        def label(pages: list[Page]) -> tuple[list[Page], list[list[Chip] | None]]:
+            engine = idle.get()
             try:
-                return pages, self._score(engine, pages, thresholds)
+                return pages, self._label_batch(engine, pages, thresholds)
             finally:
-                free.put(engine)
+                idle.put(engine)
 
-        with ThreadPoolExecutor(len(self.engines), thread_name_prefix="card") as threads:
-            yield from prefetch_map(score, batches, threads, len(self.engines))
+        with ThreadPoolExecutor(len(self.engines), thread_name_prefix="engine") as threads:
+            yield from prefetch_map(label, batches, threads, len(self.engines))
 
-    def _score(self, engine: Engine, pages: list[Page], thresholds: np.ndarray) -> list[list[Chip] | None]:
-        """The labels of each page, best first; None where it has no image."""
-        good = [number for number, page in enumerate(pages) if page.image is not None]
-        labels: list[list[Chip] | None] = [None] * len(pages)
-        if good:
-            images = [page.image for page in pages if page.image is not None]
-            scores = engine.score(np.stack([self.model.preprocess.to_pixels(image) for image in images]))
-            for number, found in zip(good, to_chips(scores, thresholds, self.model.vocabulary), strict=True):
-                labels[number] = found
-        return labels
-
-
-def to_chips(scores: np.ndarray, thresholds: np.ndarray, vocabulary: Sequence[str]) -> list[list[Chip] | None]:
-    """Scores, float32 [N, C], as the labels of each image, best first; None where they are no numbers."""
-    found = select(scores, thresholds)
-    bounds = [slice(start, end) for start, end in pairwise(found.offsets)]
-    return [
-        [
-            Chip(int(class_id), vocabulary[class_id], round(float(score), SCORE_DIGITS))
-            for class_id, score in zip(found.class_ids[own], found.scores[own], strict=True)
-        ]
-        if np.isfinite(scores[position]).all()
-        else None
-        for position, own in enumerate(bounds)
-    ]
-
-
-def resolve_thresholds(given: ThresholdLike, model: Model) -> np.ndarray:
-    """One threshold per class, float32 [C], of any form that `predict` takes.
-
-    Raises:
-        UsageError: not a number between 0 and 1, an unknown class, or a list of another length.
-    """
-    return parse_thresholds(given).resolve(model.vocabulary, model.thresholds).values
+    def _label_batch(self, engine: Engine, pages: list[Page], thresholds: np.ndarray) -> list[list[Chip] | None]:
+        """Label each page, best label first; None for a page without an image or with scores that are not finite."""
+        pixels = [self.model.preprocess.to_pixels(page.image) for page in pages if page.image is not None]
+        if not pixels:
+            return [None] * len(pages)
+        labels = iter(select_chips(engine.score(np.stack(pixels)), thresholds, self.model.vocabulary))
+        return [None if page.image is None else next(labels) for page in pages]
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -1,4 +1,4 @@
-"""What `predict` gives: one result per image or page."""
+"""The results of `predict`: one for each image or page."""
 
 from __future__ import annotations
 
@@ -18,21 +18,19 @@ from mlcls_ray.errors import ImageError, RunError
 from mlcls_ray.images.draw import JPEG_QUALITY, Chip, draw
 from mlcls_ray.storage.store import Store
 
-SCORE_DIGITS = 5
-"""Scores are rounded after the threshold was applied, as PaddleX does."""
 UNNAMED = "image"
-"""The stem of what has no path."""
+"""The file stem of inputs without a path."""
 
 
-class Names:
-    """File stems for the results of one pipeline: the input's own, and a hash behind it where two inputs share one."""
+class FileStems:
+    """File stems for the results of one pipeline: the input's own stem, followed by a hash where two inputs share one."""
 
     def __init__(self) -> None:
         self._taken: dict[str, str] = {}
         self._unnamed = 0
 
     def stem(self, path: str | None, page: int | None) -> str:
-        """A stem that no other input of this pipeline has; the same input gets the same one again."""
+        """Return a stem that no other input of this pipeline has; the same path and page get the same stem again."""
         if path is None:
             self._unnamed += 1
             base, key = f"{UNNAMED}-{self._unnamed:06d}", f"{self._unnamed}"
@@ -45,8 +43,11 @@ class Names:
 
 
 class Result(Mapping[str, Any]):
-    """A mapping with PaddleX's keys: `img_path` (and `input_path`), `page_index`, `input_img` (RGB uint8 [H, W, 3]), `class_ids` (list of
-    int, best first), `scores` (list of float, 5 decimals), `label_names`; with `on_error="return"` also `error`, None where all is well.
+    """The labels of one image, as a mapping with PaddleX's keys.
+
+    `img_path` and `input_path`: str, or None for an input without a path. `page_index`: int for a page of a document, else None.
+    `input_img`: RGB uint8 [H, W, 3], None if the input could not be read. `class_ids`: list of int, best first. `scores`: list of float,
+    5 decimals. `label_names`: list of str. `error`: str with the reason if the input could not be labeled, else None.
     """
 
     def __init__(
@@ -86,14 +87,14 @@ class Result(Mapping[str, Any]):
 
     @property
     def json(self) -> dict[str, Any]:
-        """What is printed and saved: without the image, and without what is not there."""
-        shown = {name: self[name] for name in ("img_path", "class_ids", "scores", "label_names")}
+        """The result as it is printed and saved: without the image; `page_index` and `error` only if there is one."""
+        labels = {name: self[name] for name in ("img_path", "class_ids", "scores", "label_names")}
         page = {} if self["page_index"] is None else {"page_index": self["page_index"]}
-        return shown | page | ({} if self.error is None else {"error": self["error"]})
+        return labels | page | ({} if self.error is None else {"error": self["error"]})
 
     @property
     def img(self) -> Image.Image:
-        """The image with its labels drawn under it.
+        """Draw the labels under the image.
 
         Raises:
             RunError: the input could not be read.
@@ -103,24 +104,24 @@ class Result(Mapping[str, Any]):
         return draw(self["input_img"], self._labels)
 
     def print(self, format_json: bool = False, indent: int = 4, ensure_ascii: bool = False) -> None:
-        """Print the result to standard output: in one line, or as indented JSON."""
+        """Print the result to standard output: on one line, or as indented JSON."""
         print(json.dumps(self.json, indent=indent, ensure_ascii=ensure_ascii) if format_json else str(self.json))
 
     def save_to_json(self, save_path: str | Path, indent: int = 4, ensure_ascii: bool = False) -> str:
-        """Write JSON to a file that ends in `.json`, or to a folder under the input's name; returns where."""
+        """Write JSON to `save_path`, a file that ends in `.json` or a folder (named after the input there). Return the file's path."""
         text = json.dumps(self.json, indent=indent, ensure_ascii=ensure_ascii) + "\n"
         return self._write(save_path, ".json", text.encode("utf-8", "surrogateescape"))
 
     def save_to_img(self, save_path: str | Path) -> str | None:
-        """Write the annotated image to an image file, or to a folder under the input's name; returns where.
+        """Write the annotated image to `save_path`, an image file or a folder (named after the input there). Return the file's path.
 
-        Nothing is written for an input that could not be read. The input itself is never replaced.
+        Returns None, and writes nothing, for an input that could not be read. The input itself is never replaced.
         """
         if self["input_img"] is None:
             return None
-        given = Path(str(save_path))
-        own = os.path.splitext(str(self["img_path"] or ""))[1]
-        suffix = given.suffix if _is_image(given.name) else own if _is_image(f"x{own}") else ".png"
+        file_name = Path(save_path).name
+        suffixes = [os.path.splitext(name)[1] for name in (file_name, str(self["img_path"] or ""))]
+        suffix = next((suffix for suffix in suffixes if _can_write(suffix)), ".png")
         out = io.BytesIO()
         self.img.save(out, _format(suffix), **({"quality": JPEG_QUALITY} if _format(suffix) == "JPEG" else {}))
         return self._write(save_path, suffix, out.getvalue())
@@ -136,11 +137,12 @@ class Result(Mapping[str, Any]):
         return str(target)
 
 
-def _is_image(name: str) -> bool:
-    kind = mimetypes.guess_type(name)[0] or ""
-    return kind.startswith("image/") and _format(os.path.splitext(name)[1]) in Image.SAVE
+def _can_write(suffix: str) -> bool:
+    """Tell whether Pillow writes images with this suffix."""
+    media_type = mimetypes.guess_type(f"image{suffix}")[0] or ""
+    return media_type.startswith("image/") and _format(suffix) in Image.SAVE
 
 
 def _format(suffix: str) -> str:
-    """Pillow's name of the format that a suffix stands for; empty where it can write none."""
+    """Return Pillow's name of the format with this suffix; empty if it does not know the suffix."""
     return Image.registered_extensions().get(suffix.lower(), "")

@@ -1,4 +1,4 @@
-"""What a Serve config file imports (configs/deploy/rayservice.yaml): `import_path: mlcls_ray.serve.deploy:build`."""
+"""The import path for a Serve config file: `import_path: mlcls_ray.serve.deploy:build` (configs/deploy/rayservice.yaml)."""
 
 from __future__ import annotations
 
@@ -11,5 +11,9 @@ from mlcls_ray.serve.config import ServeConfig, token
 
 
 def build(args: ServeConfig) -> serve.Application:
-    """The application for the `args` of a Serve config. One replica scores with the threads of `MLCLS_SERVE_CPUS` CPUs (default 2)."""
+    """Build the application for the `args` of a Serve config. A replica scores with `MLCLS_SERVE_CPUS` threads (default 2).
+
+    Raises:
+        UsageError: the device is unknown.
+    """
     return bind(args, int(os.environ.get("MLCLS_SERVE_CPUS", "2")) * (args.replicas or 1), token())

@@ -1,4 +1,4 @@
-"""Starting the service and ending it in good order."""
+"""Start the service, and stop it after its last answers."""
 
 from __future__ import annotations
 
@@ -21,67 +21,64 @@ from mlcls_ray.serve.wire import PATH
 from mlcls_ray.terminal import suppress_native_output
 
 NAME = "mlcls"
-FOR_THROUGHPUT = {
+RAY_SERVE_SETTINGS = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
 }
-"""One event loop in proxy and replica: nothing of ours blocks it (decoding and scoring have threads of their own), and a request does
-not change threads four times. What is set already stays."""
+"""Run proxy and replica in one event loop each: we never block it (decoding and scoring have their own threads), and a request saves four
+changes of thread. Variables that are set already are kept."""
 MISSING = "mlcls serve needs the extra 'serve': pip install 'mlcls-ray[serve]'"
 
 
 def run_service(config: ServeConfig, verbose: bool = False) -> None:
-    """Serve until SIGINT or SIGTERM; requests under way then get their answers first.
+    """Serve until SIGINT or SIGTERM, then answer the running requests and return.
 
     Raises:
-        UsageError: the extra is not installed, or the model, the device or the cluster is not there.
+        UsageError: the extra `serve` is not installed, or the model, the device or the cluster does not exist.
         RunError: the model cannot be loaded.
     """
     if find_spec("fastapi") is None:
         raise UsageError(MISSING)
     open_model(config.model)
     device = parse_device(config.device)
-    for name, value in FOR_THROUGHPUT.items():
+    for name, value in RAY_SERVE_SETTINGS.items():
         os.environ.setdefault(name, value)
     connect(config.ray_address, verbose, device)
-    from ray import serve  # after connect: Ray reads its environment when it is imported
+    from ray import serve  # after connect: Ray Serve reads its environment when it is imported
 
     from mlcls_ray.serve.app import bind
 
     nodes = living_nodes()
     check_resources(device, nodes)
-    if device.kind != "cpu":
+    if not device.is_cpu:
         check_device_on_workers(device)
     if not verbose:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    asked = _asked_to_end()
+    stop = _stop_on_signals()
     serve.start(
         http_options={"host": config.host, "port": config.port},
         logging_config={"log_level": "WARNING" if not verbose else "INFO", "enable_access_log": verbose},
     )
     serve.run(bind(config, max(node.cpus for node in nodes), token()), name=NAME, route_prefix="/")
-    guarded = f"with the token in {TOKEN_VARIABLE}" if token() else "without a token"
-    print(
-        f"serving {config.model} on http://{config.host}:{config.port}{PATH} ({guarded}); /docs describes it",
-        flush=True,
-    )
-    asked.wait()
-    print("draining", file=sys.stderr, flush=True)
+    url = f"http://{config.host}:{config.port}{PATH}"
+    access = f"with the token in {TOKEN_VARIABLE}" if token() else "without a token"
+    print(f"serving {config.model} on {url} ({access}); /docs describes it", flush=True)
+    stop.wait()
+    print("stopping: answering the requests that are running", file=sys.stderr, flush=True)
     with contextlib.nullcontext() if verbose else suppress_native_output():
-        serve.delete(
-            NAME
-        )  # waits for the replicas' last answers; shutdown alone would close the connections under them
+        # Waits for the replicas' last answers; shutdown alone would close their connections.
+        serve.delete(NAME)
         serve.shutdown()
 
 
-def _asked_to_end() -> threading.Event:
-    """Set by SIGINT and SIGTERM from now on, also while the service is still starting."""
-    asked = threading.Event()
+def _stop_on_signals() -> threading.Event:
+    """Return an event that SIGINT and SIGTERM set from now on, also while the service is still starting."""
+    stop = threading.Event()
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        asked.set()
+    def handle(number: int, frame: FrameType | None) -> None:
+        stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, ask)
-    return asked
+        signal.signal(number, handle)
+    return stop

@@ -1,4 +1,4 @@
-"""PaddleX's wire format: what comes in, what goes out. Unknown fields are ignored, as PaddleX does."""
+"""PaddleX's wire format: the models of requests and responses. Unknown fields of a request are ignored, as in PaddleX."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from mlcls_ray.labels.thresholds import Probability
 
 PATH = "/multilabel-image-classification"
 Threshold = Probability | list[Probability] | dict[str, Probability]
-"""A number, one per class, or a mapping from class id or name to number, with `default`.
+"""One number, a list with one per class, or a mapping from class id or name to number, with `default`.
 
-`Thresholds` takes words and paths too; they are left out here, so that a client cannot make the server read a file."""
+No text and no path, which `parse_thresholds` would take too: a client must not make the server read a file."""
 
 
 class InferenceParams(BaseModel):
-    """Where PaddleX's documentation puts these; a threshold beside the image wins."""
+    """The place for options in PaddleX's documentation. A `threshold` beside the image overrides this one."""
 
     threshold: Threshold | None = None
     topK: Annotated[int, Field(ge=1)] | None = None  # noqa: N815
 
 
 class InferRequest(BaseModel):
-    """`image`: an http(s):// URL, or a file's bytes in base64 (a `data:` URL works too)."""
+    """A request. `image`: an http(s):// URL, or a file's bytes in base64 (a `data:` URL works too)."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -36,7 +36,7 @@ class InferRequest(BaseModel):
 
 
 class Category(BaseModel):
-    """One label."""
+    """One label: class id, name and score, rounded to 5 decimals."""
 
     id: int
     name: str
@@ -44,14 +44,14 @@ class Category(BaseModel):
 
 
 class InferResult(BaseModel):
-    """Best label first; `image` is the annotated JPEG in base64, where it was asked for."""
+    """The labels, best first; `image`: the annotated JPEG in base64, if the request wants one."""
 
     categories: list[Category]
     image: str | None = None
 
 
 class Envelope(BaseModel):
-    """Around every answer. `errorCode`: 0, or the HTTP status."""
+    """The fields of every response. `errorCode`: 0, or the HTTP status."""
 
     logId: str = Field(default_factory=lambda: str(uuid4()))  # noqa: N815
     errorCode: int = 0  # noqa: N815
@@ -59,6 +59,6 @@ class Envelope(BaseModel):
 
 
 class InferResponse(Envelope):
-    """The answer to a good request."""
+    """The response with a result."""
 
     result: InferResult

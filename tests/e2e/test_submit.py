@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,16 +60,28 @@ def cluster(s3_endpoint: str, tmp_path: Path) -> Iterator[dict[str, str]]:
         head.wait(timeout=60)
 
 
-def submit(cluster: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A working directory to ship: jobs/ and a package that prints where it runs from."""
+    folder = tmp_path / "checkout"
+    ignored = shutil.ignore_patterns("__pycache__", "*.pdiparams")  # the job has a model of its own
+    for name in ("jobs", "mlcls_ray"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    with (folder / "mlcls_ray" / "__init__.py").open("a") as source:
+        source.write("\nprint('package:', __file__)\n")
+    return folder
+
+
+def submit(cluster: dict[str, str], checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [
         RAY,
         "job",
         "submit",
         "--working-dir",
-        str(ROOT / "jobs"),
+        str(checkout),
         "--",
         sys.executable,
-        "label_images.py",
+        "jobs/label_images.py",
         *words,
     ]
     for _ in range(30):  # until the head listens
@@ -79,7 +93,7 @@ def submit(cluster: dict[str, str], *words: str) -> subprocess.CompletedProcess[
 
 @pytest.mark.slow
 @pytest.mark.parametrize("s3_endpoint", ["juicefs"], indirect=True)
-def test_submit_with_a_token(cluster: dict[str, str], s3_endpoint: str, tiny_folder: Path) -> None:
+def test_submit_with_a_token(cluster: dict[str, str], s3_endpoint: str, checkout: Path, tiny_folder: Path) -> None:
     client = filesystem(s3_endpoint)
     base = f"{BUCKET}/{uuid.uuid4().hex}"
     for number in range(10):
@@ -92,15 +106,16 @@ def test_submit_with_a_token(cluster: dict[str, str], s3_endpoint: str, tiny_fol
         text=True,
         timeout=120,
     )
-    done = submit(cluster, *words)
+    done = submit(cluster, checkout, *words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert refused.returncode != 0, "the cluster asks for its token"
     assert "10 images: 10 ok" in done.stdout
+    assert re.search(r"package: \S+/_ray_pkg_\w+/mlcls_ray/__init__.py", done.stdout), "the shipped package ran"
     store = Store(f"s3://{base}/out", S3Options(endpoint_url=s3_endpoint))
     assert verify(store) == []
     table = pq.read_table(f"{base}/out/{layout.labels_folder('submitted')}", filesystem=client)
     assert sorted(table.column("row_id").to_pylist()) == list(range(10))
-    wrong = submit(cluster, f"s3://{base}/photos", "--out", f"s3://{base}/out", "--model", "PP-LCNet")
+    wrong = submit(cluster, checkout, f"s3://{base}/photos", "--out", f"s3://{base}/out", "--model", "PP-LCNet")
     assert wrong.returncode != 0
     assert "unknown model 'PP-LCNet': did you mean" in wrong.stdout
 
@@ -174,5 +189,5 @@ def wait_for(cluster: dict[str, str]) -> None:
 def test_no_cluster() -> None:
     words = ("submit", ROOT / "configs/label_folder.yaml")
     assert "no cluster: give --address" in run_cli(*words, check=2).stderr
-    told = run_cli(*words, "--address", "http://127.0.0.1:9", check=2, timeout=60).stderr
-    assert "the cluster at 'http://127.0.0.1:9' did not take the job" in told
+    message = run_cli(*words, "--address", "http://127.0.0.1:9", check=2, timeout=60).stderr
+    assert "the cluster at 'http://127.0.0.1:9' did not take the job" in message

@@ -1,4 +1,4 @@
-"""What `predict` takes: each type, taken apart lazily and in order."""
+"""The inputs of `predict`: each type, expanded lazily and in order."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.conftest import Handler, encode, picture, reply
 RED = np.full((4, 6, 3), (200, 10, 20), np.uint8)
 
 
-def only(given: object) -> Page:
-    (page,) = read_inputs(given)
+def read_one(image: object) -> Page:
+    (page,) = read_inputs(image)
     return page
 
 
@@ -61,7 +61,7 @@ def folder(tmp_path: Path) -> Path:
     ids=["BGR", "grey", "grey with an axis", "BGRA"],
 )
 def test_arrays_are_bgr(array: np.ndarray, expected: np.ndarray) -> None:
-    page = only(array)
+    page = read_one(array)
     assert np.array_equal(page.image, expected)
     assert (page.path, page.page_index, page.error) == (None, None, None)
     assert len(list(read_inputs(np.stack([array, array])))) == (2 if array.ndim == 3 else 1)
@@ -76,43 +76,43 @@ def test_arrays_are_bgr(array: np.ndarray, expected: np.ndarray) -> None:
         np.zeros(4, np.uint8),
     ],
 )
-def test_what_is_no_image_array_is_an_error_of_its_own(array: np.ndarray) -> None:
-    page = only(array)
+def test_an_array_that_is_no_image_becomes_an_error(array: np.ndarray) -> None:
+    page = read_one(array)
     assert page.image is None
     assert page.error is not None
     assert page.error.status == Status.UNSUPPORTED
 
 
 def test_pillow_images_and_bytes() -> None:
-    assert np.array_equal(only(Image.fromarray(RED)).image, RED)
-    assert only(Image.fromarray(RED).convert("L")).image.shape == RED.shape
+    assert np.array_equal(read_one(Image.fromarray(RED)).image, RED)
+    assert read_one(Image.fromarray(RED).convert("L")).image.shape == RED.shape
     turned = Image.fromarray(RED)
     turned.getexif()[0x0112] = 6
-    assert only(turned).image.shape == (6, 4, 3)
-    assert np.array_equal(only(encode(Image.fromarray(RED), "PNG")).image, RED)
+    assert read_one(turned).image.shape == (6, 4, 3)
+    assert np.array_equal(read_one(encode(Image.fromarray(RED), "PNG")).image, RED)
 
 
-def test_lists_folders_mappings_in_the_inputs_order(folder: Path) -> None:
-    """PaddleX gives a folder's images before the files around it, and ignores Paths, tuples and nested lists."""
-    given = [str(folder / "b" / "1.jpg"), folder, ({"img": str(folder / "a.webp")}, [[RED]]), Path(folder / "b")]
-    found = [page.path and str(Path(page.path).relative_to(folder)) for page in read_inputs(given)]
-    assert found == ["b/1.jpg", "a.webp", "b/1.jpg", "b/2.png", "a.webp", None, "b/1.jpg", "b/2.png"]
+def test_order_is_that_of_lists_folders_and_mappings(folder: Path) -> None:
+    """PaddleX returns a folder's images before the files around it, and ignores Paths, tuples and nested lists."""
+    inputs = [str(folder / "b" / "1.jpg"), folder, ({"img": str(folder / "a.webp")}, [[RED]]), Path(folder / "b")]
+    paths = [page.path and str(Path(page.path).relative_to(folder)) for page in read_inputs(inputs)]
+    assert paths == ["b/1.jpg", "a.webp", "b/1.jpg", "b/2.png", "a.webp", None, "b/1.jpg", "b/2.png"]
 
 
-def test_an_unreadable_file_in_the_middle_costs_itself_only(folder: Path) -> None:
-    """PaddleX ends there, or gives the batch before it twice."""
-    given = [
+def test_an_unreadable_file_does_not_affect_its_neighbours(folder: Path) -> None:
+    """PaddleX stops there, or returns the batch before it twice."""
+    inputs = [
         str(folder / "a.webp"),
         str(folder / "missing.jpg"),
         str(folder / "notes.txt"),
         str(folder / "b" / "1.jpg"),
     ]
-    pages = list(read_inputs(given))
+    pages = list(read_inputs(inputs))
     assert [page.error and str(page.error.status) for page in pages] == [None, "missing", "not_an_image", None]
 
 
 @pytest.mark.parametrize(("make", "size"), [(tiff, (5, 7, 3)), (pdf, (144, 288, 3))])
-def test_documents_by_page(tmp_path: Path, make: Callable[[int], bytes], size: tuple[int, ...]) -> None:
+def test_documents_are_read_page_by_page(tmp_path: Path, make: Callable[[int], bytes], size: tuple[int, ...]) -> None:
     path = tmp_path / "document.any"
     path.write_bytes(make(3))
     pages = list(read_inputs([path, make(1)]))
@@ -123,12 +123,21 @@ def test_documents_by_page(tmp_path: Path, make: Callable[[int], bytes], size: t
     assert [int(page.image.mean()) for page in pages[:3]] == [0, 40, 80]
 
 
-def test_a_damaged_document_keeps_the_pages_before(tmp_path: Path) -> None:
-    (page,) = read_inputs(b"%PDF-1.7 nothing behind it")
+def test_a_damaged_document_becomes_an_error() -> None:
+    page = read_one(b"%PDF-1.7 nothing behind it")
     assert page.error is not None
     assert page.error.status == Status.CORRUPT
-    (page,) = read_inputs(tiff(2)[:20])
+    page = read_one(tiff(2)[:20])
     assert page.error is not None
+
+
+def test_a_document_keeps_the_pages_before_a_damaged_one() -> None:
+    whole = tiff(3)
+    *pages, last = read_inputs(whole[: whole.rindex(bytes([80]) * 105)])  # without the third page's 5x7 RGB pixels
+    assert [page.page_index for page in pages] == [0, 1]
+    assert all(page.image is not None for page in pages)
+    assert (last.page_index, last.image) == (2, None)
+    assert last.error is not None
 
 
 def test_urls_with_a_query(http_server: Callable[[Handler], str]) -> None:
@@ -145,24 +154,28 @@ def test_urls_with_a_query(http_server: Callable[[Handler], str]) -> None:
     assert bad.error.status == Status.MISSING
 
 
-def test_it_is_lazy(folder: Path) -> None:
-    asked = []
+def test_reading_is_lazy(folder: Path) -> None:
+    taken = []
 
     def endless() -> Iterator[str]:
         while True:
-            asked.append(1)
+            taken.append(1)
             yield str(folder / "a.webp")
 
     pages = read_inputs(endless())
     for _ in range(3):
         next(pages)
-    assert len(asked) < 20
+    assert len(taken) < 20
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
-    [(3, "a int is none"), ({"image": "x"}, "needs the key 'img'; it has image"), (None, "a NoneType")],
+    ("inputs", "message"),
+    [
+        (3, "type int is not supported"),
+        ({"image": "x"}, "needs the key 'img'; it has image"),
+        (None, "type NoneType is not supported"),
+    ],
 )
-def test_what_is_no_input(given: object, message: str) -> None:
+def test_other_types_are_refused(inputs: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        list(read_inputs(given))
+        list(read_inputs(inputs))

@@ -1,4 +1,4 @@
-"""A service in a process of its own, as `mlcls serve` starts it."""
+"""A service in its own process, started by `mlcls serve`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ START_S = 120.0
 
 
 class Service(NamedTuple):
-    """A client of the service, and its process."""
+    """A running service: a client for it, and its process."""
 
     client: httpx.Client
     process: subprocess.Popen[str]
@@ -34,7 +34,7 @@ class Service(NamedTuple):
 
 @contextlib.contextmanager
 def serving(log: Path, *flags: object, token: str | None = None) -> Iterator[Service]:
-    """Start it, wait until it answers, and end it by SIGTERM; it must end by itself and with exit code 0."""
+    """Start a service, wait until it answers, and stop it by SIGTERM. It must then end by itself with exit code 0."""
     port = free_port()
     env = {**os.environ, **({TOKEN_VARIABLE: token} if token else {})}
     with log.open("w") as stream:

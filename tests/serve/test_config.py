@@ -12,15 +12,15 @@ from mlcls_ray.serve.config import ServeConfig
 from tests.conftest import ROOT, run_cli
 
 
-def test_the_example_shows_defaults() -> None:
+def test_the_sample_file_shows_the_defaults() -> None:
     assert load_config(ServeConfig, ROOT / "configs" / "serve.yaml", {}) == ServeConfig()
 
 
-def test_flags_win_and_are_shown(tmp_path: Path) -> None:
+def test_flags_override_the_file_and_are_printed(tmp_path: Path) -> None:
     (tmp_path / "serve.yaml").write_text("port: 9000\nmodel: starter\n")
-    told = run_cli("serve", "--config", tmp_path / "serve.yaml", "--port", "9001", "--print-config").stdout
-    assert "port: 9001\n" in told
-    assert "host: 127.0.0.1\n" in told
+    printed = run_cli("serve", "--config", tmp_path / "serve.yaml", "--port", "9001", "--print-config").stdout
+    assert "port: 9001\n" in printed
+    assert "host: 127.0.0.1\n" in printed
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_flags_win_and_are_shown(tmp_path: Path) -> None:
         ("engine: fast", "engine"),
     ],
 )
-def test_wrong_values_are_named(tmp_path: Path, text: str, message: str) -> None:
+def test_wrong_values_are_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "serve.yaml").write_text(text)
     with pytest.raises(UsageError, match=message):
         load_config(ServeConfig, tmp_path / "serve.yaml", {})

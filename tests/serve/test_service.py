@@ -1,8 +1,9 @@
-"""The service over real HTTP: PaddleX's answers to good requests, a 4xx with a reason to bad ones, limits, guard, token, drain."""
+"""The service over real HTTP: PaddleX's responses, a 4xx with a reason for bad requests, limits, private addresses, token, shutdown."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import re
@@ -51,7 +52,7 @@ def service(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="module")
 def guarded(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """With a token, and free to fetch from loopback."""
+    """A service with a token, which may fetch from loopback."""
     folder = tmp_path_factory.mktemp("guarded")
     with serving(
         folder / "log",
@@ -68,16 +69,16 @@ def guarded(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield started
 
 
-def test_health_and_description(service: Service) -> None:
+def test_health_and_openapi(service: Service) -> None:
     answer = service.client.get("/health")
     assert answer.json() | {"logId": ""} == {"logId": "", "errorCode": 0, "errorMsg": "Healthy"}
     assert "swagger" in service.client.get("/docs").text.lower()
-    described = service.client.get("/openapi.json").json()
-    assert set(described["paths"]) == {"/health", PATH}
-    assert "threshold" in json.dumps(described["paths"][PATH]["post"]["requestBody"])
+    openapi = service.client.get("/openapi.json").json()
+    assert set(openapi["paths"]) == {"/health", PATH}
+    assert "threshold" in json.dumps(openapi["paths"][PATH]["post"]["requestBody"])
 
 
-def test_the_answer_is_predicts_and_has_paddlex_form(service: Service, tiny_folder: Path, demo: Path) -> None:
+def test_the_response_equals_predict_in_paddlex_form(service: Service, tiny_folder: Path, demo: Path) -> None:
     (expected,) = create_pipeline(model=tiny_folder).predict(demo / "cat.jpg", threshold=0.3)
     answer = service.post(image=text_of((demo / "cat.jpg").read_bytes()), threshold=0.3, logId="mine")
     assert answer.status_code == 200
@@ -85,21 +86,21 @@ def test_the_answer_is_predicts_and_has_paddlex_form(service: Service, tiny_fold
     assert list(body) == ["logId", "errorCode", "errorMsg", "result"]
     assert (body["logId"], body["errorCode"], body["errorMsg"]) == ("mine", 0, "Success")
     categories = body["result"]["categories"]
-    assert [one["id"] for one in categories] == expected["class_ids"]
-    assert [one["name"] for one in categories] == expected["label_names"]
-    assert [one["score"] for one in categories] == pytest.approx(expected["scores"], abs=2e-5)
+    assert [category["id"] for category in categories] == expected["class_ids"]
+    assert [category["name"] for category in categories] == expected["label_names"]
+    assert [category["score"] for category in categories] == pytest.approx(expected["scores"], abs=2e-5)
     with Image.open(io.BytesIO(base64.b64decode(body["result"]["image"]))) as annotated:
         assert annotated.format == "JPEG"
 
 
-def test_what_a_request_may_say(service: Service) -> None:
+def test_options_of_a_request(service: Service) -> None:
     assert "image" not in service.post(image=GOOD, visualize=False).json()["result"]
     assert service.post(image=f"data:image/jpeg;base64,{GOOD}", visualize=None, other=1).status_code == 200
     everything = {"threshold": 0.0, "image": GOOD, "visualize": False}
     assert len(service.post(**everything).json()["result"]["categories"]) == 3
     assert len(service.post(**everything, inferenceParams={"topK": 2}).json()["result"]["categories"]) == 2
-    inside = service.post(image=GOOD, visualize=False, inferenceParams={"threshold": 1.0}).json()
-    assert inside["result"]["categories"] == []
+    nested = service.post(image=GOOD, visualize=False, inferenceParams={"threshold": 1.0}).json()
+    assert nested["result"]["categories"] == []
     for threshold in ({"default": 1, "cat": 0}, {"default": 1, "0": 0}, [0, 1, 1.0]):
         (only,) = service.post(image=GOOD, visualize=False, threshold=threshold).json()["result"]["categories"]
         assert only["name"] == TINY_VOCABULARY[0]
@@ -128,7 +129,7 @@ BAD_REQUESTS = {
 
 
 @pytest.mark.parametrize("case", BAD_REQUESTS)
-def test_bad_requests_are_the_clients(service: Service, case: str) -> None:
+def test_bad_requests_get_a_4xx_with_the_reason(service: Service, case: str) -> None:
     body, code, reason = BAD_REQUESTS[case]
     answer = service.post(**body)
     assert (answer.status_code, answer.json()["errorCode"]) == (code, code)
@@ -136,7 +137,7 @@ def test_bad_requests_are_the_clients(service: Service, case: str) -> None:
     assert "result" not in answer.json()
 
 
-def test_bad_bodies(service: Service) -> None:
+def test_bad_bodies_get_a_4xx(service: Service) -> None:
     assert service.client.post(PATH, content=b"{").status_code == 422
     assert service.client.post(PATH, content=b"\xff\xfe").status_code == 422
     assert service.client.get(PATH).status_code == 405
@@ -146,22 +147,22 @@ def test_bad_bodies(service: Service) -> None:
     assert chunked.status_code == 413
 
 
-def test_many_at_once_get_each_their_own(service: Service, tiny_folder: Path) -> None:
+def test_concurrent_requests_get_their_own_scores(service: Service, tiny_folder: Path) -> None:
     images = [encode(picture(seed=number)) for number in range(40)]
     expected = list(create_pipeline(model=tiny_folder).predict(images, threshold=0.0))
 
-    def ask(image_bytes: bytes) -> list[float]:
+    def request_scores(image_bytes: bytes) -> list[float]:
         body = {"image": text_of(image_bytes), "threshold": 0.0, "visualize": False}
         answer = httpx.post(service.url + PATH, json=body, timeout=60)
-        return [one["score"] for one in answer.json()["result"]["categories"]]
+        return [category["score"] for category in answer.json()["result"]["categories"]]
 
     with ThreadPoolExecutor(16) as clients:
-        for found, one in zip(clients.map(ask, images), expected, strict=True):
-            assert found == pytest.approx(one["scores"], abs=2e-5)
+        for scores, result in zip(clients.map(request_scores, images), expected, strict=True):
+            assert scores == pytest.approx(result["scores"], abs=2e-5)
 
 
-def test_only_what_asks_for_rays_token_listens_beyond_loopback(service: Service) -> None:
-    """Ray Serve binds each replica's gRPC port to every address and cannot be told otherwise; Ray's own token guards it."""
+def test_ports_beyond_loopback_need_rays_token(service: Service) -> None:
+    """Ray Serve binds each replica's gRPC port to every address, without an option to change that; Ray's own token protects it."""
     parent = psutil.Process(service.process.pid)
     listening = [
         (process.name(), connection.laddr)
@@ -183,7 +184,7 @@ def test_only_what_asks_for_rays_token_listens_beyond_loopback(service: Service)
 
 
 def test_schemathesis_finds_no_server_error(service: Service) -> None:
-    """What the schema allows and what it does not, a few hundred requests of both."""
+    """A few hundred requests, some that the schema allows and some that it does not."""
     done = subprocess.run(
         [
             str(Path(sys.executable).parent / "st"),
@@ -202,7 +203,7 @@ def test_schemathesis_finds_no_server_error(service: Service) -> None:
     assert re.search(r"[1-9]\d* (generated|passed)", done.stdout), done.stdout[-2000:]
 
 
-def test_token(guarded: Service) -> None:
+def test_the_token_is_required(guarded: Service) -> None:
     for header in ({}, {"Authorization": "Bearer no"}, {"Authorization": f"Basic {TOKEN}"}):
         answer = httpx.post(guarded.url + PATH, json={"image": GOOD}, headers=header, timeout=60)
         assert (answer.status_code, answer.json()["errorCode"]) == (401, 401)
@@ -210,7 +211,7 @@ def test_token(guarded: Service) -> None:
     assert guarded.post(image=GOOD).status_code == 200
 
 
-def test_urls(guarded: Service, http_server: Callable[[Handler], str]) -> None:
+def test_images_by_url(guarded: Service, http_server: Callable[[Handler], str]) -> None:
     def answer(request: SimpleHTTPRequestHandler) -> None:
         good = request.path == "/a.jpg?signature=x%2Fy"
         content = encode(picture()) if good else b"<html>"
@@ -225,13 +226,24 @@ def test_urls(guarded: Service, http_server: Callable[[Handler], str]) -> None:
     assert (gone.status_code, gone.json()["errorMsg"]) == (424, "missing: HTTP 404")
 
 
-def test_what_is_under_way_is_answered_before_it_ends(guarded: Service, http_server: Callable[[Handler], str]) -> None:
-    """Last of its service: it ends it."""
-    asked = threading.Event()
+def wait_until_closed(service: Service, timeout_s: float = 15.0) -> None:
+    """Wait until the service takes no new requests."""
+    deadline = time.monotonic() + timeout_s
+    with contextlib.suppress(httpx.TransportError):
+        while httpx.get(service.url + "/health", timeout=5).status_code == 200:
+            assert time.monotonic() < deadline, "the service still takes requests"
+            time.sleep(0.1)
+
+
+def test_running_requests_are_answered_before_the_service_ends(
+    guarded: Service, http_server: Callable[[Handler], str]
+) -> None:
+    """The last test of `guarded`: it stops the service."""
+    is_fetching, is_closed = threading.Event(), threading.Event()
 
     def answer(request: SimpleHTTPRequestHandler) -> None:
-        asked.set()
-        time.sleep(4)
+        is_fetching.set()
+        assert is_closed.wait(30)
         request.send_response(200)
         request.end_headers()
         request.wfile.write(encode(picture()))
@@ -239,7 +251,9 @@ def test_what_is_under_way_is_answered_before_it_ends(guarded: Service, http_ser
     url = f"{http_server(answer)}/slow.jpg"
     with ThreadPoolExecutor(1) as client:
         slow = client.submit(guarded.post, image=url)
-        assert asked.wait(30)
+        assert is_fetching.wait(30)
         guarded.process.send_signal(signal.SIGTERM)
+        wait_until_closed(guarded)
+        is_closed.set()
         assert slow.result().status_code == 200
     assert guarded.process.wait(60) == 0
