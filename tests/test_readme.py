@@ -1,4 +1,4 @@
-"""The README shows what the program prints, and its lines run."""
+"""The README: short, complete, and its Python runs."""
 
 from __future__ import annotations
 
@@ -8,54 +8,44 @@ from pathlib import Path
 
 import pytest
 
-from mlcls_ray import schema
-from mlcls_ray.config import LabelJob
-from mlcls_ray.errors import Status
-from mlcls_ray.job.label import label
-from tests.conftest import ROOT, run_cli
+from tests.conftest import ROOT
+from tests.pages import code_blocks, run_python
 
-README = (ROOT / "README.md").read_text()
+README = ROOT / "README.md"
+TEXT = README.read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def test_it_is_short() -> None:
+    assert len(TEXT.splitlines()) <= 110
 
 
-def test_the_model_list_is_what_the_command_prints(tmp_path: Path) -> None:
-    printed = run_cli("models", env={"COLUMNS": "120", "MLCLS_HOME": str(tmp_path)}).stdout
-    lines = [line.rstrip() for line in printed.split("\n\n")[0].splitlines()]
-    assert "\n".join(lines) in README
+def test_it_shows_two_pictures_before_any_command() -> None:
+    before = TEXT.partition("```")[0]
+    assert len(re.findall(r"^!\[[^\]]+\]\(docs/images/", before, flags=re.MULTILINE)) == 2
 
 
-def test_every_column_and_status_is_explained() -> None:
-    assert all(f"`{name}`" in README for name in (*schema.label_table(1).names, *(status.value for status in Status)))
+def test_it_leads_to_every_page() -> None:
+    linked = {ROOT / target for target in re.findall(r"\]\((docs/[\w/.-]+\.md)", TEXT)}
+    pages = set((ROOT / "docs").rglob("*.md"))
+    assert pages <= linked, f"no link to {sorted(str(path.relative_to(ROOT)) for path in pages - linked)}"
+
+
+def test_the_first_command_can_be_started() -> None:
+    assert os.access(ROOT / "scripts" / "label", os.X_OK)
 
 
 @pytest.mark.usefixtures("loopback_ray")
-def test_the_queries_run(
-    tiny_folder: Path, folder_of_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    job = LabelJob(inputs=(str(folder_of_images),), out=str(tmp_path / "out"), model=str(tiny_folder), run_id="RUN_ID")
-    label(job)
-    _, queries = blocks("python")
-    exec(queries, {})
-
-
-def test_the_librarys_flow_runs(
+def test_its_python_runs(
     demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "photo.jpg").write_bytes((demo / "cat.jpg").read_bytes())
-    library, _ = blocks("python")
-    exec(library, {})
-    assert capsys.readouterr().out.startswith("{'img_path': 'photo.jpg', 'class_ids': [15, 59], ")
-    assert sorted(path.name for path in (tmp_path / "output").iterdir()) == ["photo.jpg", "photo.json"]
-
-
-def test_files_that_it_names_exist() -> None:
-    for name in re.findall(r"\]\(([\w/._-]+)\)", README):
-        assert (ROOT / name).exists(), name
-    for name in re.findall(r"(?:scripts|configs|jobs)/[\w.]+", README):
-        assert (ROOT / name).exists(), name
-    assert os.access(ROOT / "scripts" / "label", os.X_OK)
+    (tmp_path / "photos").mkdir()
+    for name in ("cat.jpg", "boats.jpg"):
+        (tmp_path / "photos" / name).write_bytes((demo / name).read_bytes())
+    label_them, read_them = code_blocks(README, "python")
+    result = run_python(label_them)["result"]
+    assert (result.rows, dict(result.statuses)) == (2, {"ok": 2})
+    assert result.run_id in capsys.readouterr().out
+    frame = run_python(read_them)["frame"]
+    assert sorted(Path(uri).name for uri in frame["uri"]) == ["boats.jpg", "cat.jpg"]
+    assert "cat" in capsys.readouterr().out

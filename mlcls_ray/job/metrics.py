@@ -1,4 +1,4 @@
-"""Prometheus metrics of a run, through Ray's own metrics endpoint (`ray metrics launch-prometheus`, docs/cluster.md).
+"""Prometheus metrics of a run, through Ray's own metrics endpoint (`ray metrics launch-prometheus`, docs/operate.md).
 
 | metric | labels | |
 |---|---|---|
