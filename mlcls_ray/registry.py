@@ -18,6 +18,9 @@ ENGINES: Mapping[str, str] = {
 }
 """What executes a network. See `engines.base.Engine`."""
 
+EMBEDDING_ENGINES = ("openvino", "onnxruntime")
+"""The engines that give a network's features besides its scores. See `engines.base.Embedder`."""
+
 TABLE_FORMATS: Mapping[str, str] = {
     "delta": "mlcls_ray.table.formats.delta:DeltaLabels",
     "iceberg": "mlcls_ray.table.formats.iceberg:IcebergLabels",

@@ -15,7 +15,7 @@ import numpy as np
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlcls_ray.config import AskedBatch, AskedEngine, AskedPrecision, EngineName, Precision
+from mlcls_ray.config import BatchSizeOrAuto, EngineName, EngineOrAuto, Precision, PrecisionOrAuto
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import Engine
 from mlcls_ray.engines.load import load_engine
@@ -99,7 +99,7 @@ class EngineConfig(BaseModel):
 
 
 def default_engine(
-    engine: AskedEngine, precision: AskedPrecision, reason: str, batch_size: int = BATCH_SIZE
+    engine: EngineOrAuto, precision: PrecisionOrAuto, reason: str, batch_size: int = BATCH_SIZE
 ) -> EngineConfig:
     """A choice without a trial; what is `auto` becomes Paddle in fp32."""
     return EngineConfig(
@@ -110,7 +110,7 @@ def default_engine(
     )
 
 
-def fixed_batch(batch_size: AskedBatch, device: Device) -> int:
+def fixed_batch(batch_size: BatchSizeOrAuto, device: Device) -> int:
     """What was asked for, or what `auto` is before anything was tried."""
     if batch_size != "auto":
         return batch_size
@@ -118,7 +118,12 @@ def fixed_batch(batch_size: AskedBatch, device: Device) -> int:
 
 
 def resolve_engine(
-    engine: AskedEngine, precision: AskedPrecision, model: Model, device: Device, threads: int, batch_size: AskedBatch
+    engine: EngineOrAuto,
+    precision: PrecisionOrAuto,
+    model: Model,
+    device: Device,
+    threads: int,
+    batch_size: BatchSizeOrAuto,
 ) -> EngineConfig:
     """What was asked for, or where that leaves something open that can be tried, what `choose` finds. Raises as `choose`."""
     if needs_autotune(engine, precision, device):
@@ -126,13 +131,18 @@ def resolve_engine(
     return default_engine(engine, precision, "as asked for", fixed_batch(batch_size, device))
 
 
-def needs_autotune(engine: AskedEngine, precision: AskedPrecision, device: Device) -> bool:
+def needs_autotune(engine: EngineOrAuto, precision: PrecisionOrAuto, device: Device) -> bool:
     """Whether there is more than one candidate on the device."""
     return "auto" in (engine, precision) and device.kind in TRIED_ON
 
 
 def choose(
-    engine: AskedEngine, precision: AskedPrecision, model: Model, device: Device, threads: int, batch_size: AskedBatch
+    engine: EngineOrAuto,
+    precision: PrecisionOrAuto,
+    model: Model,
+    device: Device,
+    threads: int,
+    batch_size: BatchSizeOrAuto,
 ) -> EngineConfig:
     """Try what `engine` and `precision` leave open on this machine; a verdict that is known is taken as it is.
 
@@ -153,7 +163,12 @@ def choose(
 
 
 def cache_path(
-    engine: AskedEngine, precision: AskedPrecision, model: Model, device: Device, threads: int, batch_size: AskedBatch
+    engine: EngineOrAuto,
+    precision: PrecisionOrAuto,
+    model: Model,
+    device: Device,
+    threads: int,
+    batch_size: BatchSizeOrAuto,
 ) -> Path:
     """Where the verdict for this machine type, model and versions is kept."""
     versions = [_version(package) for package in PACKAGES.values()]
@@ -210,7 +225,7 @@ def golden_pixels(model: Model, start: int = 0, end: int = GOLDEN_IMAGES) -> np.
 
 
 def _try(
-    engine: AskedEngine, precision: AskedPrecision, model: Model, device: Device, threads: int, asked: AskedBatch
+    engine: EngineOrAuto, precision: PrecisionOrAuto, model: Model, device: Device, threads: int, asked: BatchSizeOrAuto
 ) -> EngineConfig:
     batch_size = fixed_batch(asked, device)
     thresholds = np.array(model.thresholds, np.float32)
@@ -268,7 +283,7 @@ def _best_batch(best: Trial, tried: int, model: Model, device: Device, threads: 
 
 
 def _open(
-    engine: AskedEngine, precision: AskedPrecision, candidates: dict[EngineName, tuple[Precision, ...]]
+    engine: EngineOrAuto, precision: PrecisionOrAuto, candidates: dict[EngineName, tuple[Precision, ...]]
 ) -> Iterator[tuple[EngineName, Precision]]:
     for name, precisions in candidates.items():
         if engine in ("auto", name):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlcls_ray.config import AskedPrecision, EngineName, Precision
+from mlcls_ray.config import EngineName, Precision, PrecisionOrAuto, find_embedding_conflict
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import Embedder, Engine
 from mlcls_ray.errors import UsageError
@@ -48,13 +48,12 @@ def load_embedder(
     return OnnxRuntimeEngine(model, device, threads, precision, graph)
 
 
-def check_embeds(name: EngineName, precision: AskedPrecision) -> None:
+def check_embeds(name: EngineName, precision: PrecisionOrAuto) -> None:
     """Whether an engine can give features beside the scores.
 
     Raises:
         UsageError: it cannot.
     """
-    if name not in ("openvino", "onnxruntime"):
-        raise UsageError(f"embeddings: engine {name} gives scores only; use openvino, onnxruntime or auto")
-    if precision == "int8":
-        raise UsageError("embeddings: an int8 graph gives scores only; use another precision")
+    conflict = find_embedding_conflict(name, precision)
+    if conflict:
+        raise UsageError(conflict)

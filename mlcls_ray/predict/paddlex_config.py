@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from mlcls_ray.config import make_config, read_mapping
+from mlcls_ray.config_file import make_config, read_mapping
 from mlcls_ray.errors import UsageError, suggest
 
 PIPELINES = ("multi_label_image_classification", "image_multilabel_classification")
