@@ -68,8 +68,8 @@ class InputOptions(Options):
 
     inputs: tuple[str, ...] = Field(
         default=(),
-        description="Folders (searched recursively), image files, glob patterns, lists of URIs (such as .txt, .csv, .parquet), archives "
-        "(such as .tar), s3:// prefixes, and http(s):// URLs.",
+        description="Folders (searched recursively), image files, glob patterns, lists of URIs (.txt, .csv, .jsonl, .parquet), archives "
+        "(.tar, .zip), s3:// prefixes, and http(s):// URLs.",
     )
     uri_column: str | None = Field(
         default=None,
