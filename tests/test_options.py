@@ -12,12 +12,14 @@ from cyclopts import App
 from pydantic import BaseModel
 
 from mlcls_ray import config
-from mlcls_ray.cli import app, maintain
+from mlcls_ray.cli import app
 from mlcls_ray.config import LabelJob
 from mlcls_ray.config_file import choices, flag_of
+from mlcls_ray.datasets import sample as sampling
 from mlcls_ray.devices import DEVICE_KINDS
 from mlcls_ray.registry import ENGINES, TABLE_FORMATS
 from mlcls_ray.serve.config import ServeConfig
+from mlcls_ray.table.export import formats as export_formats
 from mlcls_ray.train.config import FinetuneJob
 from tests.conftest import ROOT
 
@@ -51,7 +53,13 @@ def test_table_formats_are_those_of_the_registry() -> None:
     assert get_args(config.TableFormat) == ("parquet", *TABLE_FORMATS)
     assert flag_choices(app["label"], "--format") == ("parquet", *TABLE_FORMATS)
     assert flag_choices(app["publish"], "--format") == tuple(TABLE_FORMATS)
-    assert maintain.publish.__module__ == "mlcls_ray.cli.maintain"
+
+
+def test_lists_that_the_help_repeats_are_those_of_the_code() -> None:
+    """The command line names these itself, because the modules that own them load Arrow and DuckDB."""
+    owned = tuple(getattr(export_formats, "FORMATS", ())) or get_args(export_formats.Format)
+    assert flag_choices(app["export-labels"], "--format") == owned
+    assert flag_choices(app["sample"], "--strategy") == get_args(sampling.Strategy)
 
 
 def test_the_documents_name_all_choices() -> None:

@@ -59,7 +59,7 @@ def predict(
         device=options.get("device"),
         threshold=parse_thresholds(threshold) if threshold else None,
         batch_size=batch_size,
-        use_hpip=use_hpip,
+        use_hpip=use_hpip or None,
     )
     failed = 0
     for result in loaded.predict(input, on_error=on_error):
