@@ -1,248 +1,323 @@
-"""`LabelJob`: everything that a labeling run is told. One frozen model for YAML, command line and library."""
+"""`LabelJob` and the groups of options that it is made of: each option's name, type, default, bounds and description, once.
+
+The command line (`cli/flags.py`), the commented YAML (`config_file.py`) and docs/reference/configuration.md are derived from these models.
+To add an option, add a field to a group here and use it where it takes effect.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
-from mlcls_ray.errors import Status, UsageError, short_message, suggest
+from mlcls_ray.devices import DEVICE_KINDS, Device, parse_device
+from mlcls_ray.errors import Status, UsageError
 from mlcls_ray.images import MAX_PIXELS as MAX_PIXELS
 from mlcls_ray.labels.thresholds import Thresholds as Thresholds
+from mlcls_ray.registry import EMBEDDING_ENGINES, ENGINES, TABLE_FORMATS
 
-EngineName = Literal["paddle", "openvino", "onnxruntime", "tensorrt"]
+RENAMED: Mapping[str, str] = {"workers_per_card": "workers_per_device"}
+"""Old names of LabelJob's fields, and today's; the old ones are refused by a message that names the new one."""
+
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
-AskedEngine = Literal["auto"] | EngineName
-AskedPrecision = Literal["auto"] | Precision
-"""auto: what is fastest on the machine among what gives Paddle's labels; see `engines.autotune`."""
-TableFormat = Literal["parquet", "delta", "iceberg", "lance"]
-AskedBatch = Literal["auto"] | PositiveInt
-"""auto: what is fastest with the engine, among sizes that take no more than seconds a batch."""
-ConfigT = TypeVar("ConfigT", bound=BaseModel)
+PrecisionOrAuto = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+BatchSizeOrAuto = Literal["auto"] | PositiveInt
+if TYPE_CHECKING:
+    EngineName = str
+    EngineOrAuto = str
+    TableFormat = str
+else:
+    EngineName = Literal[tuple(ENGINES)]
+    EngineOrAuto = Literal[("auto", *ENGINES)]
+    TableFormat = Literal[("parquet", *TABLE_FORMATS)]
+
+
+def _to_device(value: Any) -> Any:
+    try:
+        return parse_device(value) if isinstance(value, str) else value
+    except UsageError as error:  # pydantic collects ValueErrors only
+        raise ValueError(str(error)) from None
+
+
+ParsedDevice = Annotated[Device, BeforeValidator(_to_device), PlainSerializer(str, return_type=str)]
+"""A device as a field: parsed from text such as `gpu:0,1`, and written as the same text."""
 FailureLimit = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^(\d{1,2}(\.\d+)?|100)%$")]
 RunId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
-class S3Options(BaseModel):
-    """How to reach `s3://`. What is not set comes the usual ways: AWS_* variables, ~/.aws, the instance's role."""
+class Options(BaseModel):
+    """A group of options: frozen, and without unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    endpoint_url: str | None = Field(default=None, description="Of another server than AWS")
-    region: str | None = Field(default=None, description="Such as eu-central-1")
-    profile: str | None = Field(default=None, description="Of ~/.aws")
-    anonymous: bool = Field(default=False, description="Without credentials, for public buckets")
-    timeout_s: PositiveFloat = Field(
-        default=60.0, description="Seconds of silence after which a request is given up, and tried again"
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
-class InputOptions(BaseModel):
-    """What to label."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class InputOptions(Options):
+    """The images to label."""
 
     inputs: tuple[str, ...] = Field(
-        default=(), description="Folders, files, globs, lists of uris, s3:// or http(s):// uris"
+        default=(),
+        description="Folders (searched recursively), image files, glob patterns, lists of URIs (.txt, .csv, .jsonl, .parquet), archives "
+        "(.tar, .zip), s3:// prefixes, and http(s):// URLs.",
     )
-    uri_column: str | None = Field(default=None, description="Column of a CSV or Parquet list; None: uri, url, path, …")
-    limit: PositiveInt | None = Field(default=None, description="Take only the first N inputs")
+    uri_column: str | None = Field(
+        default=None,
+        description="Column that holds the URIs in a list with columns. "
+        "Default: the first that exists of uri, url, path, image, filename, file.",
+    )
+    limit: PositiveInt | None = Field(default=None, description="Label only the first N inputs. Default: all of them.")
     incremental: bool = Field(
-        default=False, description="Only inputs that are new or changed since they were labeled into out"
+        default=False,
+        description="Label only the inputs that are new or changed since they were labeled into this output (by ETag, else by size and "
+        "modification time), and all of them if the model changed. If nothing is new, nothing is written and the exit code is 0.",
     )
     retry: tuple[Status, ...] = Field(
-        default=(), description="Only inputs whose newest row in out has one of these statuses (`mlcls retry`)"
+        default=(),
+        description="Label only the inputs whose newest row in the output has one of these statuses. `mlcls retry` sets this.",
     )
     dedupe: bool = Field(
-        default=False, description="Score identical files once per run; reads files of equal size twice"
+        default=False,
+        description="Score identical files once per run. Files of equal size are read twice to compare their content.",
     )
 
 
-class ModelOptions(BaseModel):
-    """What labels, and on which device."""
+class ModelOptions(Options):
+    """The model, and the scores from which a class becomes a label."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model: str = Field(
+        default="starter",
+        description="A model's name (`mlcls models` lists them), a folder in Paddle's inference format, or the URI of one. "
+        "The starter model ships with the package.",
+    )
+    threshold: Thresholds = Field(
+        default=Thresholds(),
+        description="A class becomes a label where its score is greater than this: one number, class=number pairs as in "
+        "0.5,person=0.7, or a YAML or JSON file. Default: the model's own thresholds.",
+    )
 
-    model: str = Field(default="starter", description="A name (`mlcls models`), a local model folder, or its uri")
+
+class EngineOptions(Options):
+    """The device and the engine that execute the network."""
+
+    device: ParsedDevice = Field(
+        default=Device("cpu"),
+        description="Device that computes the scores. A job uses all devices of the kind, or those of the indices, as in gpu:0,1. "
+        f"Kinds: {', '.join(DEVICE_KINDS)}.",
+    )
+    engine: EngineOrAuto = Field(
+        default="auto",
+        description="Inference engine that executes the network. auto: the fastest one on this machine that gives Paddle's labels; it is "
+        "measured once and remembered.",
+    )
+    precision: PrecisionOrAuto = Field(
+        default="auto",
+        description="Number format that the network computes in. bf16 (CPUs that support it) and fp16 (GPUs) are faster and a little "
+        "less exact; int8 needs a model from `mlcls quantize`. auto: measured together with the engine, never int8.",
+    )
+
+
+class ScoringOptions(Options):
+    """Decoding and scoring in the workers."""
+
     models: tuple[str, ...] = Field(
         default=(),
-        description="Several models in one pass over the images, instead of model; each has its own output, out/NAME",
+        description="Several models instead of one: each image is read and decoded once, and each model has its own output, OUT/NAME.",
     )
-    device: str = Field(default="cpu", description="cpu, gpu, gpu:0,1, npu, xpu …: what the scoring workers run on")
-    workers_per_device: PositiveInt = Field(default=1, description="Scoring workers that share one card")
-    engine: AskedEngine = Field(
-        default="auto", description="What executes the network; auto: the fastest here that gives the same labels"
+    workers_per_device: PositiveInt = Field(
+        default=1, description="Number of scoring workers that share one accelerator."
     )
-    precision: AskedPrecision = Field(
+    batch_size: BatchSizeOrAuto = Field(
         default="auto",
-        description="fp32, bf16 (faster on CPUs that have it, coarser), fp16 (GPUs), or int8 (`mlcls quantize`)",
-    )
-    batch_size: AskedBatch = Field(
-        default="auto", description="Images per forward pass; auto: the fastest, tried with the engine"
+        description="Images per forward pass. auto: the fastest size, measured together with the engine.",
     )
     decode: Literal["auto", "exact"] = Field(
         default="auto",
-        description="auto: a JPEG far larger than the model's input is decoded at a fraction of its size",
-    )
-    threshold: Thresholds = Field(
-        default=Thresholds(), description="A number, or class: number pairs; none: the model's own"
+        description="auto: decode a JPEG that is much larger than the model's input at a fraction of its size. exact: always at full size.",
     )
 
 
-class OutputOptions(BaseModel):
-    """What is written, and where."""
+class OutputOptions(Options):
+    """The files that a run writes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    out: str = Field(default="", description="Output folder, local or s3://; runs are added to it")
+    out: str = Field(
+        default="", description="Output folder, local or s3://. Each run is added to it, as runs/RUN_ID. Required."
+    )
     run_id: RunId | None = Field(
         default=None,
-        description="Name of the run; the same name resumes it. None: the time, or what this same job left unfinished",
+        description="Name of the run. The same name resumes it: rows that are written already are not scored again. "
+        "Default: the run that the same command left unfinished, else a new run named after the time.",
     )
     all_scores: Literal["all", "top_k", "none"] = Field(
-        default="all", description="Which scores the table keeps beside the labels'"
+        default="all",
+        description="Scores that the table keeps besides those of the labels. With all, `mlcls relabel` can apply other thresholds later.",
     )
-    top_k: PositiveInt = Field(default=10, description="How many scores all_scores: top_k keeps")
+    top_k: PositiveInt = Field(default=10, description="Number of highest scores to keep with all_scores: top_k.")
     embeddings: bool = Field(
         default=False,
-        description="Also a column with the network's pooled features, for search by likeness; engines openvino and onnxruntime",
+        description="Also write a column with the network's pooled features, for `mlcls search --like`. "
+        f"Engines: {', '.join(EMBEDDING_ENGINES)}.",
     )
     format: TableFormat = Field(
-        default="parquet", description="Also a table in this format, beside the Parquet files, in out/FORMAT"
+        default="parquet",
+        description="Also write a table in this format, in OUT/FORMAT; each run is one commit. parquet: the Parquet files only.",
     )
     annotate: Literal["none", "all"] | PositiveInt = Field(
-        default="none", description="Annotated images: none, all, or a sample of N"
+        default="none", description="Annotated images to write: none, all, or a number (a sample of that size)."
     )
     rows_per_fragment: PositiveInt | None = Field(
-        default=None, description="Rows per output file; None: from the measured rate and fragment_seconds"
+        default=None,
+        description="Rows per output file. Default: as many as take fragment_seconds at the estimated rate.",
     )
     fragment_seconds: PositiveFloat = Field(
-        default=60.0, description="Seconds of one worker's work in an output file: what a killed worker loses at most"
+        default=60.0,
+        description="Seconds of one worker's work that an output file holds. A worker that is killed loses at most this much work.",
     )
 
 
-class FetchOptions(BaseModel):
-    """How image bytes are read, and their limits."""
+class ImageLimits(Options):
+    """Limits of time and size for one image."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    fetch_threads: PositiveInt = Field(default=8, description="Images read at once by a worker")
-    fetch_attempts: PositiveInt = Field(
-        default=4, description="How often a transient failure of reading is tried in all"
+    timeout_s: PositiveFloat = Field(
+        default=30.0, description="Seconds that one download may take. A slower one gets the status `timeout`."
     )
-    timeout_s: PositiveFloat = Field(default=30.0, description="Seconds that one download may take")
-    max_bytes: PositiveInt = Field(default=100_000_000, description="A larger file is `too_large`")
     max_pixels: Annotated[int, Field(gt=0, le=MAX_PIXELS)] = Field(
-        default=MAX_PIXELS, description="A larger image is `too_large`"
+        default=MAX_PIXELS, description="Pixels that an image may have. A larger one gets the status `too_large`."
     )
-    s3: S3Options = Field(default=S3Options(), description="How to reach s3://")
 
 
-class RayOptions(BaseModel):
-    """Where and how a job runs on Ray."""
+class S3Options(Options):
+    """Access to s3://. Options that are not set come from AWS_* variables, ~/.aws or the instance's role."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    endpoint_url: str | None = Field(default=None, description="URL of an S3-compatible server. Default: AWS.")
+    region: str | None = Field(
+        default=None, description="Region of the bucket, such as eu-central-1. Default: from the environment."
+    )
+    profile: str | None = Field(default=None, description="Profile in ~/.aws. Default: from the environment.")
+    anonymous: bool = Field(default=False, description="Send no credentials, for public buckets.")
+    timeout_s: PositiveFloat = Field(
+        default=60.0, description="Seconds without an answer after which a request is sent again."
+    )
 
-    ray_address: str | None = Field(default=None, description="A Ray cluster; None: RAY_ADDRESS, or Ray started here")
+
+class FetchOptions(ImageLimits):
+    """Reading of image bytes."""
+
+    fetch_threads: PositiveInt = Field(default=8, description="Number of images that a worker reads at once.")
+    fetch_attempts: PositiveInt = Field(
+        default=4,
+        description="Number of times that an image is requested in all, if the failure is temporary (a timeout, HTTP 5xx or 429).",
+    )
+    max_bytes: PositiveInt = Field(
+        default=100_000_000, description="Bytes that a file may have. A larger one gets the status `too_large`."
+    )
+    s3: S3Options = Field(default=S3Options(), description="Access to s3://.")
+
+
+class RayOptions(Options):
+    """The Ray cluster to run on."""
+
+    ray_address: str | None = Field(
+        default=None,
+        description="Address of a Ray cluster. Default: the variable RAY_ADDRESS, else a Ray that is started on this machine.",
+    )
+
+
+class RunOptions(Options):
+    """Division of the work, and the limit of failures."""
+
     placement: Literal["auto", "split", "fused"] = Field(
-        default="auto", description="Decode and score apart or in one process"
+        default="auto",
+        description="fused: decode and score in one process. split: in two, on different CPUs. "
+        "auto: fused on CPUs, split with accelerators.",
     )
-    workers: PositiveInt | None = Field(default=None, description="Scoring workers; None: from what the cluster has")
-    block_rows: PositiveInt | None = Field(default=None, description="Rows per task; None: from the number of inputs")
+    workers: PositiveInt | None = Field(
+        default=None, description="Number of scoring workers. Default: as many as the machine or cluster has room for."
+    )
+    block_rows: PositiveInt | None = Field(
+        default=None, description="Rows per Ray task. Default: derived from the number of inputs."
+    )
     max_failures: FailureLimit | None = Field(
-        default=None, description="Stop when more inputs fail: a number, or a share as in 1%"
+        default=None,
+        description="Stop the run early, with exit code 3, when more inputs fail than this: a number, or a share such as 1%. "
+        "Default: never.",
     )
 
 
-class LabelJob(RayOptions, FetchOptions, OutputOptions, ModelOptions, InputOptions):
-    """One labeling job. Flags override the file; the file overrides these defaults."""
+class LabelJob(
+    RunOptions, RayOptions, FetchOptions, OutputOptions, ScoringOptions, EngineOptions, ModelOptions, InputOptions
+):
+    """One labeling job."""
 
     @field_validator("inputs", mode="before")
     @classmethod
     def _one_input(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("models", "retry", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: Any) -> Any:
+        """Accept `a,b`, also in a list: the command line gives a list of words."""
+        words = [value] if isinstance(value, str) else value
+        if isinstance(words, (list, tuple)) and all(isinstance(word, str) for word in words):
+            return tuple(name.strip() for word in words for name in word.split(",") if name.strip())
+        return value
+
     @field_validator("max_failures", mode="before")
     @classmethod
     def _plain_number(cls, value: Any) -> Any:
         return int(value) if isinstance(value, str) and value.isdecimal() else value
 
+    @model_validator(mode="after")
+    def _check_combination(self) -> LabelJob:
+        message = find_conflict(self)
+        if message:
+            raise ValueError(message)
+        return self
+
+    @property
+    def model_sources(self) -> tuple[str, ...]:
+        """The models of the job: `models`, or `model` alone."""
+        return self.models or (self.model,)
+
     def failure_limit(self, rows: int) -> int | None:
-        """How many of `rows` inputs may fail; None: all."""
+        """Number of `rows` inputs that may fail; None: all."""
         if isinstance(self.max_failures, str):
             return int(float(self.max_failures.removesuffix("%")) / 100 * rows)
         return self.max_failures
 
 
-def load_job(path: Path | None, overrides: Mapping[str, Any]) -> LabelJob:
-    """A labeling job. See `load_config`."""
-    return load_config(LabelJob, path, overrides)
+def find_conflict(job: LabelJob) -> str | None:
+    """Describe the first combination of fields that cannot work, with the way out."""
+    if job.models and job.model != LabelJob.model_fields["model"].default:
+        return (
+            f"models: the job names model '{job.model}' too; name all of its models in `models`, or only one in `model`"
+        )
+    repeated = [name for name, count in Counter(job.models).items() if count > 1]
+    if repeated:
+        return f"models: '{repeated[0]}' is there more than once; name each model once"
+    for field, decides in (("incremental", "what is new"), ("retry", "what failed")):
+        if job.models and getattr(job, field):
+            return f"models: {field} looks into one model's table, which decides {decides}; run the job once for each model"
+    if job.top_k != LabelJob.model_fields["top_k"].default and job.all_scores != "top_k":
+        return f"top_k: {job.top_k} has no effect with all_scores: {job.all_scores}; set all_scores: top_k, or leave top_k out"
+    return find_embedding_conflict(job.engine, job.precision) if job.embeddings else None
 
 
-def load_config(model: type[ConfigT], path: Path | None, overrides: Mapping[str, Any]) -> ConfigT:
-    """What a YAML file (or none) and the command line say; an override that is None was not given.
-
-    Raises:
-        UsageError: the file cannot be read, or a field is unknown or wrong; names field, value and way out.
-    """
-    given = {name: value for name, value in overrides.items() if value is not None}
-    values = {**(read_mapping(path, "config") if path else {}), **given}
-    return make_config(model, values, f"config '{path}': " if path else "")
-
-
-def read_mapping(path: Path, what: str) -> Mapping[str, Any]:
-    """A YAML file that holds a mapping. `what`: how messages call it.
-
-    Raises:
-        UsageError: it cannot be read, or holds something else.
-    """
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{what} '{path}' cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{what} '{path}' is not valid YAML: {short_message(error)}") from None
-    if not isinstance(loaded, Mapping):
-        raise UsageError(f"{what} '{path}' is not a mapping of fields")
-    return loaded
-
-
-def make_job(values: Mapping[str, Any], where: str = "") -> LabelJob:
-    """A labeling job from its fields. Raises as `make_config`."""
-    return make_config(LabelJob, values, where)
-
-
-def make_config(model: type[ConfigT], values: Mapping[str, Any], where: str = "") -> ConfigT:
-    """A configuration from its fields.
-
-    Raises:
-        UsageError: a field is unknown or wrong; `where` stands before the message.
-    """
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise UsageError(where + describe(error, model)) from None
-
-
-def describe(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first thing that is wrong, in one line; `model`: what was filled in."""
-    first = error.errors()[0]
-    alternatives = [
-        one for one in error.errors() if one["loc"][:-1] == first["loc"][:-1] and one["input"] is first["input"]
-    ]
-    if len(alternatives) > 1:  # a union: each of its members says what it would take, under a name of pydantic's
-        field = ".".join(map(str, first["loc"][:-1]))
-        return f"{field}: {', or '.join(one['msg'] for one in alternatives)} (it is {first['input']!r})"
-    field = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = S3Options.model_fields if field.startswith("s3.") else model.model_fields
-        return f"unknown field '{field}'{suggest(field.rpartition('.')[2], known)}"
-    return f"{field}: {first['msg']} (it is {first['input']!r})"
-
-
-def dump_job(job: LabelJob) -> str:
-    """The job as YAML that `--config` takes."""
-    return yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+def find_embedding_conflict(engine: EngineOrAuto, precision: PrecisionOrAuto) -> str | None:
+    """Describe why an engine cannot give embeddings, with the way out; None if it can."""
+    if engine not in ("auto", *EMBEDDING_ENGINES):
+        return f"embeddings: engine {engine} gives scores only; use {', '.join(EMBEDDING_ENGINES)} or auto"
+    if precision == "int8":
+        return "embeddings: an int8 graph gives scores only; use another precision"
+    return None

@@ -29,6 +29,9 @@ NETWORKS: Mapping[str, str] = {
 }
 """Networks to fine-tune and to export: each is a `models.networks.spec.NetworkSpec`. Published weights are in `models.zoo`."""
 
+EMBEDDING_ENGINES = ("openvino", "onnxruntime")
+"""The engines that give a network's features besides its scores. See `engines.base.Embedder`."""
+
 TABLE_FORMATS: Mapping[str, str] = {
     "delta": "mlcls_ray.table.formats.delta:DeltaLabels",
     "iceberg": "mlcls_ray.table.formats.iceberg:IcebergLabels",

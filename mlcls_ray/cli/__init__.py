@@ -1,106 +1,149 @@
-"""The command `mlcls`. Thin: it turns words into a job and failures into one line and an exit code.
+"""The command `mlcls`: it turns words into a call of the library, and failures into one line and an exit code.
 
-What a command needs is imported inside it: `mlcls --help` must not wait for Ray and Paddle.
+A command's module is imported when the command runs or shows its help: `mlcls --help` waits for neither pydantic, Ray nor Paddle.
 """
 
 from __future__ import annotations
 
+import ast
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Group
 
 from mlcls_ray import __version__
-from mlcls_ray.cli.convert import export, quantize
-from mlcls_ray.cli.datasets import check, from_labelstudio, from_table, sample, split
-from mlcls_ray.cli.estimate import probe
-from mlcls_ray.cli.evaluate import calibrate, evaluate
-from mlcls_ray.cli.explore import diff, export_labels, query, report, search
-from mlcls_ray.cli.finetune import finetune
-from mlcls_ray.cli.label import demo, label, retry
-from mlcls_ray.cli.maintain import compact, gc, prune, publish, relabel, status, verify
-from mlcls_ray.cli.models import models, pull
-from mlcls_ray.cli.operate import nightly, submit
-from mlcls_ray.cli.predict import config, predict
-from mlcls_ray.cli.serve import serve
-from mlcls_ray.errors import MlclsError, RunError, RunInterruptedError, UsageError
+from mlcls_ray.errors import MlclsError, RunError, RunInterruptedError, UsageError, short_message
 
-app = App(
-    name="mlcls",
-    version=__version__,
-    help="Label images by the million: PaddlePaddle multi-label classification on Ray, Parquet out.",
-    help_format="markdown",
-)
-COMMANDS: Mapping[str, tuple[Callable[..., None], ...]] = {
-    "Label": (label, demo, probe, retry, relabel, nightly, submit),
-    "Look at what was labeled": (report, query, search, diff, export_labels, status),
-    "Look after it": (verify, compact, prune, gc, publish),
-    "As PaddleX does": (predict, config, serve),
-    "Models": (export, quantize, finetune, evaluate, calibrate, sample),
+COMMANDS: Mapping[str, Mapping[str, str]] = {
+    "Label": {
+        "label": "label:label",
+        "demo": "label:demo",
+        "retry": "label:retry",
+        "estimate": "operate:estimate",
+        "nightly": "operate:nightly",
+        "submit": "operate:submit",
+    },
+    "Inspect": {
+        "report": "inspect:report",
+        "query": "inspect:query",
+        "search": "inspect:search",
+        "diff": "inspect:diff",
+        "export-labels": "inspect:export_labels",
+        "status": "inspect:status",
+    },
+    "Maintain": {
+        "relabel": "maintain:relabel",
+        "verify": "maintain:verify",
+        "compact": "maintain:compact",
+        "prune": "maintain:prune",
+        "gc": "maintain:gc",
+        "publish": "maintain:publish",
+    },
+    "PaddleX-compatible": {
+        "predict": "predict:predict",
+        "config": "predict:config",
+        "serve": "serve:serve",
+    },
+    "Models": {
+        "models": "models:app",
+        "export": "models:export",
+        "quantize": "models:quantize",
+        "finetune": "train:finetune",
+        "evaluate": "train:evaluate",
+        "calibrate": "train:calibrate",
+        "sample": "datasets:sample",
+        "dataset": "datasets:app",
+    },
 }
-"""By the heading that the help shows them under."""
+"""Each command's function, or the app of its subcommands, by the heading that the help shows the command under."""
+FAMILIES: Mapping[str, str] = {
+    "models": "List the named models, or fetch one.",
+    "dataset": "Check labeled images, split them, and take them from annotators or from a label table.",
+}
+"""Help of the commands that have subcommands."""
+RENAMED: Mapping[str, str] = {"probe": "estimate"}
+"""Old names of commands, which are refused by a message that names the new one."""
 VERBOSE = "MLCLS_VERBOSE"
-"""Set in the environment, each command shows tracebacks; the commands that label take `--verbose` as well."""
-GROUPS = {title: Group(title, sort_key=place) for place, title in enumerate(COMMANDS)}
-for title, commands in COMMANDS.items():
-    for command in commands:
-        app.command(command, group=GROUPS[title])
-models_app = App(
-    name="models",
-    help="The models that have a name: what they are, and what this machine has of them.",
-    group=GROUPS["Models"],
-)
-models_app.default(models)
-models_app.command(pull)
-app.command(models_app)
-dataset_app = App(
-    name="dataset", help="Labelled images: check them, split them, take them from annotators.", group=GROUPS["Models"]
-)
-dataset_app.command(check)
-dataset_app.command(split)
-dataset_app.command(from_labelstudio)
-dataset_app.command(from_table)
-app.command(dataset_app)
-app["--help"].group = app["--version"].group = Group("Other", sort_key=len(COMMANDS))
+"""With this environment variable every command shows tracebacks; the commands that label also take `--verbose`."""
+
+
+def build_app() -> App:
+    """Assemble the commands under their headings."""
+    app = App(
+        name="mlcls",
+        version=__version__,
+        help="Label images by the million: PaddlePaddle multi-label classification on Ray, Parquet out.",
+        help_format="plaintext",
+    )
+    for place, (heading, commands) in enumerate(COMMANDS.items()):
+        group = Group(heading, sort_key=place)
+        for name, target in commands.items():
+            text = FAMILIES.get(name) or docstring(target)
+            app.command(f"mlcls_ray.cli.{target}", name=name, help=text, group=group)
+    app["--help"].group = app["--version"].group = Group("Other", sort_key=len(COMMANDS))
+    return app
+
+
+@lru_cache
+def _functions(module: str) -> dict[str, str]:
+    """The docstrings of a module's functions, read without importing it."""
+    tree = ast.parse((Path(__file__).parent / f"{module}.py").read_text(encoding="utf-8"))
+    return {node.name: ast.get_docstring(node) or "" for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def docstring(target: str) -> str:
+    """The docstring of a command's function, `module:function`."""
+    module, _, function = target.partition(":")
+    return _functions(module)[function]
+
+
+app = build_app()
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Entry point of the command: exit code 0, 1 (failed), 2 (usage) or 130 (interrupted), never a traceback unless asked for."""
+    """Run the command line: `words`, or those that this process was started with.
+
+    Exit codes: 0 done, 1 a run or another command failed, 2 wrong usage or surroundings, 3 more inputs failed than allowed,
+    4 another driver works on the run, 130 interrupted. Tracebacks are shown only if they are asked for.
+    """
+    words = sys.argv[1:] if words is None else words
+    is_verbose = "--verbose" in words or bool(os.environ.get(VERBOSE))
     try:
-        app(words, exit_on_error=False, print_error=True)
-    except CycloptsError:
-        _leave(UsageError.exit_code)
+        _refuse_old_names(words)
+        app(words, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        command = " ".join(("mlcls", *(error.command_chain or ())))
+        _leave(UsageError.exit_code, f"{short_message(error)} `{command} --help` shows what there is.", is_verbose)
     except MlclsError as error:
-        _complain(str(error))
-        _leave(error.exit_code)
-    except BrokenPipeError:  # `mlcls query … | head`: who reads has read enough
+        _leave(error.exit_code, str(error), is_verbose)
+    except BrokenPipeError:  # `mlcls query … | head`: the reader has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _leave(0)
     except KeyboardInterrupt:
-        _complain("interrupted")
-        _leave(RunInterruptedError.exit_code)
+        _leave(RunInterruptedError.exit_code, "interrupted", is_verbose)
     except Exception as error:
-        if _is_verbose():
+        if is_verbose:
             raise
-        _complain(
-            f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''} ({VERBOSE}=1 shows where)"
-        )
-        _leave(RunError.exit_code)
+        first_line = str(error).strip().partition("\n")[0]
+        _leave(RunError.exit_code, f"{type(error).__name__}: {first_line} ({VERBOSE}=1 shows where)")
 
 
-def _is_verbose() -> bool:
-    return "--verbose" in sys.argv or bool(os.environ.get(VERBOSE))
+def _refuse_old_names(words: Sequence[str]) -> None:
+    if words and words[0] in RENAMED:
+        raise UsageError(f"`mlcls {words[0]}` is called `mlcls {RENAMED[words[0]]}` now")
 
 
-def _complain(message: str) -> None:
-    if _is_verbose():
+def _leave(code: int, message: str = "", is_verbose: bool = False) -> NoReturn:
+    """End with an exit code, after a line that says why, and the traceback if it was asked for."""
+    if is_verbose:
         import traceback
 
         traceback.print_exc()
-    print(f"mlcls: {message}", file=sys.stderr)
-
-
-def _leave(code: int) -> None:
+    if message:
+        print(f"mlcls: {message}", file=sys.stderr)
     sys.stdout.flush()
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""`mlcls dataset` and `mlcls sample`: what training starts from."""
+"""Commands about data sets for training: `dataset` with its subcommands, and `sample`."""
 
 from __future__ import annotations
 
@@ -6,23 +6,28 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
+from mlcls_ray.cli.flags import NO_FLAGS, Output, RunId, S3Flags, s3_options
 from mlcls_ray.errors import RunError
 
+app = App(name="dataset")
+NewFolder = Annotated[Path, Parameter(name=["--save", "--out"], help="New folder to write.")]
 
+
+@app.command
 def check(folder: Path, *, html: Path | None = None, json: Annotated[bool, Parameter(negative=())] = False) -> None:
-    """Find what is wrong with a data set: unreadable images, wrong vectors, images in two splits, empty classes. Exit code 1 on errors.
+    """Find the errors of a data set: unreadable images, wrong vectors, images in two splits, empty classes. Exit code 1 if there are any.
 
     Parameters
     ----------
     folder
-        PaddleClas's format: label.txt, and train.txt, dev.txt (or val.txt, test.txt) with `path<TAB>0,1,0,…`. Or train.json of COCO
-        instances, train.csv or train.parquet with the columns uri and labels, and so on.
+        Folder in PaddleClas's format: label.txt, and train.txt, dev.txt (or val.txt, test.txt) with `path<TAB>0,1,0,…`. Or with
+        train.json (COCO instances), or train.csv or train.parquet (columns uri and labels).
     html
-        Also a page with class counts and samples, to be opened from disk.
+        HTML page to write, with class counts and samples; it opens from disk.
     json
-        One JSON object a finding, instead of lines.
+        Print one JSON object per finding instead of a line of text.
     """
     from json import dumps
 
@@ -36,30 +41,31 @@ def check(folder: Path, *, html: Path | None = None, json: Annotated[bool, Param
             print(f"{finding.severity}: {finding.where}: {finding.kind}: {finding.message}")
     if html is not None:
         html.write_text(dataset_check.page(folder, checked), encoding="utf-8")
-    told = ", ".join(f"{split} {images:,}" for split, images in checked.images.items())
+    counts = ", ".join(f"{split} {images:,}" for split, images in checked.images.items())
     print(
-        f"{told} usable images; {checked.errors} errors, {len(checked.findings) - checked.errors} warnings",
+        f"{counts} usable images; {checked.errors} errors, {len(checked.findings) - checked.errors} warnings",
         file=sys.stderr,
     )
     if checked.errors:
         sys.exit(RunError.exit_code)
 
 
+@app.command
 def split(data: Path, *, out: Path, dev: float = 0.2, test: float = 0.0, seed: int = 0) -> None:
-    """Split a list into train.txt, dev.txt (and test.txt), each with its share of every class.
+    """Split a list into train.txt, dev.txt and test.txt, with the same share of every class in each.
 
     Parameters
     ----------
     data
-        A PaddleClas list with label.txt beside it; or COCO instances, a CSV or a Parquet file with the columns uri and labels.
+        PaddleClas list with label.txt beside it; or COCO instances, or a CSV or Parquet file with the columns uri and labels.
     out
-        A new or empty folder; paths in it are absolute.
+        New or empty folder. Paths in its lists are absolute.
     dev
         Share of the images for dev.txt.
     test
         Share of the images for test.txt.
     seed
-        The same seed makes the same split.
+        Seed of the random numbers: the same seed makes the same split.
     """
     from mlcls_ray.datasets.split import split_dataset
 
@@ -67,88 +73,81 @@ def split(data: Path, *, out: Path, dev: float = 0.2, test: float = 0.0, seed: i
         print(f"{out / name}.txt: {images:,} images")
 
 
+@app.command
 def from_labelstudio(export: Path, *, labels: Path, out: Path) -> None:
-    """Make a data set of what people have annotated in Label Studio: train.txt and label.txt, for `mlcls dataset split`.
+    """Make a data set from annotations of Label Studio: train.txt and label.txt, for `mlcls dataset split`.
 
     Parameters
     ----------
     export
-        The project's export, JSON or JSON-MIN.
+        Export of the project, JSON or JSON-MIN.
     labels
-        The class list, one a line (label.txt).
+        List of the classes, one per line (label.txt).
     out
-        The new folder.
+        New folder to write.
     """
     from mlcls_ray.datasets.annotations import read_corrections, write_dataset
     from mlcls_ray.labels.vocabulary import read_vocabulary
 
     classes = read_vocabulary(labels)
-    found = read_corrections(export, classes)
-    write_dataset(found, classes, out)
-    print(f"{out / 'train.txt'}: {len(found):,} annotated images")
+    images = read_corrections(export, classes)
+    write_dataset(images, classes, out)
+    print(f"{out / 'train.txt'}: {len(images):,} annotated images")
 
 
+@app.command
 def from_table(
-    table: str,
+    out: Output,
+    /,
     *,
-    out: Path,
+    save: NewFolder,
     corrections: Path | None = None,
     soft: Annotated[bool, Parameter(negative=())] = False,
-    run_id: str | None = None,
+    run_id: RunId = None,
+    s3: S3Flags = NO_FLAGS,
 ) -> None:
-    """Make a data set of a label table: train.txt and label.txt, for `mlcls dataset split`.
+    """Make a data set from a label table: train.txt and label.txt, for `mlcls dataset split`.
 
     Parameters
     ----------
-    table
-        An output folder of `mlcls label`.
-    out
-        The new folder.
     corrections
-        What people have corrected: an export of Label Studio, JSON or JSON-MIN.
+        Export of Label Studio with corrected labels, JSON or JSON-MIN.
     soft
-        All scores as soft labels, for distilling the model that gave them, instead of the labels above the thresholds.
-    run_id
-        Of this run only. Default: the newest row of each uri.
+        Write all scores as soft labels, to distill the model that gave them, instead of the labels above the thresholds.
     """
     from mlcls_ray.datasets.annotations import dataset_of_table
     from mlcls_ray.table.label_table import open_labels
 
-    images = dataset_of_table(open_labels(table, run_id=run_id), corrections, soft, out)
-    print(f"{out / 'train.txt'}: {images:,} images")
+    images = dataset_of_table(open_labels(out, s3_options(s3), run_id), corrections, soft, save)
+    print(f"{save / 'train.txt'}: {images:,} images")
 
 
 def sample(
-    table: str,
+    out: Output,
+    /,
     *,
-    out: Path,
+    save: NewFolder,
     strategy: Literal["uncertain", "diverse", "random"] = "uncertain",
     n: Annotated[int, Parameter(name=["--n", "-n"])] = 500,
-    run_id: str | None = None,
+    run_id: RunId = None,
+    s3: S3Flags = NO_FLAGS,
 ) -> None:
-    """Pick the images to annotate next, and write them as a list, a sheet to look at, Label Studio tasks and a FiftyOne folder.
+    """Choose the images to annotate next, and write them as a list, a contact sheet, Label Studio tasks and a FiftyOne folder.
 
     Parameters
     ----------
-    table
-        An output folder of `mlcls label`.
-    out
-        A new folder.
     strategy
         uncertain (scores near their thresholds), diverse (unlike each other), or random.
     n
-        How many.
-    run_id
-        Of this run only. Default: the newest row of each uri.
+        Number of images.
     """
     from mlcls_ray.datasets import annotations
     from mlcls_ray.datasets import sample as sampling
     from mlcls_ray.table.export.base import table_vocabulary
     from mlcls_ray.table.label_table import open_labels
 
-    opened = open_labels(table, run_id=run_id)
-    rows = sampling.sample(opened, strategy, n)
-    annotations.write_sample(
-        rows, table_vocabulary(opened), out, opened.store.s3, f"{len(rows)} images to annotate ({strategy})"
-    )
-    print(f"{out}: {len(rows):,} images")
+    table = open_labels(out, s3_options(s3), run_id)
+    rows = sampling.sample(table, strategy, n)
+    title = f"{len(rows)} images to annotate ({strategy})"
+    annotations.write_sample(rows, table_vocabulary(table), save, table.store.s3, title)
+    print(f"{save}: {len(rows):,} images")

@@ -1,134 +1,91 @@
-"""The commands that look after what was labeled."""
+"""Commands that maintain an output: `relabel`, `verify`, `compact`, `prune`, `gc` and `publish`."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from mlcls_ray.cli.flags import NO_FLAGS, Output, S3Flags, s3_options
 from mlcls_ray.errors import RunError
+from mlcls_ray.registry import TABLE_FORMATS
 
-FAILED = RunError.exit_code
+DryRun = Annotated[bool, Parameter(negative=(), show_default=False, help="Only print what would be removed.")]
+if TYPE_CHECKING:
+    PublishedFormat = str
+else:
+    PublishedFormat = Annotated[Literal[tuple(TABLE_FORMATS)], Parameter(help="Format of the table.")]
 
 
-def verify(out: str, *, run_id: str | None = None) -> None:
-    """Check the promise: each manifest row in exactly one label row, checksums, schema. Exit code 1 if it is broken.
+def verify(out: Output, *, run_id: str | None = None, s3: S3Flags = NO_FLAGS) -> None:
+    """Check that each manifest row is in exactly one label row, and check checksums and schema. Exit code 1 if something is wrong.
 
     Parameters
     ----------
-    out
-        An output folder of `mlcls label`.
     run_id
-        Check this run only. Default: all of them.
+        Check this run only. Default: all runs.
     """
-    from mlcls_ray.storage.store import Store
+    from mlcls_ray.table.output import open_output
     from mlcls_ray.table.records import run_ids
     from mlcls_ray.table.verify import verify as find_problems
 
-    store = Store(out)
+    store = open_output(out, s3_options(s3))
     problems = find_problems(store, run_id)
     for problem in problems:
         print(problem)
     if problems:
-        sys.exit(FAILED)
+        sys.exit(RunError.exit_code)
     runs = 1 if run_id else len(run_ids(store))
     print(f"ok: {runs} run(s), each manifest row in exactly one label row, all checksums match")
 
 
-def status(out: str, *, last: int = 10, json: Annotated[bool, Parameter(negative=())] = False) -> None:
-    """Show how the newest runs of an output stand, also one that is going on: rows done, rate, errors by kind, time left.
+def gc(out: Output, *, dry_run: DryRun = False, s3: S3Flags = NO_FLAGS) -> None:
+    """Remove the remains of killed runs: half-written files, unfinished listings, and fragments that no run committed.
 
-    Parameters
-    ----------
-    out
-        An output folder of `mlcls label`.
-    last
-        How many runs to show.
-    json
-        Print one JSON object a run instead of a table.
+    Runs that can be resumed or are running keep their files.
     """
-    from mlcls_ray.cli.summary import print_status
-    from mlcls_ray.storage.store import Store
-    from mlcls_ray.table.records import no_runs, run_ids
-    from mlcls_ray.table.status import run_status
-
-    store = Store(out)
-    found = [run_status(store, run_id) for run_id in run_ids(store)[-last:]]
-    known = sorted((one for one in found if one is not None), key=lambda one: one.created_at)
-    if not known:
-        raise no_runs(store, "runs")
-    if json:
-        for one in known:
-            print(one.model_dump_json())
-        return
-    print_status(known)
-
-
-def gc(out: str, *, dry_run: Annotated[bool, Parameter(negative=())] = False) -> None:
-    """Remove what died left behind: half-written files, listings that never ended, fragments that no run has committed.
-
-    What can be resumed, or is going on, stays.
-
-    Parameters
-    ----------
-    out
-        An output folder of `mlcls label`.
-    dry_run
-        Only say what would go.
-    """
-    from mlcls_ray.storage.store import Store
     from mlcls_ray.table.gc import find_leftovers, remove_leftovers
+    from mlcls_ray.table.output import open_output
 
-    store = Store(out)
-    found = find_leftovers(store)
+    store = open_output(out, s3_options(s3))
+    leftovers = find_leftovers(store)
     if not dry_run:
-        remove_leftovers(store, found)
-    for leftover in found:
+        remove_leftovers(store, leftovers)
+    for leftover in leftovers:
         print(f"{leftover.name}: {leftover.reason}")
-    print(f"{len(found)} leftover(s) {'found' if dry_run else 'removed'}")
+    print(f"{len(leftovers)} leftover(s) {'found' if dry_run else 'removed'}")
 
 
-def prune(out: str, *, keep: str = "30d", dry_run: Annotated[bool, Parameter(negative=())] = False) -> None:
-    """Remove old runs of which each row has a newer one. The newest row of a uri never goes, however old it is.
+def prune(out: Output, *, keep: str = "30d", dry_run: DryRun = False, s3: S3Flags = NO_FLAGS) -> None:
+    """Remove old runs whose rows all have a newer row. The newest row of a URI is always kept, however old it is.
 
     Parameters
     ----------
-    out
-        An output folder of `mlcls label`.
     keep
-        The age from which on a run may go: 12h, 30d, 8w.
-    dry_run
-        Only say what would go.
+        Keep all runs that are younger than this: 12h, 30d, 8w.
     """
-    from mlcls_ray.storage.store import Store
+    from mlcls_ray.table.output import open_output
     from mlcls_ray.table.prune import find_superseded, parse_age, remove_runs
 
-    store = Store(out)
-    found = find_superseded(store, parse_age(keep))
+    store = open_output(out, s3_options(s3))
+    superseded = find_superseded(store, parse_age(keep))
     if not dry_run:
-        remove_runs(store, found)
-    for run_id in found:
+        remove_runs(store, superseded)
+    for run_id in superseded:
         print(run_id)
-    print(f"{len(found)} run(s) {'could go' if dry_run else 'removed'}")
+    print(f"{len(superseded)} run(s) {'could go' if dry_run else 'removed'}")
 
 
-def publish(out: str, *, format: Literal["delta", "iceberg", "lance"]) -> None:
-    """Add what has been committed to a Delta, Iceberg or Lance table in OUT/FORMAT: one commit a run, and none twice.
+def publish(out: Output, *, format: PublishedFormat, s3: S3Flags = NO_FLAGS) -> None:
+    """Add the committed runs to a table in OUT/FORMAT: one commit per run, and no run twice.
 
     `mlcls label --format` does this after each run.
-
-    Parameters
-    ----------
-    out
-        An output folder of `mlcls label`.
-    format
-        The table's format.
     """
-    from mlcls_ray.storage.store import Store
+    from mlcls_ray.table.output import open_output
     from mlcls_ray.table.publish import publish as add
 
-    store = Store(out)
+    store = open_output(out, s3_options(s3))
     added = add(store, format)
     for run_id in added:
         print(run_id)
@@ -136,22 +93,21 @@ def publish(out: str, *, format: Literal["delta", "iceberg", "lance"]) -> None:
 
 
 def relabel(
-    out: str,
+    out: Output,
     *,
     threshold: Annotated[list[str], Parameter(negative=())],
     source: Annotated[str | None, Parameter(name="--from")] = None,
     run_id: str | None = None,
+    s3: S3Flags = NO_FLAGS,
 ) -> None:
-    """Cut labels at another threshold from the scores in the table, into a new run. Reads no image and runs no model.
+    """Apply another threshold to the scores in the table, and write the labels as a new run. Reads no image and runs no model.
 
     Parameters
     ----------
-    out
-        An output folder of `mlcls label`.
     threshold
-        A number, class=number pairs, or both: `--threshold 0.5,person=0.7`; or a YAML or JSON file.
+        New thresholds: a number, class=number pairs as in 0.5,person=0.7, or a YAML or JSON file.
     source
-        The run to take the scores from. Default: the newest row of each uri, over all runs.
+        Run to take the scores from. Default: the newest row of each URI, over all runs.
     run_id
         Name of the new run. Default: the time.
     """
@@ -159,30 +115,30 @@ def relabel(
 
     from mlcls_ray.cli.summary import print_summary
     from mlcls_ray.labels.thresholds import parse_thresholds
-    from mlcls_ray.storage.store import Store
-    from mlcls_ray.table.relabel import relabel as cut
+    from mlcls_ray.table.output import open_output
+    from mlcls_ray.table.relabel import relabel as apply_thresholds
 
-    store = Store(out)
-    print_summary(store, cut(store, parse_thresholds(threshold), source, run_id), Console(), annotated=False)
+    store = open_output(out, s3_options(s3))
+    print_summary(
+        store, apply_thresholds(store, parse_thresholds(threshold), source, run_id), Console(), annotated=False
+    )
 
 
-def compact(out: str, *, run_id: str | None = None, rows: int | None = None) -> None:
-    """Rewrite the table of committed runs in fewer, larger files. The rows stay the same; readers see the old files or the new ones.
+def compact(out: Output, *, run_id: str | None = None, rows: int | None = None, s3: S3Flags = NO_FLAGS) -> None:
+    """Merge the small files of committed runs into larger ones. The rows stay the same; readers see the old files or the new ones.
 
     Parameters
     ----------
-    out
-        An output folder of `mlcls label`.
     run_id
-        This run only. Default: all that are committed.
+        This run only. Default: all committed runs.
     rows
         Rows per file. Default: 250,000.
     """
-    from mlcls_ray.storage.store import Store
     from mlcls_ray.table import compact as compaction
+    from mlcls_ray.table.output import open_output
     from mlcls_ray.table.records import read_success, run_ids
 
-    store = Store(out)
+    store = open_output(out, s3_options(s3))
     for name in [run_id] if run_id else run_ids(store):
         before = read_success(store, name)
         if before is None and not run_id:

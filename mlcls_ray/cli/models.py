@@ -1,12 +1,20 @@
-"""`mlcls models`."""
+"""Commands about models: `models`, `models pull`, `export` and `quantize`."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
 from mlcls_ray.errors import UsageError
 
+app = App(name="models")
 
+
+@app.default
 def models() -> None:
-    """List the models that have a name, with mAP on COCO 2017, input size and download size."""
+    """List the named models, with mAP on COCO 2017, input size and download size."""
     from rich.console import Console
     from rich.table import Table
 
@@ -30,13 +38,14 @@ def models() -> None:
     )
 
 
+@app.command
 def pull(name: str) -> None:
     """Fetch an official model into this machine's cache.
 
     Parameters
     ----------
     name
-        One of the names that `mlcls models` lists.
+        Name of the model, as `mlcls models` lists it.
     """
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -55,3 +64,93 @@ def pull(name: str) -> None:
         task = progress.add_task(name, total=None)
         folder = cache.pull(name, lambda done, total: progress.update(task, completed=done, total=total))
     print(folder)
+
+
+def export(
+    model: str,
+    *,
+    out: Path,
+    format: Literal["paddle", "onnx", "openvino", "paddle-lite"] = "paddle",
+    random_weights: Annotated[bool, Parameter(negative=())] = False,
+    seed: int = 0,
+    images: Annotated[list[str] | None, Parameter(negative=())] = None,
+    network: str | None = None,
+    label_list: Path | None = None,
+) -> None:
+    """Write a model in another format, and compare its scores with Paddle's on real images.
+
+    Parameters
+    ----------
+    model
+        Name of a model (`mlcls models` lists them), a model folder, or trained weights (.pdparams).
+    out
+        New folder.
+    format
+        paddle (a folder that PaddleX opens), onnx, openvino, or paddle-lite (docs/edge.md).
+    random_weights
+        Write an untrained network of that name, for benchmarks and tests.
+    seed
+        Seed of the random weights.
+    images
+        Images or folders to compare the scores on. Default: the demo photographs.
+    network
+        Network that .pdparams weights belong to. Default: the one that their file's name begins with.
+    label_list
+        File with the classes of .pdparams weights, one per line. Default: COCO's 80 classes.
+    """
+    from mlcls_ray.engines.export import export_checkpoint, export_model, export_untrained
+    from mlcls_ray.predict.inputs import read_inputs
+
+    decoded = None
+    if images is not None:
+        decoded = [page.image for page in read_inputs(images) if page.image is not None]
+
+    if random_weights or model.endswith(".pdparams"):
+        folder = out / "paddle" if format != "paddle" else out
+        if random_weights:
+            export_untrained(model, folder, seed)
+            summary = f"{model} with random weights (seed {seed})"
+        else:
+            checked = export_checkpoint(Path(model), folder, network, label_list, decoded)
+            summary = f"the weights of {model}; largest difference of a score {checked.difference:.1e}, over {checked.images} images"
+        if format == "paddle":
+            print(f"{out}: {summary}")
+            return
+        model = str(folder)
+        out = out / format
+    exported = export_model(model, format, out, decoded)
+    print(
+        f"{exported.folder}: largest difference of a score to Paddle's {exported.difference:.1e}, over {exported.images} images"
+    )
+
+
+def quantize(model: str, *, data: Path, out: Path, max_loss: float = 1.0) -> None:
+    """Make an int8 version of a model for x86 CPUs, and keep it only if its labels stay about as good.
+
+    To use it: `mlcls label --model OUT --engine openvino --precision int8`.
+
+    Parameters
+    ----------
+    model
+        Name of a model (`mlcls models` lists them), or a model folder.
+    data
+        Folder with train.txt (for calibration) and dev.txt (for the comparison), in PaddleClas's multi-label format.
+    out
+        New folder.
+    max_loss
+        Points of mAP (of 100) that int8 may lose.
+    """
+    from mlcls_ray.datasets.formats import read_dataset
+    from mlcls_ray.engines.quantize import quantize_model
+    from mlcls_ray.models.cache import open_model
+
+    opened = open_model(model)
+    class_num = len(opened.vocabulary)
+    for name in ("train.txt", "dev.txt"):
+        if not (data / name).is_file():
+            raise UsageError(f"--data: '{data}' has no {name}")
+    calibration, validation = (read_dataset(data / name, class_num) for name in ("train.txt", "dev.txt"))
+    quantized = quantize_model(opened, calibration.paths, validation.paths, validation.targets, out, max_loss)
+    print(
+        f"{quantized.folder}: mAP {quantized.after:.2f} in int8, {quantized.before:.2f} in fp32, over {quantized.images} images"
+    )

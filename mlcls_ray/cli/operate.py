@@ -1,4 +1,4 @@
-"""The commands of an operator: every night, and on a cluster."""
+"""Commands of an operator: `estimate`, `nightly` and `submit`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,45 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from mlcls_ray.cli.flags import NO_FLAGS, Config, Inputs, JobFlags, Verbose, job_fields
+from mlcls_ray.config_file import load_job
+
 WEBHOOK_VARIABLE = "MLCLS_WEBHOOK"
+
+
+def estimate(
+    *inputs: Inputs,
+    options: JobFlags = NO_FLAGS,
+    config: Config = None,
+    seconds: float = 60.0,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Measure a sample of the images on this machine: what limits the job, how long all images would take, and what to change.
+
+    Parameters
+    ----------
+    seconds
+        Longest time to measure, without listing the inputs and loading the model.
+    json
+        Print one JSON object.
+    """
+    from mlcls_ray.job.estimate import estimate as measure
+
+    measured = measure(load_job(config, job_fields(inputs, options)), seconds)
+    if json:
+        print(measured.model_dump_json())
+        return
+    print(f"{measured.listed:,} images; {measured.sampled} sampled, {measured.failed} of them failed")
+    print(
+        f"fetch {measured.fetch_per_s:,.0f}/s for one worker, decode {measured.decode_ms:.2f} ms, score {measured.score_ms:.2f} ms "
+        f"({measured.model}, {measured.engine} {measured.precision})"
+    )
+    per_s = measured.per_core_s * measured.cores
+    print(
+        f"{measured.bound}-bound: {measured.per_core_s:,.1f} images/s per core, {per_s:,.0f}/s on {measured.cores} cores"
+    )
+    print(f"all of them: {_duration(measured.eta_s)} here, {measured.core_hours:,.2f} core hours")
+    print(measured.advice)
 
 
 def nightly(
@@ -18,22 +56,20 @@ def nightly(
     logs: Path = Path("logs"),
     keep: str | None = None,
     webhook: str | None = None,
-    verbose: Annotated[bool, Parameter(negative=())] = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Label what is new, as a cron line does: leased, logged, one JSON line of summary, and the job's exit code.
+    """Label what is new, as a cron job: with a lease, a log, a JSON line of summary, and the run's exit code.
 
     Parameters
     ----------
     config
-        A YAML file of `mlcls label`, with inputs and out.
+        YAML file of `mlcls label`, with inputs and out.
     logs
         Folder for mlcls.log (rotated, 60 MB at most) and summary.jsonl.
     keep
-        Afterwards remove runs older than this of which each row has a newer one: 30d, 8w.
+        Afterwards remove the runs that are older than this and whose rows all have a newer row: 30d, 8w. Default: remove none.
     webhook
-        URL that is told of a night that failed. Default: the variable MLCLS_WEBHOOK.
-    verbose
-        Ray's own messages into the log, and tracebacks.
+        URL to notify of a night that failed. Default: the variable MLCLS_WEBHOOK.
     """
     from mlcls_ray.job.nightly import run_nightly
 
@@ -44,35 +80,31 @@ def nightly(
 
 def submit(
     config: Path,
-    *inputs: str,
-    out: str | None = None,
-    run_id: str | None = None,
+    *inputs: Inputs,
+    options: JobFlags = NO_FLAGS,
     address: str | None = None,
     pip: Annotated[list[str] | None, Parameter(negative=())] = None,
     follow: bool = True,
 ) -> None:
-    """Run a job on a Ray cluster: submit it, follow its log, and exit with its exit code. RAY_AUTH_TOKEN is the cluster's token.
+    """Submit a job to a Ray cluster, follow its log, and exit with its exit code. RAY_AUTH_TOKEN is the cluster's token.
 
     Parameters
     ----------
     config
-        A YAML file of `mlcls label`. Paths in it are the cluster's.
-    inputs
-        Instead of the file's.
-    out
-        Instead of the file's.
-    run_id
-        Name of the run: submitted again under the same name, the job goes on.
+        YAML file of `mlcls label`, which flags override. Paths in it are the cluster's.
     address
-        The dashboard of the cluster, http://HEAD:8265. Default: RAY_API_SERVER_ADDRESS.
+        Dashboard of the cluster, http://HEAD:8265. Default: the variable RAY_API_SERVER_ADDRESS.
     pip
         Packages that the cluster's machines lack.
     follow
-        Wait for the job, printing its log; --no-follow prints its id and leaves.
+        Wait for the job and print its log. --no-follow prints the job's id and ends.
     """
-    from mlcls_ray.config import load_job
-    from mlcls_ray.job.submit import submit as send
+    from mlcls_ray.job.submit import submit as submit_job
 
-    given = {"inputs": inputs or None, "out": out, "run_id": run_id}
-    job = load_job(config, given)
-    sys.exit(send(job, address, pip or (), follow))
+    sys.exit(submit_job(load_job(config, job_fields(inputs, options)), address, pip or (), follow))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,30 +1,38 @@
-"""The commands that take PaddleX's words."""
+"""Commands with PaddleX's names and flags: `predict` and `config`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from mlcls_ray.cli.flags import NO_FLAGS, flags
+from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import RunError, UsageError
+
+SHARED = ("model", "threshold", "device")
+"""The options that predict has in common with a labeling job."""
+if TYPE_CHECKING:
+    PredictFlags = Mapping[str, Any]
+else:
+    PredictFlags = Annotated[flags(LabelJob, SHARED), Parameter(name="*")]
 
 
 def predict(
     *,
     input: Annotated[str, Parameter(name=["--input", "-i"])],
     pipeline: str = "multi_label_image_classification",
-    model: str | None = None,
-    device: str | None = None,
-    save_path: str | None = None,
-    threshold: list[str] | None = None,
+    options: PredictFlags = NO_FLAGS,
+    save_path: str = "output",
     batch_size: int | None = None,
     use_hpip: Annotated[bool, Parameter(negative=())] = False,
     on_error: Literal["raise", "skip", "return"] = "return",
 ) -> None:
-    """Label images on this machine and print each result: `paddlex --pipeline …` with the same flags.
+    """Label images on this machine and print each result, as `paddlex --pipeline …` does with the same flags.
 
-    For more than some thousand images use `mlcls label`.
+    Flags override the pipeline's YAML file. For more than some thousand images use `mlcls label`.
 
     Parameters
     ----------
@@ -32,49 +40,48 @@ def predict(
         An image, a folder (searched recursively), a PDF, or an http(s):// URL.
     pipeline
         PaddleX's name of the pipeline, or a YAML file in either of its formats.
-    model
-        A name (see `mlcls models`) or a model folder. Default: what the YAML file says, else the starter model.
-    device
-        cpu, gpu:0, npu:0 … Default: what the YAML file says, else cpu.
     save_path
-        Folder for annotated images and JSON files, named after the inputs. Default: `output`.
-    threshold
-        A number, class=number pairs, or both. Default: the model's own.
+        Folder for annotated images and JSON files, named after the inputs.
     batch_size
-        Images per forward pass.
+        Images per forward pass. Default: 1.
     use_hpip
-        Take the fastest engine of this machine that gives Paddle's labels; tried once, for some seconds.
+        Use the fastest engine of this machine that gives Paddle's labels; it is measured once, for some seconds.
     on_error
-        What happens with an input that cannot be read: stop there (raise), leave it out (skip), or print why (return).
+        If an input cannot be read: stop (raise), leave it out (skip), or print the reason and go on (return).
     """
     from mlcls_ray.labels.thresholds import parse_thresholds
     from mlcls_ray.predict.pipeline import create_pipeline
 
-    failed = 0
-    parsed = parse_thresholds(threshold) if threshold else None
+    threshold = options.get("threshold")
     loaded = create_pipeline(
-        pipeline, model=model, device=device, batch_size=batch_size, threshold=parsed, use_hpip=use_hpip
+        pipeline,
+        model=options.get("model"),
+        device=options.get("device"),
+        threshold=parse_thresholds(threshold) if threshold else None,
+        batch_size=batch_size,
+        use_hpip=use_hpip or None,
     )
+    failed = 0
     for result in loaded.predict(input, on_error=on_error):
         result.print()
         if result.error is not None:
             failed += 1
             continue
-        result.save_to_img(save_path or "output")
-        result.save_to_json(save_path or "output")
+        result.save_to_img(save_path)
+        result.save_to_json(save_path)
     if failed:
-        raise RunError(f"{failed} input(s) could not be labeled; the reasons stand above")
+        raise RunError(f"{failed} input(s) could not be labeled; the reasons are printed above")
 
 
 def config(name: str = "multi_label_image_classification", *, config_save_path: Path = Path()) -> None:
-    """Write a pipeline's YAML file, to be edited and given to `mlcls predict --pipeline FILE`.
+    """Write a pipeline's YAML file, to be edited and passed to `mlcls predict --pipeline FILE`.
 
     Parameters
     ----------
     name
-        The pipeline's name.
+        Name of the pipeline.
     config_save_path
-        A folder, or a file that ends in .yaml. An existing file is not replaced.
+        Folder, or a file that ends in .yaml. An existing file is not replaced.
     """
     from mlcls_ray.predict.paddlex_config import TEMPLATE, read_pipeline
 

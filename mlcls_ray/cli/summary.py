@@ -1,4 +1,4 @@
-"""What a person reads when a run is over."""
+"""Terminal output about runs: the summary of one that ended, and the state of several."""
 
 from __future__ import annotations
 
@@ -19,54 +19,60 @@ from mlcls_ray.table.records import Success
 from mlcls_ray.table.status import RunStatus
 
 TOP_LABELS = 10
+"""Number of most frequent labels in the summary."""
 EXAMPLES = 12
-"""A run of at most so many images is shown image by image."""
+"""A run of at most this many images is printed image by image."""
 
 
 def print_summary(store: Store, success: Success, console: Console, annotated: bool) -> None:
-    """Counts by status, top labels, rate, where the table is, and the line of Python that opens it."""
-    say = partial(console.print, highlight=False, soft_wrap=True)
+    """Print counts by status, the rate, the most frequent labels, the path of the table, and a line of Python that opens it."""
+    write = partial(console.print, highlight=False, soft_wrap=True)
     if success.rows <= EXAMPLES:
         _print_images(store, success, console)
     counts = Counter(success.statuses)
     ok = counts.pop(Status.OK.value, 0)
     failed = "".join(f", {count:,} {status}" for status, count in counts.most_common())
     rate = (
-        f" in {success.seconds:.1f} s ({success.rows / success.seconds:.0f} images/s, start of the workers included)"
+        f" in {success.seconds:.1f} s ({success.rows / success.seconds:.0f} images/s, including the start of the workers)"
         if success.seconds
         else ""
     )
-    say(f"[bold]{success.rows:,} {'image' if success.rows == 1 else 'images'}[/]: {ok:,} ok{failed}{rate}")
+    write(f"[bold]{success.rows:,} {'image' if success.rows == 1 else 'images'}[/]: {ok:,} ok{failed}{rate}")
     top = label_counts(store, success).most_common(TOP_LABELS)
     if top:
-        say("top labels: " + ", ".join(f"{name} {count:,}" for name, count in top))
-    spent = sum(success.stage_seconds.values())
-    if spent and success.rows > EXAMPLES:
+        write("top labels: " + ", ".join(f"{name} {count:,}" for name, count in top))
+    total_s = sum(success.stage_seconds.values())
+    if total_s and success.rows > EXAMPLES:
         shares = sorted(success.stage_seconds.items(), key=lambda item: -item[1])
-        say(f"{shares[0][0]}-bound: " + ", ".join(f"{stage} {100 * one / spent:.0f} %" for stage, one in shares))
+        write(
+            f"{shares[0][0]}-bound: "
+            + ", ".join(f"{stage} {100 * seconds / total_s:.0f} %" for stage, seconds in shares)
+        )
     path = store.uri(layout.labels_folder(success.run_id))
-    say(f"label table: {redact_url(path)}")
+    write(f"label table: {redact_url(path)}")
     if annotated:
         folder = store.uri(layout.annotated_folder(success.run_id))
-        say(f"annotated:   {redact_url(folder)}")
-    say(f'open it:     import pandas; table = pandas.read_parquet("{redact_url(path)}")')
+        write(f"annotated:   {redact_url(folder)}")
+    write(f'open it:     import pandas; table = pandas.read_parquet("{redact_url(path)}")')
 
 
 def print_status(runs: Sequence[RunStatus]) -> None:
-    """A line per run."""
+    """Print a line per run."""
     table = Table(box=None, pad_edge=False)
     for column in ("run", "state", "done", "of", "per second", "left", "not ok"):
         table.add_column(column, justify="left" if column in ("run", "state", "not ok") else "right", overflow="fold")
     for run in runs:
-        bad = ", ".join(f"{count:,} {status}" for status, count in run.statuses.items() if status != Status.OK.value)
+        failures = ", ".join(
+            f"{count:,} {status}" for status, count in run.statuses.items() if status != Status.OK.value
+        )
         rate = "–" if run.rate is None else f"{run.rate:.0f}"
         left = "–" if run.seconds_left is None else f"{run.seconds_left / 60:.0f} min"
-        table.add_row(run.run_id, run.state, f"{run.done:,}", f"{run.rows:,}", rate, left, bad or "–")
+        table.add_row(run.run_id, run.state, f"{run.done:,}", f"{run.rows:,}", rate, left, failures or "–")
     Console().print(table)
 
 
 def label_counts(store: Store, success: Success) -> Counter[str]:
-    """How many images each label was given to; reads the one column, a fragment at a time."""
+    """Count the images with each label. Reads this one column, a fragment at a time."""
     counts: Counter[str] = Counter()
     for fragment in success.fragments:
         rows = store.read_columns(f"{layout.labels_folder(success.run_id)}/{fragment.name}", [schema.LABELS])

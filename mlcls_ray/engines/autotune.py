@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from mlcls_ray.config import AskedEngine, AskedPrecision, EngineName, Precision
+from mlcls_ray.config import EngineName, EngineOrAuto, Precision, PrecisionOrAuto
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.engine_config import EngineConfig, default_engine, fixed_batch
 from mlcls_ray.engines.load import engine_spec
@@ -36,16 +36,16 @@ def resolve_engine(request: TrialRequest, options: TrialOptions = DEFAULT_OPTION
     return default_engine(request.engine, request.precision, "as requested", batch_size)
 
 
-def needs_autotune(engine: AskedEngine, precision: AskedPrecision, device: Device) -> bool:
+def needs_autotune(engine: EngineOrAuto, precision: PrecisionOrAuto, device: Device) -> bool:
     """Tell whether there is a choice, and candidates for this kind of device."""
     return "auto" in (engine, precision) and any(device.kind in engine_spec(name).candidates for name in ENGINES)
 
 
 def candidates(
-    engine: AskedEngine, precision: AskedPrecision, device: Device
+    engine: EngineOrAuto, precision: PrecisionOrAuto, device: Device
 ) -> Iterator[tuple[EngineName, Precision]]:
     """List the engines and precisions that a request leaves open on a device."""
-    names: list[EngineName] = [*ENGINES] if engine == "auto" else [engine]  # type: ignore[list-item]
+    names: list[EngineName] = [*ENGINES] if engine == "auto" else [engine]
     for name in names:
         for tried in engine_spec(name).candidates.get(device.kind, ()):
             if precision in ("auto", tried):

@@ -20,8 +20,6 @@ class EngineSpec:
     """Precisions that `engine: auto` tries with it, by kind of device."""
     packages: tuple[str, ...]
     """Packages whose versions decide how fast and how exact it is."""
-    gives_embeddings: bool = False
-    """Its constructor takes a graph with features as its last argument, and it has `embed`."""
 
 
 class Engine(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from mlcls_ray.config import AskedBatch, AskedEngine, AskedPrecision, EngineName, Precision
+from mlcls_ray.config import BatchSizeOrAuto, EngineName, EngineOrAuto, Precision, PrecisionOrAuto
 from mlcls_ray.devices import Device
 
 BATCH_SIZE, BATCH_SIZE_ON_DEVICES = 16, 64
@@ -50,7 +50,7 @@ class EngineConfig(BaseModel):
 
 
 def default_engine(
-    engine: AskedEngine, precision: AskedPrecision, reason: str, batch_size: int = BATCH_SIZE
+    engine: EngineOrAuto, precision: PrecisionOrAuto, reason: str, batch_size: int = BATCH_SIZE
 ) -> EngineConfig:
     """Configure an engine without a trial; `auto` becomes Paddle and fp32."""
     return EngineConfig(
@@ -61,7 +61,7 @@ def default_engine(
     )
 
 
-def fixed_batch(batch_size: AskedBatch, device: Device) -> int:
+def fixed_batch(batch_size: BatchSizeOrAuto, device: Device) -> int:
     """Return a batch size without a trial."""
     if batch_size != "auto":
         return batch_size

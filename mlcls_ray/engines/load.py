@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mlcls_ray.config import AskedPrecision, EngineName, Precision
+from mlcls_ray.config import EngineName, Precision, PrecisionOrAuto, find_embedding_conflict
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import Embedder, Engine, EngineSpec
 from mlcls_ray.errors import UsageError
@@ -41,14 +41,12 @@ def load_embedder(
     return engine
 
 
-def check_embeds(name: EngineName, precision: AskedPrecision) -> None:
-    """Check that an engine can give features beside the scores.
+def check_embeds(name: EngineName, precision: PrecisionOrAuto) -> None:
+    """Whether an engine can give features beside the scores.
 
     Raises:
         UsageError: it cannot.
     """
-    if not engine_spec(name).gives_embeddings:
-        able = ", ".join(other for other in ENGINES if engine_spec(other).gives_embeddings)
-        raise UsageError(f"embeddings: engine {name} gives scores only; use {able} or auto")
-    if precision == "int8":
-        raise UsageError("embeddings: an int8 graph gives scores only; use another precision")
+    conflict = find_embedding_conflict(name, precision)
+    if conflict:
+        raise UsageError(conflict)

@@ -29,7 +29,6 @@ class OnnxRuntimeEngine:
     spec: ClassVar = EngineSpec(
         candidates={"cpu": ("fp32",), "gpu": ("fp16",)},
         packages=("onnxruntime", "onnxruntime-gpu"),
-        gives_embeddings=True,
     )
 
     def __init__(

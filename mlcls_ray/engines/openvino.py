@@ -21,7 +21,7 @@ class OpenVinoEngine:
     """A compiled model for each batch size that was warmed up; a smaller batch is padded to the next of these sizes."""
 
     name = "openvino"
-    spec: ClassVar = EngineSpec(candidates={"cpu": ("fp32", "bf16")}, packages=("openvino",), gives_embeddings=True)
+    spec: ClassVar = EngineSpec(candidates={"cpu": ("fp32", "bf16")}, packages=("openvino",))
 
     def __init__(
         self, model: Model, device: Device, threads: int, precision: str = "fp32", graph: Path | None = None

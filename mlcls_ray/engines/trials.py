@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlcls_ray.config import AskedBatch, AskedEngine, AskedPrecision, EngineName, Precision
+from mlcls_ray.config import BatchSizeOrAuto, EngineName, EngineOrAuto, Precision, PrecisionOrAuto
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import Engine
 from mlcls_ray.engines.engine_config import Trial, fixed_batch
@@ -32,15 +32,15 @@ SLOW_IMAGES = 4
 class TrialRequest:
     """What an engine is needed for."""
 
-    engine: AskedEngine
-    precision: AskedPrecision
+    engine: EngineOrAuto
+    precision: PrecisionOrAuto
     model: Model
     thresholds: np.ndarray
     """Those of the run, float32 [C]: an engine must give the same labels at them."""
     device: Device
     threads: int
     """CPU threads of one worker."""
-    batch_size: AskedBatch
+    batch_size: BatchSizeOrAuto
 
 
 @dataclass(frozen=True)

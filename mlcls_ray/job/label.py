@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from mlcls_ray.config import LabelJob, S3Options, make_job
+from mlcls_ray.config import LabelJob, S3Options
+from mlcls_ray.config_file import make_job
 from mlcls_ray.errors import FailureLimitError, UsageError, resumable_error, short_message, suggest
 from mlcls_ray.job.check import CheckedJob, check_job
 from mlcls_ray.job.cluster import check_device_on_workers, connect, living_nodes

@@ -25,7 +25,7 @@ import httpx
 import tenacity
 from pydantic import BaseModel, ConfigDict
 
-from mlcls_ray.config import load_job
+from mlcls_ray.config_file import load_job
 from mlcls_ray.errors import MlclsError, RunInterruptedError, UsageError
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout

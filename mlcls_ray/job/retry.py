@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mlcls_ray.config import LabelJob, S3Options, make_job
+from mlcls_ray.config import RENAMED, LabelJob, S3Options
+from mlcls_ray.config_file import make_job
 from mlcls_ray.errors import Status, UsageError, suggest
 from mlcls_ray.table.output import open_output
 from mlcls_ray.table.records import newest_record, no_runs, read_record, read_success, run_ids
@@ -34,4 +35,5 @@ def retry_job(
         "incremental": False,
         "limit": None,
     }
-    return make_job({**newest.config, **changes}, f"run '{newest.run_id}': ")
+    fields = {RENAMED.get(name, name): value for name, value in newest.config.items()}
+    return make_job({**fields, **changes}, f"run '{newest.run_id}': ")

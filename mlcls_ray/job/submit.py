@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import tenacity
 
-from mlcls_ray.config import LabelJob, dump_job
+from mlcls_ray.config import LabelJob
+from mlcls_ray.config_file import dump_config
 from mlcls_ray.errors import RunError, UsageError, short_message
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def submit(job: LabelJob, address: str | None, pip: Sequence[str], follow: bool)
 def _send(client: JobSubmissionClient, job: LabelJob, pip: Sequence[str]) -> str:
     """Upload the job and the package, start the job, and return its submission id."""
     with tempfile.TemporaryDirectory(prefix="mlcls-submit-") as folder:
-        Path(folder, JOB_FILE).write_text(dump_job(job), encoding="utf-8")
+        Path(folder, JOB_FILE).write_text(dump_config(job), encoding="utf-8")
         runtime: dict[str, Any] = {"working_dir": folder, "py_modules": [str(PACKAGE)]}
         if pip:
             runtime["pip"] = list(pip)

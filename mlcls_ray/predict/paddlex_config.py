@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator
 
-from mlcls_ray.config import AskedEngine, AskedPrecision, make_config, read_mapping
+from mlcls_ray.config import EngineOrAuto, PrecisionOrAuto
+from mlcls_ray.config_file import make_config, read_mapping
 from mlcls_ray.errors import UsageError, suggest
 
 PIPELINES = ("multi_label_image_classification", "image_multilabel_classification")
@@ -40,8 +41,8 @@ class PipelineConfig(BaseModel):
     batch_size: PositiveInt | None = None
     device: str | None = None
     threshold: Any = None
-    engine: AskedEngine | None = None
-    precision: AskedPrecision | None = None
+    engine: EngineOrAuto | None = None
+    precision: PrecisionOrAuto | None = None
     use_hpip: bool | None = None
 
     @field_validator("engine", mode="before")
@@ -67,9 +68,9 @@ def read_settings(
     return make_config(PipelineConfig, {**dict(settings), **overrides}, "create_pipeline: ")
 
 
-def choose_engine(settings: PipelineConfig) -> tuple[AskedEngine, AskedPrecision]:
+def choose_engine(settings: PipelineConfig) -> tuple[EngineOrAuto, PrecisionOrAuto]:
     """Return engine and precision. Where they are not set: auto with `use_hpip`, else Paddle in fp32."""
-    engine: AskedEngine = settings.engine or ("auto" if settings.use_hpip else "paddle")
+    engine: EngineOrAuto = settings.engine or ("auto" if settings.use_hpip else "paddle")
     return engine, settings.precision or ("auto" if engine == "auto" else "fp32")
 
 

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+RENAMED: dict[str, str] = {}
 
 
 class Loss(BaseModel):

@@ -15,7 +15,7 @@ from mlcls_ray.engines.load import engine_spec, load_engine
 from mlcls_ray.errors import UsageError
 from mlcls_ray.models.artifact import Model, load_model
 from mlcls_ray.models.zoo import STARTER_FOLDER
-from mlcls_ray.registry import ENGINES, load
+from mlcls_ray.registry import EMBEDDING_ENGINES, ENGINES, load
 
 CPU = Device("cpu")
 
@@ -75,7 +75,7 @@ print(path, path.stat().st_ino)
 READ_SPECS = """
 import sys
 from mlcls_ray.engines.load import engine_spec
-from mlcls_ray.registry import ENGINES
+    from mlcls_ray.registry import EMBEDDING_ENGINES, ENGINES
 print(*[name for name in ENGINES if engine_spec(name).candidates])
 print(*[name for name in ("paddle", "openvino", "onnxruntime", "tensorrt", "ray") if name in sys.modules])
 """
@@ -91,7 +91,7 @@ def test_every_registered_engine_keeps_to_the_protocol(name: str) -> None:
     engine_class = load(ENGINES[name])
     assert engine_class.name == name
     assert set(engine_spec(name).candidates) <= set(DEVICE_KINDS)
-    for member in ("warm_up", "score", *(["embed"] if engine_spec(name).gives_embeddings else [])):
+    for member in ("warm_up", "score", *(["embed"] if name in EMBEDDING_ENGINES else [])):
         assert callable(getattr(engine_class, member))
 
 

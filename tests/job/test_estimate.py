@@ -28,10 +28,10 @@ def test_a_folder_with_bad_files(
 
 def test_the_command(tiny_folder: Path, demo: Path, tmp_path: Path) -> None:
     env = {"MLCLS_HOME": str(tmp_path)}
-    output = run_cli("probe", demo, "--model", tiny_folder, env=env).stdout
+    output = run_cli("estimate", demo, "--model", tiny_folder, env=env).stdout
     assert "12 images; 12 sampled, 0 of them failed" in output
     assert "-bound: " in output
-    assert json.loads(run_cli("probe", demo, "--model", tiny_folder, "--json", env=env).stdout)["listed"] == 12
+    assert json.loads(run_cli("estimate", demo, "--model", tiny_folder, "--json", env=env).stdout)["listed"] == 12
 
 
 @pytest.mark.parametrize(

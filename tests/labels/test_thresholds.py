@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlcls_ray.config import make_job
+from mlcls_ray.config_file import make_job
 from mlcls_ray.errors import UsageError
 from mlcls_ray.labels.thresholds import Thresholds, parse_thresholds
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlcls_ray.config import load_config
+from mlcls_ray.config_file import load_config
 from mlcls_ray.errors import UsageError
 from mlcls_ray.serve.config import ServeConfig
 from tests.conftest import ROOT, run_cli

@@ -1,0 +1,259 @@
+"""Commands that read a label table: `report`, `query`, `search`, `diff`, `export-labels` and `status`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from mlcls_ray.cli.flags import NO_FLAGS, Output, RunId, S3Flags, s3_options
+from mlcls_ray.errors import UsageError
+
+if TYPE_CHECKING:
+    from mlcls_ray.table.label_table import LabelTable
+
+
+def query(
+    out: Output,
+    sql: str,
+    *,
+    format: Literal["table", "csv", "json", "parquet"] = "table",
+    save: Path | None = None,
+    s3: S3Flags = NO_FLAGS,
+) -> None:
+    """Run an SQL query (DuckDB) over the label table. The view `labels` has the newest row of each URI, `all_rows` the rows of all runs.
+
+    `mlcls query out "SELECT unnest(labels) AS label, count(*) AS images FROM labels GROUP BY 1 ORDER BY 2 DESC"`
+
+    Parameters
+    ----------
+    sql
+        The query.
+    format
+        Format of the result: a table to read, CSV, JSON lines, or Parquet (with --save).
+    save
+        New file to write the result to. Default: print it.
+    """
+    import duckdb
+
+    from mlcls_ray.table.label_table import open_labels
+    from mlcls_ray.table.views import quoted
+
+    if format == "parquet" and save is None:
+        raise UsageError("--format parquet needs --save FILE")
+    if save is not None and save.exists():
+        raise UsageError(f"'{save}' exists already: remove it, or give another --save")
+    table = open_labels(out, s3_options(s3))
+    try:
+        if format == "table" and save is None:
+            table.sql(sql).show(max_width=200)
+            return
+        target = str(save) if save else "/dev/stdout"
+        options = {
+            "csv": "FORMAT csv, HEADER",
+            "json": "FORMAT json",
+            "parquet": "FORMAT parquet",
+            "table": "FORMAT csv, HEADER",
+        }
+        sys.stdout.flush()
+        table.database.execute(f"COPY ({sql.rstrip().rstrip(';')}) TO {quoted(target)} ({options[format]})")
+    except duckdb.Error as error:
+        raise UsageError(f"query: {str(error).strip().splitlines()[0]}") from None
+
+
+def search(
+    out: Output,
+    *,
+    label: Annotated[list[str] | None, Parameter(negative=())] = None,
+    like: str | None = None,
+    without: Annotated[list[str] | None, Parameter(name=["--without", "--not"], negative=())] = None,
+    min_score: float = 0.0,
+    limit: int | None = None,
+    copy: Path | None = None,
+    link: Path | None = None,
+    s3: S3Flags = NO_FLAGS,
+) -> None:
+    """List the images with certain labels, highest score first, or those that look like a given image; or collect them in a folder.
+
+    Parameters
+    ----------
+    label
+        Label that the image must have. Given several times: it must have all of them.
+    like
+        URI of an image in the table, as the table spells it. Lists the most similar images first, by the cosine of their embeddings;
+        needs a run with --embeddings.
+    without
+        Label that the image must not have.
+    min_score
+        Smallest score of each label in --label.
+    limit
+        Largest number of images to list. Default: all.
+    copy
+        Copy the images into this folder.
+    link
+        Link to the images from this folder; local images only.
+    """
+    from mlcls_ray.table.label_table import open_labels
+    from mlcls_ray.table.search import find_alike, find_images, gather
+
+    if copy and link:
+        raise UsageError("give --copy or --link, not both")
+    if not label and not like:
+        raise UsageError("give --label, --like, or both")
+    table = open_labels(out, s3_options(s3))
+    database = table.database
+    if like:
+        matches = find_alike(database, like, label or [], without or [], min_score, limit)
+    else:
+        matches = find_images(database, label or [], without or [], min_score, limit)
+    for uri, score in matches:
+        print(f"{score:.3f}\t{uri}")
+    folder = copy or link
+    if folder:
+        gather([uri for uri, _ in matches], folder, link is not None, table.store.s3)
+    print(f"{len(matches):,} image(s)" + (f" in {folder}" if folder else ""), file=sys.stderr)
+
+
+def report(
+    out: Output,
+    *,
+    run_id: RunId = None,
+    save: Path | None = None,
+    thumbnails: int = 960,
+    s3: S3Flags = NO_FLAGS,
+) -> None:
+    """Write one HTML page about a label table: statuses, labels, scores, contact sheets, errors and throughput. It opens from disk.
+
+    Parameters
+    ----------
+    save
+        File to write. Default: report.html in the output folder.
+    thumbnails
+        Largest number of thumbnails on the page.
+    """
+    from mlcls_ray.explore.report import make_report
+    from mlcls_ray.table.label_table import open_labels
+
+    table = open_labels(out, s3_options(s3), run_id)
+    page = make_report(table, thumbnails).encode()
+    if save is not None:
+        _write(save, page)
+    else:
+        table.store.write(REPORT, page)
+    print(f"{save or table.store.uri(REPORT)}: {len(page) / 1e6:.1f} MB")
+
+
+def diff(before: str, after: str, *, save: Path | None = None, s3: S3Flags = NO_FLAGS) -> None:
+    """Compare two label tables over the images that both have: labels gained and lost, shifted scores, and images with other labels.
+
+    Parameters
+    ----------
+    before
+        An output folder of `mlcls label` (the newest row of each URI), or a run in one: OUT/runs/RUN_ID.
+    after
+        The output folder or run to compare it with.
+    save
+        HTML page to write, with the same numbers and the images whose labels changed; it opens from disk.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from mlcls_ray.explore.diff import find_differences, make_page
+
+    tables = _open_side(before, s3), _open_side(after, s3)
+    differences = find_differences(*tables)
+    print(
+        f"{differences.images:,} images in both ({differences.only_before:,} only before, {differences.only_after:,} only after): "
+        f"{differences.flipped:,} with other labels, {differences.restatused:,} with another status"
+    )
+    changed = [label for label in differences.classes if label.gained or label.lost]
+    rows = Table(box=None, pad_edge=False)
+    for column in ("label", "before", "after", "gained", "lost", "PSI"):
+        rows.add_column(column, justify="left" if column == "label" else "right")
+    for label in changed[:20]:
+        shift = "–" if label.psi is None else f"{label.psi:.3f}"
+        rows.add_row(label.name, f"{label.before:,}", f"{label.after:,}", f"{label.gained:,}", f"{label.lost:,}", shift)
+    if changed:
+        Console().print(rows)
+    if save is not None:
+        _write(save, make_page(*tables, differences, (before, after)).encode())
+        print(save)
+
+
+def export_labels(
+    out: Output,
+    *,
+    format: Literal["csv", "coco", "paddleclas", "labelstudio", "fiftyone"],
+    save: Path,
+    run_id: RunId = None,
+    s3: S3Flags = NO_FLAGS,
+) -> None:
+    """Write the labels for other tools: one entry for each labeled image, from the newest row of its URI.
+
+    Parameters
+    ----------
+    format
+        csv, coco (JSON), paddleclas (a list file and its label.txt), labelstudio (tasks with predictions), or fiftyone (a folder to
+        import).
+    save
+        New file to write; for paddleclas and fiftyone a new folder.
+    """
+    from mlcls_ray.table.export.formats import export
+    from mlcls_ray.table.label_table import open_labels
+
+    if save.exists():
+        raise UsageError(f"'{save}' exists already: remove it, or give another --save")
+    print(f"{save}: {export(open_labels(out, s3_options(s3), run_id), format, save):,} images")
+
+
+def status(
+    out: Output, *, last: int = 10, json: Annotated[bool, Parameter(negative=())] = False, s3: S3Flags = NO_FLAGS
+) -> None:
+    """Show the state of an output's newest runs, also of one that is running: rows done, rate, errors by kind and time left.
+
+    Parameters
+    ----------
+    last
+        Number of runs to show.
+    json
+        Print one JSON object per run instead of a table.
+    """
+    from mlcls_ray.cli.summary import print_status
+    from mlcls_ray.table.output import open_output
+    from mlcls_ray.table.records import no_runs, run_ids
+    from mlcls_ray.table.status import run_status
+
+    store = open_output(out, s3_options(s3))
+    states = [run_status(store, run_id) for run_id in run_ids(store)[-last:]]
+    runs = sorted((state for state in states if state is not None), key=lambda run: run.created_at)
+    if not runs:
+        raise no_runs(store, "runs")
+    if json:
+        for run in runs:
+            print(run.model_dump_json())
+        return
+    print_status(runs)
+
+
+REPORT = "report.html"
+
+
+def _open_side(text: str, s3: Mapping[str, Any]) -> LabelTable:
+    """Open an output folder, or one run in it."""
+    from mlcls_ray.table import layout
+    from mlcls_ray.table.label_table import open_labels
+
+    out, separator, run_id = text.rstrip("/").rpartition(f"/{layout.RUNS}/")
+    is_run = bool(separator) and "/" not in run_id
+    return open_labels(out, s3_options(s3), run_id) if is_run else open_labels(text, s3_options(s3))
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"'{path}' cannot be written: {error.strerror}") from None

@@ -1,0 +1,136 @@
+"""Commands that train and measure: `finetune`, `evaluate` and `calibrate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from mlcls_ray.cli.flags import NO_FLAGS, Config, PrintConfig, S3Flags, flags, s3_options
+from mlcls_ray.config_file import dump_config, load_config
+from mlcls_ray.errors import UsageError
+from mlcls_ray.train.config import RENAMED, FinetuneJob
+
+if TYPE_CHECKING:
+    from mlcls_ray.table.label_table import LabelTable
+
+    FinetuneFlags = Mapping[str, Any]
+else:
+    FinetuneFlags = Annotated[flags(FinetuneJob, renamed=RENAMED), Parameter(name="*")]
+
+Truth = Annotated[
+    Path,
+    Parameter(help="The truth: a PaddleClas list (.txt), COCO instances (.json), or uri and labels (.csv, .parquet)."),
+]
+Table = Annotated[str | None, Parameter(help="An output folder of `mlcls label`, instead of --model.")]
+Model = Annotated[str | None, Parameter(help="Name of a model (`mlcls models` lists them), or a model folder.")]
+OldTable = Annotated[str | None, Parameter(show=False)]
+"""`--table OUT`, as it was before OUT became a positional argument; it is still taken."""
+
+
+def finetune(*, options: FinetuneFlags = NO_FLAGS, config: Config = None, print_config: PrintConfig = False) -> None:
+    """Fine-tune a network on your own classes and images, and export the best epoch for `mlcls label --model OUT/best_model/inference`.
+
+    If training stops, run the same command again: it resumes from the last checkpoint. Check the data first with `mlcls dataset check`.
+    """
+    job = load_config(FinetuneJob, config, options, RENAMED)
+    if print_config:
+        print(dump_config(job), end="")
+        return
+    from mlcls_ray.train.finetune import finetune as train
+
+    result = train(job)
+    print(f"dev mAP {100 * result.mean_average_precision:.2f} at epoch {result.epoch}, {result.steps:,} steps")
+    print(f"model: {result.model}")
+
+
+def evaluate(
+    out: Table = None,
+    /,
+    *,
+    data: Truth,
+    save: Annotated[Path, Parameter(name=["--save", "--out"])],
+    model: Model = None,
+    table: OldTable = None,
+    s3: S3Flags = NO_FLAGS,
+) -> None:
+    """Measure labels against the truth: mAP, F1, precision and recall, calibration, confusions and the worst images.
+
+    Writes evaluation.json and evaluation.html. With --model the images are labeled first, as a job on Ray (RAY_ADDRESS: on a cluster).
+
+    Parameters
+    ----------
+    save
+        Folder for the results, and for the label table of --model.
+    """
+    from mlcls_ray.train import evaluate as evaluation
+
+    labels = _open(out or table, model, data, save, s3)
+    compared = evaluation.compare(labels, data)
+    result = evaluation.evaluate(compared)
+    save.mkdir(parents=True, exist_ok=True)
+    (save / "evaluation.json").write_text(result.model_dump_json(indent=1), encoding="utf-8")
+    (save / "evaluation.html").write_text(evaluation.evaluation_page(labels, compared, result), encoding="utf-8")
+    print(f"{result.images:,} images, {result.missing:,} without scores")
+    print(
+        f"mAP {100 * result.mean_average_precision:.2f}, CF1 {100 * result.class_f1:.1f}, OF1 {100 * result.overall_f1:.1f} "
+        f"(precision {100 * result.overall_precision:.1f}, recall {100 * result.overall_recall:.1f}), "
+        f"calibration error {result.calibration_error:.3f}, {result.labels_per_image:.2f} labels per image"
+    )
+    print(f"{save / 'evaluation.html'}")
+
+
+def calibrate(
+    out: Table = None,
+    /,
+    *,
+    data: Truth,
+    save: Path,
+    model: Model = None,
+    table: OldTable = None,
+    target: str = "f1",
+    work: Path | None = None,
+    s3: S3Flags = NO_FLAGS,
+) -> None:
+    """Find a threshold for each class on a validation set, for `mlcls label --threshold FILE` and `mlcls relabel`.
+
+    Parameters
+    ----------
+    save
+        YAML file to write.
+    target
+        f1 (the highest), precision=P (the highest recall with at least this precision), or recall=R (the other way round).
+    work
+        Folder for the label table of --model. Default: the name in --save, ending in .table.
+    """
+    from mlcls_ray.labels.calibration import parse_target
+    from mlcls_ray.labels.metrics import agreement
+    from mlcls_ray.labels.select import above_threshold
+    from mlcls_ray.train import evaluate as evaluation
+
+    objective = parse_target(target)
+    labels = _open(out or table, model, data, work or save.with_suffix(".table"), s3)
+    compared = evaluation.compare(labels, data)
+    thresholds = evaluation.write_thresholds(compared, objective, save, labels.newest)
+    for name, predicted in (("before", compared.predicted), ("after", above_threshold(compared.scores, thresholds))):
+        quality = agreement(predicted, compared.targets)
+        print(
+            f"{name}: OF1 {100 * quality.overall_f1:.1f}, CF1 {100 * quality.class_f1:.1f}, "
+            f"precision {100 * quality.overall_precision:.1f}, recall {100 * quality.overall_recall:.1f}"
+        )
+    print(
+        f"{save}: {len(thresholds)} thresholds from {len(compared.uris):,} images. "
+        "Both lines are measured on these images; evaluate the thresholds on others"
+    )
+
+
+def _open(out: str | None, model: str | None, data: Path, work: Path, s3: Mapping[str, Any]) -> LabelTable:
+    """Open the output `out`, or label the images of the truth with `model` into the folder `work`."""
+    from mlcls_ray.table.label_table import open_labels
+    from mlcls_ray.train.evaluate import label_truth
+
+    if (model is None) == (out is None):
+        raise UsageError("give the output folder of `mlcls label`, or --model, and not both")
+    return open_labels(out, s3_options(s3)) if out else label_truth(str(model), data, work)
