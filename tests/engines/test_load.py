@@ -75,7 +75,7 @@ print(path, path.stat().st_ino)
 READ_SPECS = """
 import sys
 from mlcls_ray.engines.load import engine_spec
-    from mlcls_ray.registry import EMBEDDING_ENGINES, ENGINES
+from mlcls_ray.registry import ENGINES
 print(*[name for name in ENGINES if engine_spec(name).candidates])
 print(*[name for name in ("paddle", "openvino", "onnxruntime", "tensorrt", "ray") if name in sys.modules])
 """
