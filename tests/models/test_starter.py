@@ -18,7 +18,6 @@ from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.heads import TAIL_END
 from mlcls_ray.models.zoo import STARTER_FOLDER, STARTER_MAP, STARTER_SIZE
 from mlcls_ray.train import networks
-from mlcls_ray.train.config import FinetuneJob
 
 
 def test_it_fits_into_the_package() -> None:
@@ -42,8 +41,9 @@ def test_dev_map(shared_data: Path) -> None:
 def test_fine_tuning_starts_from_it(demo: Path, tmp_path: Path) -> None:
     """The weights of the package are found in its program, whose scores then are those of its logits and their tail."""
     model = open_model("starter")
-    network = networks.build("starter", len(model.vocabulary), seed=0)
-    networks.load_start(network, FinetuneJob(data=tmp_path, out=tmp_path), model.vocabulary)
+    spec = networks.find_network("starter")
+    network = networks.build(spec, len(model.vocabulary))
+    networks.load_initial_weights(network, spec, None, model.vocabulary)
     network.eval()
     pixels = np.stack(
         [model.preprocess.to_pixels(decode(path.read_bytes()).image) for path in sorted(demo.glob("*.jpg"))[:2]]
