@@ -10,67 +10,76 @@ from typing import Literal
 
 import numpy as np
 
-from mlcls_ray import schema
 from mlcls_ray.errors import UsageError
 from mlcls_ray.table.export.formats import Labeled
-from mlcls_ray.table.label_table import THRESHOLDS, LabelTable
-from mlcls_ray.table.views import LABELS
+from mlcls_ray.table.label_table import LabelTable
 
 Strategy = Literal["uncertain", "diverse", "random"]
 CANDIDATES = 50_000
-"""Among so many images, drawn by hash, `diverse` looks: it compares each with each one chosen."""
-COLUMNS = (schema.URI, schema.WIDTH, schema.HEIGHT, schema.CLASS_IDS, schema.LABELS, schema.SCORES)
+"""`diverse` chooses among so many images, drawn by hash: it compares each of them with each image that is chosen."""
+
+HAS_SCORES = "SELECT 1 FROM labels WHERE all_scores IS NOT NULL LIMIT 1"
+
+RANDOM = """
+SELECT uri, width, height, class_ids, labels, scores
+FROM labels WHERE status = 'ok'
+ORDER BY hash(uri) LIMIT ?
+"""
+
+UNCERTAIN = """
+WITH scores AS (
+    SELECT uri, run_id, unnest(all_scores) AS score, generate_subscripts(all_scores, 1) - 1 AS class_id
+    FROM labels WHERE all_scores IS NOT NULL
+), logits AS (
+    SELECT uri,
+        ln(greatest(score, 1e-4) / greatest(1 - score, 1e-4)) AS score_logit,
+        ln(greatest(threshold, 1e-4) / greatest(1 - threshold, 1e-4)) AS threshold_logit
+    FROM scores JOIN thresholds USING (run_id, class_id) WHERE score IS NOT NULL
+), distances AS (
+    SELECT uri, min(abs(score_logit - threshold_logit)) AS distance FROM logits GROUP BY uri
+)
+SELECT uri, width, height, class_ids, labels, scores
+FROM labels JOIN distances USING (uri) WHERE status = 'ok'
+ORDER BY distance, uri LIMIT ?
+"""
+
+CANDIDATE_SCORES = "SELECT uri, all_scores FROM labels WHERE all_scores IS NOT NULL ORDER BY hash(uri) LIMIT ?"
+
+BY_URI = """
+SELECT uri, width, height, class_ids, labels, scores
+FROM labels WHERE status = 'ok' AND list_contains(?, uri)
+"""
 
 
 def sample(table: LabelTable, strategy: Strategy, count: int) -> list[Labeled]:
-    """`count` images (or all there are), the most wanted first.
+    """Choose `count` images (or all, if there are fewer), the most useful first.
 
     Raises:
-        UsageError: the strategy needs scores that the table does not keep.
+        UsageError: the strategy needs scores that are not in the table.
     """
     if strategy == "random":
-        return _rows(table, "ORDER BY hash(uri) LIMIT ?", [count])
-    if not table.database.execute(f"SELECT count(*) FROM {LABELS} WHERE {schema.ALL_SCORES} IS NOT NULL").fetchall()[0][
-        0
-    ]:
+        return _rows(table, RANDOM, count)
+    if not table.sql(HAS_SCORES).fetchall():
         raise UsageError(f"--strategy {strategy} needs the table's scores (all_scores: all); use random")
     if strategy == "uncertain":
-        logit = "ln(greatest({0}, 1e-4) / greatest(1 - {0}, 1e-4))"
-        distance = f"abs({logit.format('score')} - {logit.format('threshold')})"
-        return _rows(
-            table,
-            f"""
-            JOIN (
-                SELECT {schema.URI}, min({distance}) AS distance FROM (
-                    SELECT {schema.URI}, {schema.RUN_ID}, unnest({schema.ALL_SCORES}) AS score,
-                           generate_subscripts({schema.ALL_SCORES}, 1) - 1 AS class_id FROM {LABELS} WHERE {schema.ALL_SCORES} IS NOT NULL
-                ) JOIN {THRESHOLDS} USING ({schema.RUN_ID}, class_id) WHERE score IS NOT NULL GROUP BY 1
-            ) USING ({schema.URI}) ORDER BY distance, {schema.URI} LIMIT ?
-            """,
-            [count],
-        )
-    found = table.database.execute(
-        f"SELECT {schema.URI}, {schema.ALL_SCORES} FROM {LABELS} WHERE {schema.ALL_SCORES} IS NOT NULL ORDER BY hash({schema.URI}) "
-        f"LIMIT {CANDIDATES}"
-    ).fetchall()
-    scores = np.array([[0.0 if one is None else one for one in row[1]] for row in found], np.float32)
-    uris = [found[place][0] for place in farthest_first(scores, count)]
-    rows = {row.uri: row for row in _rows(table, f"WHERE list_contains($1, {schema.URI})", [uris])}
+        return _rows(table, UNCERTAIN, count)
+    candidates = table.database.execute(CANDIDATE_SCORES, [CANDIDATES]).fetchall()
+    scores = np.array([[score or 0.0 for score in all_scores] for _, all_scores in candidates], np.float32)
+    uris = [candidates[row][0] for row in farthest_first(scores, count)]
+    rows = {row.uri: row for row in _rows(table, BY_URI, uris)}
     return [rows[uri] for uri in uris]
 
 
-def _rows(table: LabelTable, clause: str, values: list[object]) -> list[Labeled]:
-    source = f"(SELECT * FROM {LABELS} WHERE {schema.STATUS} = 'ok') AS labeled"
-    query = f"SELECT {', '.join(COLUMNS)} FROM {source} {clause}"
-    return [Labeled(*row) for row in table.database.execute(query, values).fetchall()]
+def _rows(table: LabelTable, query: str, parameter: int | list[str]) -> list[Labeled]:
+    rows = table.database.execute(query, [parameter]).fetchall()
+    return [
+        Labeled(uri=uri, width=width, height=height, class_ids=class_ids, labels=labels, scores=scores)
+        for uri, width, height, class_ids, labels, scores in rows
+    ]
 
 
 def farthest_first(points: np.ndarray, count: int) -> list[int]:
-    """Row numbers: the one nearest to the middle, then always the one farthest from all that are chosen.
-
-    Args:
-        points: float32 [N, D].
-    """
+    """Choose rows of float32 [N, D]: the one nearest to the mean, then always the one farthest from all chosen ones."""
     if not len(points):
         return []
     chosen = [int(np.argmin(((points - points.mean(axis=0)) ** 2).sum(axis=1)))]

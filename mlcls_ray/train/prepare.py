@@ -8,8 +8,8 @@ from typing import NamedTuple
 import paddle
 from paddle import nn
 
-from mlcls_ray.datasets.formats import Dataset
-from mlcls_ray.datasets.split import SUFFIXES, find_split, read_classes, read_split
+from mlcls_ray.datasets.formats import SUFFIXES, Dataset
+from mlcls_ray.datasets.split import find_split, read_classes, read_split
 from mlcls_ray.devices import Device, parse_device
 from mlcls_ray.engines.devices import check_device
 from mlcls_ray.errors import UsageError

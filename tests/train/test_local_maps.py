@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 from safetensors.numpy import load_file
 
-from mlcls_ray.datasets.formats import Dataset, write_list
+from mlcls_ray.datasets.formats import write_list
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.train import checkpoints
@@ -45,7 +45,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, numbers in {"train": range(160), "dev": range(1000, 1040)}.items():
         paths, maps_of_images = zip(*(draw(folder, number) for number in numbers), strict=True)
         maps = np.stack(maps_of_images)
-        write_list(folder / f"{split}.txt", Dataset(list(paths), maps.max(axis=(2, 3)) / 255))
+        write_list(folder / f"{split}.txt", paths, maps.max(axis=(2, 3)) / 255)
         if split == "train":
             np.save(folder / NAME, maps)
     return folder
