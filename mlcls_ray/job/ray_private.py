@@ -10,7 +10,7 @@ import ray.data
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
-from mlcls_ray.errors import RunError
+from mlcls_ray.errors import RunError, ray_cause
 
 PAUSE_S = 0.02
 
@@ -70,10 +70,4 @@ def run_data_parallel(loop: Callable[[], None], workers: int, device_resources: 
     try:
         trainer.fit()
     except TrainingFailedError as error:
-        raise RunError(f"a training process failed: {_last_error_line(error)}") from None
-
-
-def _last_error_line(error: BaseException) -> str:
-    """Return the line that names the error in a worker; Ray Train puts tracebacks around it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else type(error).__name__)
+        raise RunError(f"a training process failed: {ray_cause(error)}") from None

@@ -1,1 +1,1 @@
-"""How the shipped model is made. Not installed."""
+"""How the shipped starter model is built; not part of the installed package. See `starter` and `build`."""

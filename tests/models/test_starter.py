@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import paddle
-from starter.starter import evaluate
+from starter.scoring import evaluate
 
 from mlcls_ray.datasets.formats import read_dataset
 from mlcls_ray.devices import parse_device
