@@ -35,7 +35,7 @@ class ListLine(NamedTuple):
     """float32 [C]; empty if the line has a problem."""
     problem_kind: str = ""
     problem: str = ""
-    """What is wrong with the line; empty if it is usable."""
+    """The problem in words; empty if the line is usable."""
 
 
 NO_VECTOR = np.zeros(0, np.float32)

@@ -9,7 +9,7 @@ from mlcls_ray.train.config import FinetuneJob
 SECTIONS = 8
 """The backbone is divided into so many sections with equally many layers, from input to output."""
 HEAD_PREFIXES = ("fc.", "head.")
-"""How the names of a head's parameters begin: in PaddleClas's networks, and in `networks.LogitClassifier`."""
+"""Prefixes of a head's parameters: in PaddleClas's networks, and in `networks.LogitClassifier`."""
 
 
 def is_head(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""The network that is trained: built by name, filled with initial weights, exported at the end."""
+"""The network that is trained: found by name, built, and filled with initial weights."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class NetworkSpec(NamedTuple):
     usual_head: str
     preprocess: Preprocess
     initial_weights: str | None = None
-    """What training starts from by default; None: random weights."""
+    """A model folder that training starts from by default; None: random weights."""
 
 
 def find_network(name: str) -> NetworkSpec:

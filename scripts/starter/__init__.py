@@ -1,1 +1,1 @@
-"""How the shipped starter model is built; not part of the installed package. See `starter` and `build`."""
+"""Build the shipped starter model; not part of the installed package. See `starter` and `build`."""

@@ -1,4 +1,4 @@
-"""How the starter model is built: EfficientNet-Lite0 with a head that looks at each position, both distilled from a detector.
+"""Build the starter model: EfficientNet-Lite0 with a head that looks at each position, both distilled from a detector.
 
     python -m starter.starter prepare WEIGHTS.safetensors TEACHER.json DATA OUT
     mlcls finetune --config scripts/starter/finetune.yaml --data OUT/data --init-from OUT/start.safetensors --out OUT/finetuned-0   (and -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -28,9 +29,11 @@ from mlcls_ray.job.label import label
 from mlcls_ray.models.artifact import load_model
 from mlcls_ray.train import checkpoints
 from mlcls_ray.train.config import Augment, FinetuneJob, Loss
+from mlcls_ray.train.distributed import ProcessGroup
 from mlcls_ray.train.evaluate import compare, evaluate
 from mlcls_ray.train.finetune import FinetuneResult, finetune
 from mlcls_ray.train.freezing import backbone_sections
+from mlcls_ray.train.loop import Trainer
 from mlcls_ray.train.losses import training_loss
 from mlcls_ray.train.prepare import prepare
 from tests.conftest import MLCLS, run_cli
@@ -144,6 +147,17 @@ def test_a_killed_training_resumes_at_the_exact_step(data: Path, tmp_path: Path)
     finetune(job_of(data, tmp_path / "whole", epochs=2), TINY)
     killed, whole = (weights(tmp_path / name, "step-20") for name in ("killed", "whole"))
     assert all(np.allclose(killed[key], whole[key], atol=1e-6) for key in killed)
+
+
+def test_checkpoints_within_an_epoch_follow_the_clock(data: Path, tmp_path: Path) -> None:
+    """The clock ticks once each time it is read: at the start, after each step, and after each save."""
+    job = job_of(data, tmp_path / "out", epochs=1, keep_last=20)
+    ticks = itertools.count()
+    trainer = Trainer(prepare(job, TINY), ProcessGroup(), save_interval_s=3.5, clock=lambda: next(ticks))
+    job.out.mkdir(parents=True, exist_ok=True)
+    assert trainer.train()
+    folders = {path.name for path in (job.out / checkpoints.FOLDER).iterdir()}
+    assert folders == {"best", "step-4", "step-8", "step-10"}
 
 
 def test_a_frozen_fraction_keeps_its_weights_and_statistics(data: Path, tmp_path: Path) -> None:
