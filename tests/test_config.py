@@ -25,7 +25,7 @@ def test_each_config_is_valid(path: Path) -> None:
 def test_the_finetune_config_shows_the_defaults(tmp_path: Path) -> None:
     needed = {"data": tmp_path, "out": tmp_path}
     shown = load_config(FinetuneJob, ROOT / "configs" / "finetune.yaml", needed)
-    assert shown.model_copy(update={"patience": None}) == FinetuneJob.model_validate(needed)
+    assert shown.model_copy(update={"early_stopping_patience": None}) == FinetuneJob.model_validate(needed)
 
 
 def test_the_folder_config_is_complete_and_shows_the_defaults() -> None:
