@@ -1,1 +1,1 @@
-"""Labelled images: their formats, checks, splits and samples."""
+"""Labeled images: formats, checks, splits and samples."""

@@ -40,7 +40,7 @@ def sample(table: LabelTable, strategy: Strategy, count: int) -> list[LabeledIma
     """Choose `count` images (or all there are), the most useful to annotate first.
 
     Raises:
-        UsageError: the strategy needs scores that the table does not keep.
+        UsageError: the strategy needs scores that are not in the table.
     """
     if strategy == "random":
         return _images(table, RANDOM, {"count": count})
@@ -62,11 +62,7 @@ def _images(table: LabelTable, query: str, values: dict[str, object]) -> list[La
 
 
 def farthest_first(points: np.ndarray, count: int) -> list[int]:
-    """Row numbers: the one nearest to the middle, then always the one farthest from all that are chosen.
-
-    Args:
-        points: float32 [N, D].
-    """
+    """Choose rows of float32 [N, D]: the one nearest to the mean, then always the one farthest from all chosen ones."""
     if not len(points):
         return []
     chosen = [int(np.argmin(((points - points.mean(axis=0)) ** 2).sum(axis=1)))]

@@ -1,4 +1,4 @@
-"""Splitting a multi-label data set so that each part has its share of each class.
+"""Split a multi-label data set so that each part has its share of each class.
 
 Iterative stratification (Sechidis, Tsoumakas, Vlahavas: On the Stratification of Multi-Label Data, 2011): the rarest class first.
 """
@@ -11,37 +11,39 @@ import numpy as np
 
 
 def split_rows(targets: np.ndarray, shares: Sequence[float], seed: int = 0) -> list[np.ndarray]:
-    """The row numbers of each part, int64 and sorted.
+    """Return the row numbers of each part, int64 and sorted.
 
     Args:
         targets: bool [N, C].
-        shares: of each part; they sum to 1.
-        seed: decides where a row could go either way.
+        shares: of each part; their sum is 1.
+        seed: decides ties.
     """
     random = np.random.RandomState(seed)
     count = len(targets)
     part_of = np.full(count, -1)
-    wanted_rows = np.array(shares, float) * count
-    wanted = np.outer(shares, targets.sum(axis=0)).astype(float)
-    while (left := part_of < 0).any():
-        open_counts = targets[left].sum(axis=0)
-        if not open_counts.any():
-            for row in random.permutation(np.flatnonzero(left)):  # rows without a label, or whose labels are all dealt
-                part = _neediest(wanted_rows, wanted_rows, random)
+    missing_rows = np.array(shares, float) * count
+    """Rows that each part still needs."""
+    missing = np.outer(shares, targets.sum(axis=0)).astype(float)
+    """Positives of each class that each part still needs, [parts, C]."""
+    while (unassigned := part_of < 0).any():
+        positives = targets[unassigned].sum(axis=0)
+        if not positives.any():  # the rows that are left have no label of a class that is left
+            for row in random.permutation(np.flatnonzero(unassigned)):
+                part = _neediest(missing_rows, missing_rows, random)
                 part_of[row] = part
-                wanted_rows[part] -= 1
+                missing_rows[part] -= 1
             break
-        rarest = int(np.argmin(np.where(open_counts > 0, open_counts, count + 1)))
-        for row in random.permutation(np.flatnonzero(left & targets[:, rarest])):
-            part = _neediest(wanted[:, rarest], wanted_rows, random)
+        rarest = int(np.argmin(np.where(positives > 0, positives, count + 1)))
+        for row in random.permutation(np.flatnonzero(unassigned & targets[:, rarest])):
+            part = _neediest(missing[:, rarest], missing_rows, random)
             part_of[row] = part
-            wanted[part] -= targets[row]
-            wanted_rows[part] -= 1
+            missing[part] -= targets[row]
+            missing_rows[part] -= 1
     return [np.flatnonzero(part_of == part) for part in range(len(shares))]
 
 
-def _neediest(wanted: np.ndarray, wanted_rows: np.ndarray, random: np.random.RandomState) -> int:
-    """The part that wants most of a class; of several, the one that wants most rows; of several, by lot."""
-    best = np.flatnonzero(wanted == wanted.max())
-    best = best[wanted_rows[best] == wanted_rows[best].max()]
+def _neediest(missing: np.ndarray, missing_rows: np.ndarray, random: np.random.RandomState) -> int:
+    """Return the part that needs most of a class; ties are decided by the rows that are needed, then at random."""
+    best = np.flatnonzero(missing == missing.max())
+    best = best[missing_rows[best] == missing_rows[best].max()]
     return int(random.choice(best))

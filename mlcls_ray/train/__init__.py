@@ -1,1 +1,1 @@
-"""Training."""
+"""Fine-tuning of networks, and evaluation of label tables."""

@@ -14,48 +14,51 @@ GREY = (128, 128, 128)
 Operation = Callable[[Image.Image, float], Image.Image]
 
 
-class Augmented(NamedTuple):
-    """uint8 [height, width, 3], and whether left and right have changed places."""
+class AugmentedImage(NamedTuple):
+    """Pixels uint8 [height, width, 3], and whether they were mirrored."""
 
     pixels: np.ndarray
     is_mirrored: bool
 
 
-def augment_image(image: np.ndarray, size: tuple[int, int], told: Augment, random: np.random.Generator) -> Augmented:
-    """uint8 [H, W, 3] → uint8 [height, width, 3] of `size` (width, height)."""
-    picture = Image.fromarray(_crop(image, told.crop, random)).resize(size, Image.Resampling.BILINEAR)
+def augment_image(
+    image: np.ndarray, size: tuple[int, int], options: Augment, random: np.random.Generator
+) -> AugmentedImage:
+    """Crop, resize and augment an image uint8 [H, W, 3] to pixels uint8 [height, width, 3] of `size` (width, height)."""
+    cropped = _random_crop(image, options.min_crop_area, random)
+    picture = Image.fromarray(cropped).resize(size, Image.Resampling.BILINEAR)
     is_mirrored = bool(random.random() < 0.5)
     if is_mirrored:
         picture = ImageOps.mirror(picture)
-    for number in random.integers(len(OPERATIONS), size=told.operations):
-        strength = told.magnitude / 10 * (1 if random.random() < 0.5 else -1)
+    for number in random.integers(len(OPERATIONS), size=options.randaugment_n):
+        strength = options.randaugment_m / 10 * (1 if random.random() < 0.5 else -1)
         picture = OPERATIONS[number](picture, strength)
     pixels = np.array(picture)
-    if told.cutout:
-        _cut_out(pixels, told.cutout, random)
-    return Augmented(pixels, is_mirrored)
+    if options.cutout:
+        _cut_out(pixels, options.cutout, random)
+    return AugmentedImage(pixels, is_mirrored)
 
 
-def _crop(image: np.ndarray, least: float, random: np.random.Generator) -> np.ndarray:
-    """A part of at least so much of the area, its sides a little stretched."""
-    if least >= 1:
+def _random_crop(image: np.ndarray, min_area: float, random: np.random.Generator) -> np.ndarray:
+    """Crop to a random part with at least this share of the area and a slightly different aspect ratio."""
+    if min_area >= 1:
         return image
     height, width = image.shape[:2]
-    first, second = draw_sides(least, random)
-    part_height = min(height, max(1, round(height * first)))
-    part_width = min(width, max(1, round(width * second)))
-    top, left = random.integers(height - part_height + 1), random.integers(width - part_width + 1)
-    return image[top : top + part_height, left : left + part_width]
+    height_share, width_share = random_crop_sides(min_area, random)
+    crop_height = min(height, max(1, round(height * height_share)))
+    crop_width = min(width, max(1, round(width * width_share)))
+    top, left = random.integers(height - crop_height + 1), random.integers(width - crop_width + 1)
+    return image[top : top + crop_height, left : left + crop_width]
 
 
-def draw_sides(least: float, random: np.random.Generator) -> tuple[float, float]:
-    """Of a random part of at least so much of the area: its two sides in shares of the whole's, one a little longer; some above 1."""
-    area, stretch = random.uniform(least, 1.0), np.exp(random.uniform(-0.2, 0.2))
+def random_crop_sides(min_area: float, random: np.random.Generator) -> tuple[float, float]:
+    """Draw the two sides of a crop as shares of the whole's sides. A share may be slightly above 1; callers limit it."""
+    area, stretch = random.uniform(min_area, 1.0), np.exp(random.uniform(-0.2, 0.2))
     return float(np.sqrt(area) * stretch), float(np.sqrt(area) / stretch)
 
 
 def _cut_out(pixels: np.ndarray, share: float, random: np.random.Generator) -> None:
-    """Paint a square over, in place; it may lie half outside."""
+    """Paint a grey square, in place; a part of it may lie outside."""
     height, width = pixels.shape[:2]
     half_height, half_width = int(height * share) // 2, int(width * share) // 2
     y, x = random.integers(height), random.integers(width)
@@ -84,4 +87,4 @@ OPERATIONS: tuple[Operation, ...] = (
     lambda picture, strength: _affine(picture, 0, 0.3 * strength, 0, 0),
     lambda picture, strength: _affine(picture, 0, 0, 0, 0.3 * strength),
 )
-"""RandAugment's operations; a strength is -1 to 1."""
+"""RandAugment's operations; their strength is between -1 and 1."""

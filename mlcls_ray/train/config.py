@@ -1,4 +1,4 @@
-"""What a fine-tuning is told. One frozen model for the command line, YAML and `jobs/finetune.py`."""
+"""`FinetuneJob`: the options of a fine-tuning. One frozen model for the command line, YAML and `jobs/finetune.py`."""
 
 from __future__ import annotations
 
@@ -16,37 +16,71 @@ from pydantic import (
 )
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "start": "init_from",
+    "accumulate": "grad_accumulation_steps",
+    "frozen_epochs": "head_only_epochs",
+    "frozen_statistics": "freeze_batchnorm",
+    "frozen_parts": "freeze_fraction (a share from 0 to 1: 6 parts of 8 are 0.75)",
+    "backbone_rate": "backbone_lr_scale",
+    "warmup": "warmup_ratio",
+    "clip_norm": "grad_clip_norm",
+    "ema": "ema_decay",
+    "balance": "class_balance_power",
+    "patience": "early_stopping_patience",
+    "loss.margin": "distill.logit_clip",
+    "loss.local": "distill.local_weight",
+    "augment.operations": "augment.randaugment_n",
+    "augment.magnitude": "augment.randaugment_m",
+    "augment.crop": "augment.min_crop_area",
+}
+"""Fields that had another name before 0.1.0, with their new names; messages name them."""
 
 
 class Loss(BaseModel):
-    """Asymmetric loss (Ridnik et al., arXiv 2009.14119); all zero is binary cross-entropy; with `margin` another one."""
+    """The asymmetric loss (Ridnik et al., arXiv 2009.14119). With all three values 0 it is binary cross-entropy."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    gamma_negative: NonNegativeFloat = Field(default=4.0, description="How much easy negatives are played down")
-    gamma_positive: NonNegativeFloat = Field(default=0.0, description="The same for positives")
-    clip: Share = Field(default=0.05, description="Negatives below this score count nothing")
-    margin: Annotated[float, Field(gt=0.0, lt=0.5)] | None = Field(
-        default=None,
-        description="For a teacher's scores: squared distance from their logits instead, scores kept so far from 0 and 1",
+    gamma_negative: NonNegativeFloat = Field(
+        default=4.0, description="Focusing exponent for negatives: larger values reduce the weight of easy negatives"
     )
-    local: NonNegativeFloat = Field(
+    gamma_positive: NonNegativeFloat = Field(default=0.0, description="Focusing exponent for positives")
+    clip: Share = Field(default=0.05, description="Negatives with a score below this value add nothing to the loss")
+
+
+class Distill(BaseModel):
+    """Distillation: learn from a teacher's scores (soft targets), and from its scores at each position."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    logit_clip: Annotated[float, Field(gt=0.0, lt=0.5)] | None = Field(
+        default=None,
+        description="Replaces the loss by the squared distance between the logits of the network and of the targets; the "
+        "targets are clipped to [logit_clip, 1 - logit_clip] first. null: the loss above",
+    )
+    local_weight: NonNegativeFloat = Field(
         default=0.0,
-        description="Weight of what the local logits of the head pooled_local learn from train_maps.npy (uint8 [N, C, h, w] "
-        "beside train.txt: the scores times 255 at each position of each image)",
+        description="Weight of an additional loss at each position, for the head pooled_local. Needs train_maps.npy beside "
+        "train.txt: the teacher's scores times 255 at each position of each image, uint8 [N, C, h, w]",
     )
 
 
 class Augment(BaseModel):
-    """What is done to a training image, besides mirroring it half of the time."""
+    """Augmentation of training images. Besides these, half of the images are mirrored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    operations: NonNegativeInt = Field(default=2, description="RandAugment: how many operations an image gets")
-    magnitude: Annotated[int, Field(ge=0, le=10)] = Field(default=7, description="RandAugment: how strong, 0 to 10")
-    cutout: Share = Field(default=0.3, description="Side of the square that is painted over, as a share of the image's")
-    crop: Share = Field(default=0.7, description="Least share of the area that a random crop keeps; 1: no crop")
+    randaugment_n: NonNegativeInt = Field(default=2, description="RandAugment: number of operations for each image")
+    randaugment_m: Annotated[int, Field(ge=0, le=10)] = Field(
+        default=7, description="RandAugment: strength of the operations, 0 to 10"
+    )
+    cutout: Share = Field(
+        default=0.3, description="Side of a square that is painted grey, as a share of the image's side"
+    )
+    min_crop_area: Share = Field(
+        default=0.7, description="Smallest share of the image's area that a random crop keeps; 1: no crop"
+    )
 
 
 class FinetuneJob(BaseModel):
@@ -55,63 +89,80 @@ class FinetuneJob(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: Path = Field(
-        description="Folder with label.txt, train.txt and dev.txt in PaddleClas's multi-label format; "
-        "or .json (COCO instances), .csv, .parquet (columns uri, labels)"
+        description="Folder with label.txt, train.txt and dev.txt in PaddleClas's multi-label format; or with .json "
+        "(COCO instances), .csv or .parquet files (columns uri and labels) instead of .txt"
     )
-    out: Path = Field(description="Folder for checkpoints, metrics and best_model/; the same folder resumes")
-    network: str = Field(default="starter", description="starter, or one of PaddleX's six names")
-    start: str | None = Field(
+    out: Path = Field(
+        description="Folder for checkpoints, metrics.jsonl, curves.png and best_model/; the same folder resumes"
+    )
+    network: str = Field(default="starter", description="starter, or one of PaddleX's six network names")
+    init_from: str | None = Field(
         default=None,
-        description=".pdparams, .safetensors, or a model folder; None: the starter's own weights, or random ones",
+        description="Initial weights: a .pdparams or .safetensors file, or a model folder; null: the starter's own weights, "
+        "or random weights for other networks",
     )
     head: Literal["pooled", "pooled_local", "ml_decoder"] | None = Field(
         default=None,
-        description="pooled: average and maximum, then linear; pooled_local: each class's best place too; "
-        "None: the network's usual one",
+        description="pooled: average and maximum pooling, then a linear layer; pooled_local: adds the best position of each "
+        "class; ml_decoder: ML-Decoder; null: the network's usual head",
     )
-    input_size: PositiveInt | None = Field(default=None, description="Side of the input; None: the network's usual one")
+    input_size: PositiveInt | None = Field(
+        default=None, description="Side of the input in pixels; null: the network's usual size"
+    )
     device: str = Field(
-        default="cpu", description="cpu, gpu:0, npu:0 …; with several workers gpu, npu … : one card each"
+        default="cpu", description="cpu, gpu:0, npu:0 …; with several workers gpu, npu …: each gets one device"
     )
     workers: PositiveInt = Field(
-        default=1, description="Processes that share each batch, through Ray Train; their gradients are averaged"
+        default=1, description="Processes that train together through Ray Train; each takes a share of every batch"
     )
 
-    epochs: PositiveInt = 20
-    batch_size: PositiveInt = 16
-    accumulate: PositiveInt = Field(
-        default=1, description="Parts that a batch is computed in; their gradients are added"
+    epochs: PositiveInt = Field(default=20, description="Number of passes over the training images")
+    batch_size: PositiveInt = Field(default=16, description="Images in a training step, over all workers")
+    grad_accumulation_steps: PositiveInt = Field(
+        default=1, description="Compute each batch in so many parts and add up their gradients, to save memory"
     )
-    frozen_epochs: NonNegativeInt = Field(default=1, description="First epochs in which only the head learns")
-    frozen_statistics: bool = Field(
-        default=False, description="Batch norms keep the statistics they came with: for small batches"
+    head_only_epochs: NonNegativeInt = Field(
+        default=1, description="Number of epochs at the beginning in which only the head is trained"
     )
-    frozen_parts: Annotated[int, Field(ge=0, le=8)] = Field(
-        default=0,
-        description="Eighths of the backbone, from the front, that never learn; on a CPU each saves much of the time",
+    freeze_fraction: Share = Field(
+        default=0.0,
+        description="Share of the backbone, from the input on, that is never trained, rounded to eighths; larger values "
+        "train faster, on a CPU several times",
     )
-    learning_rate: PositiveFloat = Field(default=1e-3, description="Of the head, at its peak")
-    backbone_rate: Share = Field(default=0.1, description="The backbone's last layers' rate, as a share of it")
+    freeze_batchnorm: bool = Field(
+        default=False, description="Keep the statistics of all batch norms; useful for small batches"
+    )
+    learning_rate: PositiveFloat = Field(default=1e-3, description="Peak learning rate of the head")
+    backbone_lr_scale: Share = Field(
+        default=0.1, description="Learning rate of the backbone's last layers, as a share of the head's"
+    )
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        default=0.85, description="How the rate falls from one eighth of the backbone to the one before it"
+        default=0.85, description="Factor on the learning rate from each eighth of the backbone to the eighth before it"
     )
-    warmup: Share = Field(
-        default=0.05, description="Share of the steps in which the rate rises; then it falls as a cosine"
+    warmup_ratio: Share = Field(
+        default=0.05, description="Share of the steps in which the learning rate rises; after it, it falls as a cosine"
     )
-    weight_decay: NonNegativeFloat = 1e-4
-    clip_norm: PositiveFloat = Field(default=1.0, description="Largest norm of a step's gradients")
-    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
-        default=0.998, description="Of the averaged weights, which are what is evaluated and exported"
+    weight_decay: NonNegativeFloat = Field(
+        default=1e-4, description="Weight decay of AdamW; biases and norms are not decayed"
+    )
+    grad_clip_norm: PositiveFloat = Field(default=1.0, description="Gradients are scaled down to at most this norm")
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        default=0.998,
+        description="Decay of the exponential moving average of the weights; the average is evaluated and exported",
     )
     loss: Loss = Loss()
+    distill: Distill = Distill()
     augment: Augment = Augment()
-    balance: Share = Field(
+    class_balance_power: Share = Field(
         default=0.0,
-        description="0: each image once an epoch; 1: images of rare classes as much more often as they are rarer",
+        description="Sampling of rare classes: each image is drawn with a weight of (rarity of its rarest class) to this "
+        "power; 0: every image once an epoch",
     )
-    precision: Literal["fp32", "amp"] = Field(default="fp32", description="amp: half precision where the device has it")
-    patience: PositiveInt | None = Field(
-        default=None, description="Epochs without a better dev mAP after which it ends"
+    precision: Literal["fp32", "amp"] = Field(
+        default="fp32", description="amp: mixed precision, where the device supports it"
     )
-    seed: int = 0
-    keep_last: PositiveInt = Field(default=2, description="Checkpoints that are kept besides the best")
+    early_stopping_patience: PositiveInt | None = Field(
+        default=None, description="Stop after so many epochs without a better dev mAP; null: train all epochs"
+    )
+    seed: int = Field(default=0, description="The same seed trains the same model")
+    keep_last: PositiveInt = Field(default=2, description="Number of checkpoints to keep besides the best one")

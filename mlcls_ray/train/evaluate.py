@@ -1,4 +1,4 @@
-"""`mlcls evaluate` and `mlcls calibrate`: a label table against the truth. A model is evaluated by the table that the job makes with it."""
+"""`mlcls evaluate` and `mlcls calibrate`: compare a label table with the true labels. A model is evaluated by labeling the images first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from mlcls_ray.config import LabelJob
+from mlcls_ray.config import LabelJob, S3Options
 from mlcls_ray.datasets.ground_truth import Truth, read_truth
 from mlcls_ray.errors import UsageError
 from mlcls_ray.explore.page import render
@@ -20,17 +20,19 @@ from mlcls_ray.labels.calibration import Target, choose_thresholds
 from mlcls_ray.labels.metrics import agreement, calibration_error, per_class_average_precision
 from mlcls_ray.labels.select import above_threshold
 from mlcls_ray.labels.thresholds import FILE_VERSION, VERSION
+from mlcls_ray.models.cache import open_model
 from mlcls_ray.storage.uris import redact_url
 from mlcls_ray.table.export.base import table_vocabulary
 from mlcls_ray.table.label_table import LabelTable, open_labels
 from mlcls_ray.table.records import RunRecord
 
 TABLE = "table"
-CONFUSIONS, WORST = 20, 60
+MAX_CONFUSIONS, MAX_WORST_IMAGES = 20, 60
+ROWS_PER_FETCH = 10_000
 
 
-class Compared(NamedTuple):
-    """Images that both the table and the truth have: `scores` float32 [N, C], `predicted` and `targets` bool [N, C]."""
+class Comparison(NamedTuple):
+    """The images that have scores in the table and true labels: `scores` float32 [N, C], `predicted` and `targets` bool [N, C]."""
 
     uris: list[str]
     scores: np.ndarray
@@ -39,12 +41,12 @@ class Compared(NamedTuple):
     classes: list[str]
     thresholds: list[float]
     missing: int
-    """How many images of the truth have no scores in the table."""
+    """Number of images with true labels and without scores in the table."""
     model: str
 
 
 class ClassResult(BaseModel):
-    """One class; `average_precision` is None where no image truly has it. Shares are 0..1."""
+    """One class. Values are 0..1. `average_precision` is None without true images, `precision` without predicted ones."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -57,7 +59,7 @@ class ClassResult(BaseModel):
 
 
 class Confusion(BaseModel):
-    """On so many images `missed` is true and not given, and `given` is given and not true."""
+    """The number of images on which the label `missed` is true and not predicted, and `given` is predicted and not true."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -66,8 +68,16 @@ class Confusion(BaseModel):
     images: int
 
 
+class WorstImage(NamedTuple):
+    """An image with the labels that were missed, and those that were predicted wrongly."""
+
+    uri: str
+    missed: list[str]
+    wrong: list[str]
+
+
 class Evaluation(BaseModel):
-    """Shares are 0..1, `mean_average_precision` over the classes that some image truly has."""
+    """The content of evaluation.json. Values are 0..1; `mean_average_precision` is over the classes that have true images."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -87,143 +97,155 @@ class Evaluation(BaseModel):
     confusions: list[Confusion]
 
 
-def label_truth(model: str, data: Path, out: Path) -> LabelTable:
-    """Label the images of a data set with a model, as any job does: a table under `out`.
+def label_truth(model: str, data: Path, out: Path, s3: S3Options | None = None) -> LabelTable:
+    """Label the images of a ground truth file by a labeling job, into a table in the folder `out`.
 
-    Raises: what `label` raises.
+    Raises: as `label` and `read_truth`.
     """
-    from mlcls_ray.models.cache import open_model
-
     truth = read_truth(data, open_model(model).vocabulary)
     out.mkdir(parents=True, exist_ok=True)
-    listed = out / "images.txt"
-    listed.write_text("".join(f"{uri}\n" for uri in truth.uris), encoding="utf-8", errors="surrogateescape")
-    label(LabelJob(inputs=(str(listed),), out=str(out / TABLE), model=model))
-    return open_labels(str(out / TABLE))
+    uri_list = out / "images.txt"
+    uri_list.write_text("".join(f"{uri}\n" for uri in truth.uris), encoding="utf-8", errors="surrogateescape")
+    label(LabelJob(inputs=(str(uri_list),), out=str(out / TABLE), model=model, s3=s3 or S3Options()))
+    return open_labels(str(out / TABLE), s3)
 
 
-def compare(table: LabelTable, data: Path) -> Compared:
-    """The newest scores of each image, beside the truth.
+def compare(table: LabelTable, data: Path) -> Comparison:
+    """Join the newest scores of each image with its true labels.
 
     Raises:
         UsageError: the table has several vocabularies, no scores, or none of the images.
     """
     classes = table_vocabulary(table)
     truth = read_truth(data, classes)
-    scores, is_there = _scores(table, truth, len(classes))
-    if not is_there.any():
+    scores, has_scores = _read_scores(table, truth, len(classes))
+    if not has_scores.any():
         raise UsageError(
             f"'{redact_url(table.store.root)}' has scores of none of the {len(truth.uris)} images of '{data}'"
         )
     thresholds = list(table.newest.thresholds.values())
-    return Compared(
-        uris=[uri for uri, there in zip(truth.uris, is_there, strict=True) if there],
-        scores=scores[is_there],
-        predicted=above_threshold(scores[is_there], np.array(thresholds, np.float32)),
-        targets=truth.targets[is_there],
+    return Comparison(
+        uris=[uri for uri, has_score in zip(truth.uris, has_scores, strict=True) if has_score],
+        scores=scores[has_scores],
+        predicted=above_threshold(scores[has_scores], np.array(thresholds, np.float32)),
+        targets=truth.targets[has_scores],
         classes=classes,
         thresholds=thresholds,
-        missing=int((~is_there).sum()),
+        missing=int((~has_scores).sum()),
         model=table.newest.model,
     )
 
 
-def _scores(table: LabelTable, truth: Truth, class_num: int) -> tuple[np.ndarray, np.ndarray]:
-    """float32 [N, C] in the truth's order, and which of them the table has."""
-    places = {uri: place for place, uri in enumerate(truth.uris)}
+def _read_scores(table: LabelTable, truth: Truth, class_num: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read scores float32 [N, C] in the truth's order, and which of its images have scores, bool [N]."""
+    row_of = {uri: row for row, uri in enumerate(truth.uris)}
     scores = np.zeros((len(truth.uris), class_num), np.float32)
-    is_there = np.zeros(len(truth.uris), bool)
-    query = "SELECT uri, all_scores FROM labels WHERE status = 'ok'"
-    for batch in table.database.sql(query).to_arrow_reader(10_000):
-        for uri, found in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
-            if uri in places:
-                if found is None or None in found:
+    has_scores = np.zeros(len(truth.uris), bool)
+    rows = table.sql("SELECT uri, all_scores FROM labels WHERE status = 'ok'")
+    for batch in rows.to_arrow_reader(ROWS_PER_FETCH):
+        for uri, all_scores in zip(batch["uri"].to_pylist(), batch["all_scores"].to_pylist(), strict=True):
+            if uri in row_of:
+                if all_scores is None or None in all_scores:
                     raise UsageError("the table does not keep all scores (all_scores: all); label the images again")
-                scores[places[uri]], is_there[places[uri]] = found, True
-    return scores, is_there
+                scores[row_of[uri]], has_scores[row_of[uri]] = all_scores, True
+    return scores, has_scores
 
 
-def evaluate(compared: Compared) -> Evaluation:
-    """All of it."""
-    precisions = per_class_average_precision(compared.scores, compared.targets)
-    agreed = agreement(compared.predicted, compared.targets)
-    hits = np.logical_and(compared.predicted, compared.targets).sum(axis=0)
-    given, true = compared.predicted.sum(axis=0), compared.targets.sum(axis=0)
+def evaluate(comparison: Comparison) -> Evaluation:
+    """Compute all metrics."""
+    average_precisions = per_class_average_precision(comparison.scores, comparison.targets)
+    metrics = agreement(comparison.predicted, comparison.targets)
+    hits = np.logical_and(comparison.predicted, comparison.targets).sum(axis=0)
+    predicted, positives = comparison.predicted.sum(axis=0), comparison.targets.sum(axis=0)
     classes = [
         ClassResult(
             name=name,
-            positives=int(true[one]),
-            average_precision=None if np.isnan(precisions[one]) else round(float(precisions[one]), 4),
-            threshold=compared.thresholds[one],
-            precision=round(float(hits[one] / given[one]), 4) if given[one] else None,
-            recall=round(float(hits[one] / true[one]), 4) if true[one] else None,
+            positives=int(positives[class_id]),
+            average_precision=_rounded(average_precisions[class_id]) if positives[class_id] else None,
+            threshold=comparison.thresholds[class_id],
+            precision=_rounded(hits[class_id] / predicted[class_id]) if predicted[class_id] else None,
+            recall=_rounded(hits[class_id] / positives[class_id]) if positives[class_id] else None,
         )
-        for one, name in enumerate(compared.classes)
+        for class_id, name in enumerate(comparison.classes)
     ]
     return Evaluation(
-        model=compared.model,
-        images=len(compared.uris),
-        missing=compared.missing,
-        mean_average_precision=round(float(np.nanmean(precisions)), 4),
-        calibration_error=round(calibration_error(compared.scores, compared.targets), 4),
-        labels_per_image=round(float(compared.predicted.sum(axis=1).mean()), 2),
+        model=comparison.model,
+        images=len(comparison.uris),
+        missing=comparison.missing,
+        mean_average_precision=_rounded(np.nanmean(average_precisions)),
+        calibration_error=_rounded(calibration_error(comparison.scores, comparison.targets)),
+        labels_per_image=round(float(comparison.predicted.sum(axis=1).mean()), 2),
         classes=classes,
-        confusions=confusions(compared),
-        **{name: round(value, 4) for name, value in agreed._asdict().items()},
+        confusions=confusions(comparison),
+        **{name: _rounded(value) for name, value in metrics._asdict().items()},
     )
 
 
-def confusions(compared: Compared) -> list[Confusion]:
-    """The most frequent pairs of a label that was missed and one that was given instead, on one image."""
+def _rounded(value: float) -> float:
+    return round(float(value), 4)
+
+
+def confusions(comparison: Comparison) -> list[Confusion]:
+    """Find the most frequent pairs of a missed label and a wrong label on one image."""
     pairs: Counter[tuple[int, int]] = Counter()
-    for row in range(len(compared.uris)):
-        missed = np.flatnonzero(compared.targets[row] & ~compared.predicted[row])
-        wrong = np.flatnonzero(compared.predicted[row] & ~compared.targets[row])
-        pairs.update((int(one), int(other)) for one in missed for other in wrong)
+    for missed, wrong in zip(*_differences(comparison), strict=True):
+        pairs.update((int(missed_id), int(wrong_id)) for missed_id in missed for wrong_id in wrong)
+    names = comparison.classes
     return [
-        Confusion(missed=compared.classes[one], given=compared.classes[other], images=count)
-        for (one, other), count in pairs.most_common(CONFUSIONS)
+        Confusion(missed=names[missed_id], given=names[wrong_id], images=images)
+        for (missed_id, wrong_id), images in pairs.most_common(MAX_CONFUSIONS)
     ]
 
 
-def worst(compared: Compared, count: int = WORST) -> list[tuple[str, list[str], list[str]]]:
-    """Uri, missed and wrong labels of the images whose scores are farthest from the truth (binary cross-entropy)."""
-    held = np.clip(compared.scores, 1e-6, 1 - 1e-6)
-    loss = -np.where(compared.targets, np.log(held), np.log1p(-held)).sum(axis=1)
-    found = []
-    for row in np.argsort(-loss)[:count]:
-        missed = np.flatnonzero(compared.targets[row] & ~compared.predicted[row])
-        wrong = np.flatnonzero(compared.predicted[row] & ~compared.targets[row])
-        names = [[compared.classes[one] for one in ones] for ones in (missed, wrong)]
-        found.append((compared.uris[row], *names))
-    return found
+def worst_images(comparison: Comparison, count: int = MAX_WORST_IMAGES) -> list[WorstImage]:
+    """Find the images whose scores are farthest from the true labels (by binary cross-entropy), the worst first."""
+    scores = np.clip(comparison.scores, 1e-6, 1 - 1e-6)
+    loss = -np.where(comparison.targets, np.log(scores), np.log1p(-scores)).sum(axis=1)
+    missed, wrong = _differences(comparison)
+    names = comparison.classes
+    return [
+        WorstImage(
+            comparison.uris[row],
+            [names[class_id] for class_id in missed[row]],
+            [names[class_id] for class_id in wrong[row]],
+        )
+        for row in np.argsort(-loss)[:count]
+    ]
 
 
-def evaluation_page(table: LabelTable, compared: Compared, result: Evaluation) -> str:
-    """The same as one HTML file, with the worst images."""
-    examples = worst(compared)
+def _differences(comparison: Comparison) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return the ids of the missed classes of each image, and of those that were predicted wrongly."""
+    missed = comparison.targets & ~comparison.predicted
+    wrong = comparison.predicted & ~comparison.targets
+    return [np.flatnonzero(row) for row in missed], [np.flatnonzero(row) for row in wrong]
+
+
+def evaluation_page(table: LabelTable, comparison: Comparison, result: Evaluation) -> str:
+    """Render an evaluation as one HTML file, with the worst images."""
+    examples = worst_images(comparison)
     values = {"result": result, "examples": examples}
-    return render("evaluation.html.j2", table.store.s3, [uri for uri, _, _ in examples], WORST, values)
+    uris = [example.uri for example in examples]
+    return render("evaluation.html.j2", table.store.s3, uris, MAX_WORST_IMAGES, values)
 
 
-def write_thresholds(compared: Compared, target: Target, path: Path, record: RunRecord) -> np.ndarray:
-    """Thresholds for a target as a YAML file that `--threshold` takes; returns them, float32 [C].
+def write_thresholds(comparison: Comparison, target: Target, path: Path, record: RunRecord) -> np.ndarray:
+    """Choose thresholds for a target, write them as YAML for `--threshold`, and return them, float32 [C].
 
     Raises:
         UsageError: the file cannot be written.
     """
-    chosen = choose_thresholds(compared.scores, compared.targets, target)
-    told = {
+    thresholds = choose_thresholds(comparison.scores, comparison.targets, target)
+    content = {
         VERSION: FILE_VERSION,
         "target": str(target),
         "model": record.model,
         "model_fingerprint": record.model_fingerprint,
-        "images": len(compared.uris),
+        "images": len(comparison.uris),
         "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "classes": {name: round(float(value), 5) for name, value in zip(compared.classes, chosen, strict=True)},
+        "classes": {name: round(float(value), 5) for name, value in zip(comparison.classes, thresholds, strict=True)},
     }
     try:
-        path.write_text(yaml.safe_dump(told, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"'{path}' cannot be written: {error.strerror}") from None
-    return chosen
+    return thresholds

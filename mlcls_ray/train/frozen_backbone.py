@@ -1,6 +1,4 @@
-"""The blocks of a backbone that never learn, run by the inference engine. It takes a fraction of the time that their training form takes on
-a CPU: Paddle trains there without oneDNN.
-"""
+"""Run the frozen blocks of a backbone by the inference engine: several times as fast on a CPU, where Paddle trains without oneDNN."""
 
 from __future__ import annotations
 
@@ -11,68 +9,78 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from mlcls_ray.devices import parse_device
+from mlcls_ray.devices import Device
 from mlcls_ray.engines.paddle import PaddleEngine
 from mlcls_ray.images.preprocess import Preprocess, to_tensor
 from mlcls_ray.models.artifact import load_model
 from mlcls_ray.models.convert.paddle import export_network, write_config
-from mlcls_ray.models.heads import LogitClassifier as Trained
-from mlcls_ray.models.heads import PooledLocalHead
-from mlcls_ray.train.optimizer import parts_of
+from mlcls_ray.models.heads import LogitClassifier, PooledLocalHead
+from mlcls_ray.train.freezing import frozen_parameters
 
 THREADS = 1
-"""As training itself has: Paddle counts them for the whole process."""
+"""The number that training uses: Paddle sets it for the whole process."""
 
 
-class Front:
-    """The first `count` blocks of a network: uint8 pixels [N, H, W, 3] → feature maps float32 [N, C, h, w]."""
+class FrozenPrefix:
+    """The first `block_count` blocks of a backbone: uint8 pixels [N, H, W, 3] → feature maps float32 [N, C, h, w]."""
 
-    def __init__(self, network: Trained, count: int, preprocess: Preprocess) -> None:
-        self.count = count
-        with tempfile.TemporaryDirectory(prefix="mlcls-front-") as temporary:
+    def __init__(self, network: LogitClassifier, block_count: int, preprocess: Preprocess) -> None:
+        self.block_count = block_count
+        blocks = network.backbone.sequence()[:block_count]
+        with tempfile.TemporaryDirectory(prefix="mlcls-frozen-") as temporary:
             folder = Path(temporary)
-            export_network(nn.Sequential(*network.backbone.sequence()[:count]), preprocess.input_size[0], folder)
-            write_config(folder, "front", preprocess, ["features"], 0.5)
-            self._engine = PaddleEngine(load_model(folder), parse_device("cpu"), THREADS)
+            export_network(nn.Sequential(*blocks), preprocess.input_size[0], folder)
+            write_config(folder, "frozen_prefix", preprocess, ["features"], 0.5)
+            self._engine = PaddleEngine(load_model(folder), Device("cpu"), THREADS)
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
         return self._engine.run(pixels)
 
 
-def make_front(network: nn.Layer, frozen_parts: int, device: str, preprocess: Preprocess) -> Front | None:
-    """None where nothing is frozen for good, the device is no CPU, or the backbone is no sequence of blocks."""
-    if device != "cpu" or not isinstance(network, Trained):
+def make_frozen_prefix(
+    network: nn.Layer, freeze_fraction: float, device: Device, preprocess: Preprocess
+) -> FrozenPrefix | None:
+    """Make the prefix of blocks that are never trained; None if there are none, the device is not a CPU, or the backbone has no blocks."""
+    if not device.is_cpu or not isinstance(network, LogitClassifier):
         return None
-    part_of = parts_of(network)
-    still = {id(one) for name, one in network.named_parameters() if part_of.get(name, frozen_parts) < frozen_parts}
+    names = frozen_parameters(network, freeze_fraction)
+    frozen = {id(parameter) for name, parameter in network.named_parameters() if name in names}
     blocks = network.backbone.sequence()
-    count = next(
-        (place for place, block in enumerate(blocks) if any(id(one) not in still for one in block.parameters())),
+    block_count = next(
+        (
+            place
+            for place, block in enumerate(blocks)
+            if any(id(parameter) not in frozen for parameter in block.parameters())
+        ),
         len(blocks),
     )
-    return Front(network, count, preprocess) if count else None
+    return FrozenPrefix(network, block_count, preprocess) if block_count else None
 
 
-def forward(network: nn.Layer, front: Front | None, pixels: np.ndarray, preprocess: Preprocess) -> paddle.Tensor:
-    """Logits float32 [N, C] of uint8 pixels [N, H, W, 3]; with a front only what comes after it is computed by `network`."""
-    if front is None:
+def forward(
+    network: nn.Layer, prefix: FrozenPrefix | None, pixels: np.ndarray, preprocess: Preprocess
+) -> paddle.Tensor:
+    """Compute logits float32 [N, C] of uint8 pixels [N, H, W, 3]; with a prefix, `network` computes only the blocks after it."""
+    if prefix is None:
         return network(paddle.to_tensor(to_tensor(pixels, preprocess)))
-    assert isinstance(network, Trained)
-    return network.head(_feature_maps(network, front, pixels, preprocess))
+    assert isinstance(network, LogitClassifier)
+    return network.head(_feature_maps(network, prefix, pixels, preprocess))
 
 
 def forward_with_maps(
-    network: nn.Layer, front: Front | None, pixels: np.ndarray, preprocess: Preprocess
+    network: nn.Layer, prefix: FrozenPrefix | None, pixels: np.ndarray, preprocess: Preprocess
 ) -> tuple[paddle.Tensor, paddle.Tensor]:
-    """As `forward`, and the head's local logits float32 [N, C, h, w]."""
-    assert isinstance(network, Trained) and isinstance(network.head, PooledLocalHead)
-    return network.head.with_maps(_feature_maps(network, front, pixels, preprocess))
+    """Compute logits as `forward`, and the head's local logits float32 [N, C, h, w]."""
+    assert isinstance(network, LogitClassifier) and isinstance(network.head, PooledLocalHead)
+    return network.head.with_maps(_feature_maps(network, prefix, pixels, preprocess))
 
 
-def _feature_maps(network: Trained, front: Front | None, pixels: np.ndarray, preprocess: Preprocess) -> paddle.Tensor:
-    if front is None:
+def _feature_maps(
+    network: LogitClassifier, prefix: FrozenPrefix | None, pixels: np.ndarray, preprocess: Preprocess
+) -> paddle.Tensor:
+    if prefix is None:
         return network.backbone(paddle.to_tensor(to_tensor(pixels, preprocess)))
-    x = paddle.to_tensor(front.features(pixels))
-    for block in network.backbone.sequence()[front.count :]:
+    x = paddle.to_tensor(prefix.features(pixels))
+    for block in network.backbone.sequence()[prefix.block_count :]:
         x = block(x)
     return x

@@ -1,68 +1,80 @@
-"""Losses for many labels: most decisions are easy negatives, and some are not known at all."""
+"""Losses for multi-label classification: most decisions are easy negatives, and some targets are unknown."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import paddle
 from paddle import nn
 
 from mlcls_ray.train.config import Loss
 
+LossFunction = Callable[[paddle.Tensor, paddle.Tensor, paddle.Tensor, Loss, float | None], paddle.Tensor]
+"""The signature of `training_loss`."""
 
-def training_loss(logits: paddle.Tensor, targets: paddle.Tensor, known: paddle.Tensor, loss: Loss) -> paddle.Tensor:
-    """The loss that the job asks for; arguments as those of `asymmetric_loss`."""
-    if loss.margin is None:
+
+def training_loss(
+    logits: paddle.Tensor, targets: paddle.Tensor, known: paddle.Tensor, loss: Loss, logit_clip: float | None = None
+) -> paddle.Tensor:
+    """Compute the asymmetric loss, or with `logit_clip` the squared distance of logits. Arguments as for these two functions."""
+    if logit_clip is None:
         return asymmetric_loss(logits, targets, known, loss)
-    return squared_logit_loss(logits, targets, known, loss.margin)
+    return squared_logit_loss(logits, targets, known, logit_clip)
 
 
-def local_loss(maps: paddle.Tensor, targets: paddle.Tensor, known: paddle.Tensor, loss: Loss) -> paddle.Tensor:
-    """`training_loss` of each position as if it were an image, their mean.
+def local_loss(
+    maps: paddle.Tensor, targets: paddle.Tensor, known: paddle.Tensor, loss: Loss, logit_clip: float | None = None
+) -> paddle.Tensor:
+    """Compute the mean of `training_loss` over the positions of score maps, each taken as an image.
 
     Args:
         maps: logits float32 [N, C, h, w].
         targets: float32 [N, C, h, w] in 0..1.
-        known: float32 [N, C]; what is not known of an image is known nowhere in it.
+        known: float32 [N, C]; a class that is unknown for an image is unknown at each of its positions.
+        loss: parameters of the asymmetric loss.
+        logit_clip: as in `Distill`.
     """
     classes = maps.shape[1]
-    everywhere = known.unsqueeze([2, 3]).expand_as(maps)
-    logits, aims, looked_at = (
-        one.transpose([0, 2, 3, 1]).reshape([-1, classes]) for one in (maps, targets, everywhere)
+    known_maps = known.unsqueeze([2, 3]).expand_as(maps)
+    flat_logits, flat_targets, flat_known = (
+        tensor.transpose([0, 2, 3, 1]).reshape([-1, classes]) for tensor in (maps, targets, known_maps)
     )
-    return training_loss(logits, aims, looked_at, loss)
+    return training_loss(flat_logits, flat_targets, flat_known, loss, logit_clip)
 
 
 def squared_logit_loss(
-    logits: paddle.Tensor, targets: paddle.Tensor, known: paddle.Tensor, margin: float
+    logits: paddle.Tensor, targets: paddle.Tensor, known: paddle.Tensor, logit_clip: float
 ) -> paddle.Tensor:
-    """Squared distance from the targets' own logits, mean over the images of the sum over their known classes (Ba and Caruana, "Do Deep
-    Nets Really Need to be Deep?", arXiv 1312.6184).
+    """Compute the squared distance between logits and the logits of the targets: the mean over images of the sum over known classes.
 
-    What a teacher finds unlikely teaches as well as what it finds: cross-entropy hardly tells 0.02 from 0.1.
+    See Ba and Caruana, "Do Deep Nets Really Need to be Deep?", arXiv 1312.6184. A teacher's low scores teach as much as its high ones;
+    cross-entropy hardly distinguishes 0.02 from 0.1.
 
     Args:
         logits: float32 [N, C].
-        targets: float32 [N, C] in 0..1; those nearer to 0 or 1 than `margin` count as so near.
-        known: float32 [N, C], 1 where the target says something, 0 where nobody looked.
-        margin: 0 < margin < 0.5.
+        targets: float32 [N, C] in 0..1, clipped to [logit_clip, 1 - logit_clip].
+        known: float32 [N, C], 1 where the target is known, else 0.
+        logit_clip: above 0, below 0.5.
     """
-    wanted = paddle.logit(paddle.clip(targets, margin, 1 - margin))
-    return (((logits - wanted) ** 2) * known).sum() / logits.shape[0]
+    target_logits = paddle.logit(paddle.clip(targets, logit_clip, 1 - logit_clip))
+    return (((logits - target_logits) ** 2) * known).sum() / logits.shape[0]
 
 
 def asymmetric_loss(logits: paddle.Tensor, targets: paddle.Tensor, known: paddle.Tensor, loss: Loss) -> paddle.Tensor:
-    """Asymmetric loss (Ridnik et al., arXiv 2009.14119), mean over the images of the sum over their known classes.
+    """Compute the asymmetric loss (Ridnik et al., arXiv 2009.14119): the mean over images of the sum over known classes.
 
-    With soft targets the two sides are weighted by them, so that a teacher's 0.7 counts 0.7 as a positive and 0.3 as a negative.
+    Soft targets weight its two sides: a teacher's 0.7 counts 0.7 as a positive and 0.3 as a negative.
 
     Args:
         logits: float32 [N, C].
         targets: float32 [N, C] in 0..1.
-        known: float32 [N, C], 1 where the target says something, 0 where nobody looked.
+        known: float32 [N, C], 1 where the target is known, else 0.
+        loss: its exponents and clip.
     """
     scores = nn.functional.sigmoid(logits)
-    shifted = paddle.clip(scores - loss.clip, min=0.0)  # of a negative: below the margin it is no loss
+    shifted = paddle.clip(scores - loss.clip, min=0.0)  # a negative below the clip adds nothing
     positive = targets * (1 - scores) ** loss.gamma_positive * nn.functional.log_sigmoid(logits)
-    exact = nn.functional.log_sigmoid(-logits)  # where nothing is shifted; the other way loses what is near zero
+    exact = nn.functional.log_sigmoid(-logits)  # without a clip: the general form loses precision near zero
     negative_log = paddle.log(paddle.clip(1 - shifted, min=1e-8)) if loss.clip > 0 else exact
     negative = (
         (1 - targets) * shifted**loss.gamma_negative * negative_log

@@ -1,4 +1,4 @@
-"""What a training tells while it runs: a bar, JSON lines for any script, TensorBoard's event files, a picture of loss and dev mAP."""
+"""Metrics of a training: a progress bar, JSON lines, TensorBoard event files, and a picture of loss and dev mAP."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,25 +15,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 METRICS, EVENTS, CURVES = "metrics.jsonl", "tensorboard", "curves.png"
 
 
-def note(out: Path, told: dict[str, float | int | None]) -> None:
-    """Add one line to metrics.jsonl, and its numbers to TensorBoard's files, under their `step`."""
+def log_metrics(out: Path, metrics: dict[str, float | int | None]) -> None:
+    """Append a line to metrics.jsonl, and its numbers to TensorBoard's files under its `step`."""
     with (out / METRICS).open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({"time": round(time.time(), 1), **told}) + "\n")
-    from tensorboardX import SummaryWriter  # the extra `train`; VisualDL reads its files too
+        stream.write(json.dumps({"time": round(time.time(), 1), **metrics}) + "\n")
+    from tensorboardX import SummaryWriter  # the extra `train`; VisualDL can read its files too
 
     with SummaryWriter(str(out / EVENTS)) as writer:
-        for name, value in told.items():
+        for name, value in metrics.items():
             if value is not None and name not in ("step", "epoch"):
-                writer.add_scalar(name, value, told["step"])
+                writer.add_scalar(name, value, metrics["step"])
 
 
 def draw_curves(out: Path) -> None:
-    """curves.png from the lines of metrics.jsonl."""
+    """Draw curves.png from the lines of metrics.jsonl."""
     from matplotlib.figure import Figure
 
     lines = [json.loads(line) for line in (out / METRICS).read_text("utf-8").splitlines()]
-    losses = {one["epoch"]: one["loss"] for one in lines if one.get("loss") is not None}
-    precisions = {one["epoch"]: 100 * one["dev_map"] for one in lines if "dev_map" in one}
+    losses = {line["epoch"]: line["loss"] for line in lines if line.get("loss") is not None}
+    precisions = {line["epoch"]: 100 * line["dev_map"] for line in lines if "dev_map" in line}
     figure = Figure(figsize=(7, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(list(losses), list(losses.values()), marker=".")
@@ -45,8 +44,8 @@ def draw_curves(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def progress_bar(steps: int, done: int) -> Iterator[Any]:
-    """A live bar on a terminal, else nothing: the metrics file has it all."""
+def progress_bar(steps: int, done: int) -> Iterator[Callable[[float], None]]:
+    """Show a progress bar on a terminal, nothing elsewhere. The function that it gives takes the loss of each step."""
     columns = (
         TextColumn("training"),
         BarColumn(),

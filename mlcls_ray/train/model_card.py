@@ -1,4 +1,4 @@
-"""The model card of a fine-tuned model, filled in by the program."""
+"""The model card of a fine-tuned model."""
 
 from __future__ import annotations
 
@@ -8,41 +8,36 @@ from pathlib import Path
 import numpy as np
 
 from mlcls_ray import __version__
-from mlcls_ray.datasets.formats import Dataset
 from mlcls_ray.labels.metrics import agreement, mean_average_precision, per_class_average_precision
 from mlcls_ray.labels.select import above_threshold
 from mlcls_ray.train.checkpoints import State
-from mlcls_ray.train.config import FinetuneJob
+from mlcls_ray.train.prepare import Setup
+
+NAME = "MODEL_CARD.md"
 
 
-def write_card(
-    folder: Path,
-    job: FinetuneJob,
-    classes: tuple[str, ...],
-    train: Dataset,
-    dev: Dataset,
-    scores: np.ndarray,
-    threshold: float,
-    state: State,
-) -> None:
-    """MODEL_CARD.md: what it was made of and how good it is. `scores`: float32 [N, C] of dev."""
-    targets = dev.targets > 0.5
-    told = agreement(above_threshold(scores, threshold), targets)
+def write_model_card(folder: Path, setup: Setup, scores: np.ndarray, threshold: float, state: State) -> None:
+    """Write MODEL_CARD.md: data, training and quality of the model. `scores`: float32 [N, C] of the dev images."""
+    job, train, dev = setup.job, setup.train, setup.dev
+    dev_labels = dev.targets > 0.5
+    metrics = agreement(above_threshold(scores, threshold), dev_labels)
+    overall = _percent(metrics.overall_f1, metrics.overall_precision, metrics.overall_recall)
+    by_class = _percent(metrics.class_f1, metrics.class_precision, metrics.class_recall)
     precisions = per_class_average_precision(scores, dev.targets)
-    by_class, overall = (", ".join(f"{100 * one:.1f} %" for one in (f1, *rest)) for *rest, f1 in (told[:3], told[3:]))
     rows = [
-        f"| {name} | {int((train.targets[:, one] > 0.5).sum())} | {int(targets[:, one].sum())} | "
-        f"{'–' if np.isnan(precisions[one]) else f'{100 * precisions[one]:.1f}'} |"
-        for one, name in enumerate(classes)
+        f"| {name} | {int((train.targets[:, class_id] > 0.5).sum())} | {int(dev_labels[:, class_id].sum())} | "
+        f"{'–' if np.isnan(precisions[class_id]) else f'{100 * precisions[class_id]:.1f}'} |"
+        for class_id, name in enumerate(setup.classes)
     ]
-    text = f"""# {job.network}, fine-tuned
+    text = f"""# {setup.spec.name}, fine-tuned
 
-Made by mlcls_ray {__version__} on {datetime.now(timezone.utc):%Y-%m-%d} from {job.start or "its usual start"}, {len(train.paths):,} images
-of `{job.data.name}`, {job.epochs} epochs asked for, {state.step:,} steps done; the best epoch by dev mAP was number {state.best_epoch + 1}.
+Trained by mlcls_ray {__version__} on {datetime.now(timezone.utc):%Y-%m-%d}, starting from {job.init_from or "the usual weights"},
+on {len(train.paths):,} images of `{job.data.name}`: {state.step:,} steps, at most {job.epochs} epochs.
+The best epoch by dev mAP is number {state.best_epoch + 1}.
 
-Opened by `mlcls label --model {job.out.name}/best_model/inference`, and by PaddleX.
+Use it with `mlcls label --model {job.out.name}/best_model/inference`, or with PaddleX.
 
-| on {len(dev.paths):,} dev images, by which the epoch and the threshold were chosen | |
+| on {len(dev.paths):,} dev images, which also chose the epoch and the threshold | |
 |---|---|
 | mAP | {100 * mean_average_precision(scores, dev.targets):.2f} % |
 | threshold (best overall F1) | {threshold:.4f} |
@@ -52,4 +47,8 @@ Opened by `mlcls label --model {job.out.name}/best_model/inference`, and by Padd
 | class | train images | dev images | dev AP % |
 |---|---|---|---|
 """
-    (folder / "MODEL_CARD.md").write_text(text + "\n".join(rows) + "\n", encoding="utf-8")
+    (folder / NAME).write_text(text + "\n".join(rows) + "\n", encoding="utf-8")
+
+
+def _percent(*shares: float) -> str:
+    return ", ".join(f"{100 * share:.1f} %" for share in shares)

@@ -1,4 +1,4 @@
-"""The network that is trained: built by name, filled from what it starts from, exported at the end."""
+"""The network that is trained: found by name, built, and filled with initial weights."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,133 +18,124 @@ from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.models.artifact import load_model
 from mlcls_ray.models.build import build_network, read_pdparams
-from mlcls_ray.models.convert.paddle import export_network, write_config
-from mlcls_ray.models.heads import HEADS, MultiLabelClassifier, WithSigmoid
-from mlcls_ray.models.heads import LogitClassifier as Trained
-from mlcls_ray.models.networks import network_spec
+from mlcls_ray.models.convert.paddle import export_network
+from mlcls_ray.models.heads import HEADS, LogitClassifier, MultiLabelClassifier, WithSigmoid
+from mlcls_ray.models.networks.spec import NetworkSpec, is_head
 from mlcls_ray.models.zoo import STARTER, STARTER_FOLDER
-from mlcls_ray.train.config import FinetuneJob
-from mlcls_ray.train.optimizer import is_head
 
 
-def build(name: str, class_num: int, seed: int, head: str | None = None) -> nn.Layer:
-    """Build a network that gives logits float32 [N, C], with seeded random weights; `head`: a key of HEADS, or None, its usual one.
+def build(spec: NetworkSpec, class_num: int, seed: int = 0, head: str | None = None) -> nn.Layer:
+    """Build a network for training, with seeded random weights; `head`: a name in HEADS, None for the network's usual head."""
+    return build_network(spec, class_num, seed, head, for_training=True)
+
+
+def preprocess_of(spec: NetworkSpec, input_size: int | None) -> Preprocess:
+    """Return the network's preprocessing, at another input size if one is given."""
+    return (
+        spec.preprocess if input_size is None else spec.preprocess.model_copy(update={"size": (input_size, input_size)})
+    )
+
+
+def load_initial_weights(
+    network: nn.Layer,
+    spec: NetworkSpec,
+    init_from: str | None,
+    classes: tuple[str, ...],
+    input_size: int | None = None,
+) -> None:
+    """Fill a network from a weights file or a model folder. The head stays random, with a note on stderr, if classes or heads differ.
 
     Raises:
-        UsageError: no network has this name.
+        UsageError: the weights cannot be read, or belong to another network.
     """
-    return build_network(network_spec(name), class_num, seed, head, for_training=True)
-
-
-def preprocess_of(job: FinetuneJob) -> Preprocess:
-    """Return the network's usual preprocessing, at the job's input size."""
-    usual = network_spec(job.network).preprocess
-    return usual if job.input_size is None else usual.model_copy(update={"size": (job.input_size, job.input_size)})
-
-
-def load_start(network: nn.Layer, job: FinetuneJob, classes: tuple[str, ...]) -> None:
-    """Fill a network from what the job starts from. The head stays random, and that is said aloud, where the classes are others.
-
-    Raises:
-        UsageError: it cannot be read, or is of another network.
-    """
-    start = job.start or (str(STARTER_FOLDER) if job.network == STARTER else None)
-    if start is None:
-        print(f"{job.network} starts from random weights", file=sys.stderr)
+    source = init_from or spec.initial_weights
+    if source is None:
+        print(f"{spec.name} starts from random weights", file=sys.stderr)
         return
-    path = STARTER_FOLDER if start == STARTER else Path(start)
+    path = STARTER_FOLDER if source == STARTER else Path(source)
     if path.is_dir():
         model = load_model(path)
-        values = read_inference(job, path, len(model.vocabulary))
-        is_same_head = model.vocabulary == classes and _has_head(network, values)
+        values = read_inference_weights(
+            spec, path, len(model.vocabulary), preprocess_of(spec, input_size).input_size[0]
+        )
+        has_same_head = model.vocabulary == classes and _fits_head(network, values)
     else:
         values = load_file(path) if path.suffix == ".safetensors" else read_pdparams(path)
-        is_same_head = _has_head(network, values)
-    if not is_same_head:
-        print(f"the classes or the head of '{start}' are others: the head starts from random weights", file=sys.stderr)
-    _fill(network, values, is_same_head, start)
+        has_same_head = _fits_head(network, values)
+    if not has_same_head:
+        print(f"'{source}' has other classes or another head: the head starts from random weights", file=sys.stderr)
+    _set_weights(network, values, has_same_head, source)
 
 
-def _has_head(network: nn.Layer, values: dict[str, np.ndarray]) -> bool:
+def _fits_head(network: nn.Layer, values: Mapping[str, np.ndarray]) -> bool:
     return all(
-        name in values and list(values[name].shape) == list(one.shape)
-        for name, one in network.state_dict().items()
+        name in values and list(values[name].shape) == list(tensor.shape)
+        for name, tensor in network.state_dict().items()
         if is_head(name)
     )
 
 
-def _fill(network: nn.Layer, values: dict[str, np.ndarray], with_head: bool, start: str) -> None:
+def _set_weights(network: nn.Layer, values: Mapping[str, np.ndarray], with_head: bool, source: str) -> None:
     expected = network.state_dict()
-    wanted = [name for name in expected if with_head or not is_head(name)]
-    wrong = [name for name in wanted if name not in values or list(values[name].shape) != list(expected[name].shape)]
+    names = [name for name in expected if with_head or not is_head(name)]
+    wrong = [name for name in names if name not in values or list(values[name].shape) != list(expected[name].shape)]
     if wrong:
         raise UsageError(
-            f"start '{start}' is of another network: it has no {wrong[0]} of shape {list(expected[wrong[0]].shape)}"
+            f"init_from '{source}' is of another network: it has no {wrong[0]} of shape {list(expected[wrong[0]].shape)}"
         )
-    network.set_state_dict({**expected, **{name: paddle.to_tensor(values[name]) for name in wanted}})
+    network.set_state_dict({**expected, **{name: paddle.to_tensor(values[name]) for name in names}})
 
 
-def read_inference(job: FinetuneJob, folder: Path, class_num: int) -> dict[str, np.ndarray]:
-    """The parameters of an inference folder under the network's names, whichever head it has.
+def read_inference_weights(spec: NetworkSpec, folder: Path, class_num: int, input_size: int) -> dict[str, np.ndarray]:
+    """Read the parameters of an inference folder by the names that they have in the network, whichever head it has.
 
-    An inference program numbers its parameters. A second export of the same network, in which each parameter holds its own number, tells
-    which is which.
+    An inference program only numbers its parameters. To find their names, the same network is exported again with each parameter filled
+    with its own number.
 
     Raises:
-        UsageError: it is of another network.
+        UsageError: the folder belongs to another network.
     """
-    values = _parameters(folder)
-    for head in sorted(HEADS, key=lambda one: one != network_spec(job.network).usual_head):  # each costs an export
-        marked = build(job.network, class_num, seed=0, head=head)
-        names = list(marked.state_dict())
-        marked.set_state_dict(
+    values = _program_parameters(folder)
+    for head in sorted(HEADS, key=lambda head: head != spec.usual_head):  # the usual one first: each costs an export
+        numbered = build(spec, class_num, head=head)
+        names = list(numbered.state_dict())
+        numbered.set_state_dict(
             {
-                name: paddle.full(one.shape, number, one.dtype)
-                for number, (name, one) in enumerate(marked.state_dict().items())
+                name: paddle.full(tensor.shape, number, tensor.dtype)
+                for number, (name, tensor) in enumerate(numbered.state_dict().items())
             }
         )
         with tempfile.TemporaryDirectory() as temporary:
-            export_network(exported_form(marked), preprocess_of(job).input_size[0], Path(temporary))
-            told = _parameters(Path(temporary))
-        if [one.shape for one in told] == [one.shape for one in values]:
-            return {names[round(float(number.ravel()[0]))]: value for number, value in zip(told, values, strict=True)}
-    raise UsageError(f"start '{folder}' is of another network than {job.network}")
+            export_network(with_sigmoid(numbered), input_size, Path(temporary))
+            numbers = _program_parameters(Path(temporary))
+        if [number.shape for number in numbers] == [value.shape for value in values]:
+            return {
+                names[round(float(number.ravel()[0]))]: value for number, value in zip(numbers, values, strict=True)
+            }
+    raise UsageError(f"init_from '{folder}' is of another network than {spec.name}")
 
 
-def _parameters(folder: Path) -> list[np.ndarray]:
-    """The parameters of an inference folder, in the order in which their layers were made.
+def _program_parameters(folder: Path) -> list[np.ndarray]:
+    """Read the parameters of an inference folder in the order in which their layers were created.
 
-    A program sorts them by name, and Paddle counts names up from process to process: `linear_10` comes before `linear_9`.
+    A program sorts them by name, and Paddle counts names up within a process: `linear_10` comes before `linear_9`.
     """
-    values = [one.numpy() for one in paddle.jit.load(str(folder / "inference")).state_dict().values()]
+    values = [tensor.numpy() for tensor in paddle.jit.load(str(folder / "inference")).state_dict().values()]
     program = folder / "inference.json"
-    if not program.is_file():  # of Paddle 2
+    if not program.is_file():  # the format of Paddle 2
         return values
     operations = json.loads(program.read_text("utf-8"))["program"]["regions"][0]["blocks"][0]["ops"]
-    names = sorted(one["A"][-1] for one in operations if one["#"] == "p")
-    order = sorted(
-        range(len(names)),
-        key=lambda place: [int(one) if one.isdecimal() else one for one in NUMBER.split(names[place])],
-    )
+    names = sorted(operation["A"][-1] for operation in operations if operation["#"] == "p")
+    order = sorted(range(len(names)), key=lambda place: _natural_order(names[place]))
     return [values[place] for place in order]
 
 
-NUMBER = re.compile(r"(\d+)")
+def _natural_order(name: str) -> list[str | int]:
+    return [int(piece) if piece.isdecimal() else piece for piece in re.split(r"(\d+)", name)]
 
 
-def exported_form(network: nn.Layer) -> nn.Layer:
-    """The same parameters with the sigmoid at the end, as inference folders have it."""
-    if isinstance(network, Trained):
+def with_sigmoid(network: nn.Layer) -> nn.Layer:
+    """Wrap a network for export: the same parameters, with a sigmoid at the end."""
+    if isinstance(network, LogitClassifier):
         return MultiLabelClassifier(network.backbone, network.head)
     return WithSigmoid(network)
-
-
-def export(
-    values: dict[str, np.ndarray], job: FinetuneJob, classes: tuple[str, ...], threshold: float, folder: Path
-) -> None:
-    """Write weights as an inference folder that `mlcls label --model` and PaddleX open."""
-    network = build(job.network, len(classes), 0, job.head)
-    network.set_state_dict({name: paddle.to_tensor(value) for name, value in values.items()})
-    preprocess = preprocess_of(job)
-    export_network(exported_form(network), preprocess.input_size[0], folder)
-    write_config(folder, network_spec(job.network).name, preprocess, classes, round(threshold, 4))

@@ -1,1 +1,1 @@
-"""How the shipped model is made. Not installed."""
+"""Build the shipped starter model; not part of the installed package. See `starter` and `build`."""

@@ -1,4 +1,4 @@
-"""Linear heads on frozen features: ridge regression of a teacher's logits, in closed form."""
+"""Linear heads on frozen features: ridge regression of a teacher's logits in closed form, calibration, and thresholds."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from scipy.optimize import minimize
 
 from mlcls_ray.models.heads import TAIL_END
 
-CANDIDATES = np.arange(0.05, 0.505, 0.01)
-"""Thresholds that are tried."""
-MOST_STEPS = 1000
+CANDIDATE_THRESHOLDS = np.arange(0.05, 0.505, 0.01)
+MAX_ITERATIONS = 1000
 
 
 class LinearHead(NamedTuple):
@@ -22,7 +21,7 @@ class LinearHead(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """All that ridge regression has to know of features and targets; those of two sets are added."""
+    """The sums over features and targets that ridge regression needs; the sums of two data sets can be added."""
 
     rows: int
     features: np.ndarray
@@ -32,9 +31,9 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, features: np.ndarray, targets: np.ndarray) -> Moments:
-        """Of features float32 [N, F] and targets float32 [N, C]."""
+        """Sum up features float32 [N, F] and targets float32 [N, C]."""
         sums = (features.sum(axis=0), targets.sum(axis=0), features.T @ features, features.T @ targets)
-        return cls(len(features), *(one.astype(np.float64) for one in sums))
+        return cls(len(features), *(total.astype(np.float64) for total in sums))
 
     def plus(self, other: Moments | None) -> Moments:
         if other is None:
@@ -48,21 +47,22 @@ class Moments(NamedTuple):
         )
 
     def ridge(self, l2: float) -> LinearHead:
-        """The head with the least mean squared distance from the targets plus `l2`·‖W‖² of the weights of standardised features."""
-        mean, aim = self.features / self.rows, self.targets / self.rows
+        """Find the head with the least mean squared error plus `l2`·‖W‖² of the weights of standardised features."""
+        mean, target_mean = self.features / self.rows, self.targets / self.rows
         covariance = self.squares / self.rows - np.outer(mean, mean)
         deviation = np.sqrt(np.maximum(np.diag(covariance), 0))
-        deviation = deviation + 0.01 * deviation.mean() + 1e-3  # a feature that hardly ever fires is not blown up
+        deviation = deviation + 0.01 * deviation.mean() + 1e-3  # keeps features small that are almost always 0
         scaled = covariance / np.outer(deviation, deviation)
         scaled[np.diag_indices_from(scaled)] += l2
-        found = np.linalg.solve(scaled, (self.products / self.rows - np.outer(mean, aim)) / deviation[:, None])
-        weight = found / deviation[:, None]
-        return LinearHead(weight.astype(np.float32), (aim - mean @ weight).astype(np.float32))
+        cross = (self.products / self.rows - np.outer(mean, target_mean)) / deviation[:, None]
+        weight = np.linalg.solve(scaled, cross) / deviation[:, None]
+        return LinearHead(weight.astype(np.float32), (target_mean - mean @ weight).astype(np.float32))
 
 
 class Scale(NamedTuple):
-    """Platt scaling: one slope for all classes, one offset [C] for each, and a tail that makes what is unlikely still less likely. Ranks
-    within a class, and so the average precision, stay.
+    """Platt scaling with one slope for all classes, an offset [C] for each, and a tail that lowers low scores further.
+
+    The ranks within a class stay, and with them its average precision.
     """
 
     slope: float
@@ -71,69 +71,80 @@ class Scale(NamedTuple):
 
     def logits(self, logits: np.ndarray) -> np.ndarray:
         scaled = self.slope * logits + self.offset
-        told: np.ndarray = (scaled - self.tail * np.exp(np.minimum(-scaled, TAIL_END))).astype(np.float32)
-        return told
+        calibrated: np.ndarray = (scaled - self.tail * _tail(scaled)).astype(np.float32)
+        return calibrated
+
+
+def _tail(logits: np.ndarray) -> np.ndarray:
+    """Compute the tail of `MultiLabelClassifier`, in numpy."""
+    tail: np.ndarray = np.exp(np.minimum(-logits, TAIL_END))
+    return tail
 
 
 def calibrate(held_out_logits: np.ndarray, targets: np.ndarray, ridge: float = 0.01, has_tail: bool = False) -> Scale:
-    """The scale with the least cross-entropy; offsets are shrunk by `ridge`.
+    """Find the scale with the least cross-entropy; offsets are shrunk by `ridge`.
 
-    Strong penalties make timid scores, and a training pool with another class balance biased ones. Who learnt logits with a margin never
-    goes far below it: that is what the tail is for.
+    Strong L2 makes scores under-confident, and a different class balance biases them. Because training logits were clipped, the model never
+    predicts far below that clip; the tail corrects this.
 
     Args:
-        held_out_logits: float [N, C] of images that the fit behind them had not seen.
+        held_out_logits: float [N, C] of images that the model was not fitted on.
         targets: float [N, C] in 0..1.
+        ridge: weight of the squared offsets.
+        has_tail: fit a tail too; else it is 0.
     """
 
     def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
         slope, tail, offset = flat[0], flat[1], flat[2:]
         scaled = slope * held_out_logits + offset
-        rest = np.exp(np.minimum(-scaled, TAIL_END))
-        logits = scaled - tail * rest
+        exponential = _tail(scaled)
+        logits = scaled - tail * exponential
         error = (sigmoid(logits) - targets) / len(targets)
         loss = float((np.logaddexp(0, logits) - targets * logits).sum() / len(targets) + ridge * (offset**2).sum())
-        inner = error * (1 + tail * rest * (-scaled < TAIL_END))
-        gradient = [(inner * held_out_logits).sum()], [-(error * rest).sum()], inner.sum(axis=0) + 2 * ridge * offset
+        inner = error * (1 + tail * exponential * (-scaled < TAIL_END))
+        gradient = (
+            [(inner * held_out_logits).sum()],
+            [-(error * exponential).sum()],
+            inner.sum(axis=0) + 2 * ridge * offset,
+        )
         return loss, np.concatenate(gradient)
 
     start = np.concatenate([[1.0, 0.0], np.zeros(targets.shape[1])])
     bounds = [(None, None), (0.0, None if has_tail else 0.0), *[(None, None)] * targets.shape[1]]
-    found = minimize(
-        loss_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": MOST_STEPS}
-    ).x
-    return Scale(float(found[0]), found[2:].astype(np.float32), float(found[1]))
+    options = {"maxiter": MAX_ITERATIONS}
+    best = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+    return Scale(float(best[0]), best[2:].astype(np.float32), float(best[1]))
 
 
 def expected_threshold(scores: np.ndarray) -> float:
-    """The one of CANDIDATES with the best F1 that is to be expected where calibrated scores, float [N], come true.
+    """Choose the threshold with the best expected F1 for calibrated scores, float [N].
 
-    No label is looked at: most classes have too few true images for a threshold of their own to be more than chance. The best one is half
-    of the best F1 (Lipton et al., "Optimal Thresholding of Classifiers to Maximize F1 Measure", arXiv 1402.1892): none is above 0.5.
+    No label is used: most classes have too few true images to choose a threshold by them. The best threshold is half of the best F1,
+    so it is never above 0.5 (Lipton et al., "Optimal Thresholding of Classifiers to Maximize F1 Measure", arXiv 1402.1892).
     """
     values = []
-    for candidate in CANDIDATES:
-        kept = scores > candidate
-        values.append(2 * (scores * kept).sum() / (kept.sum() + scores.sum() + 1e-9))
-    return float(CANDIDATES[int(np.argmax(values))])
+    for candidate in CANDIDATE_THRESHOLDS:
+        predicted = scores > candidate
+        values.append(2 * (scores * predicted).sum() / (predicted.sum() + scores.sum() + 1e-9))
+    return float(CANDIDATE_THRESHOLDS[int(np.argmax(values))])
 
 
 def thresholds_by_class(scores: np.ndarray) -> np.ndarray:
-    """float [C] for calibrated scores [N, C]: halfway between the best for the class's F1 and the best for that of all decisions."""
-    own = np.array([expected_threshold(one) for one in scores.T])
+    """Choose thresholds, float [C], for calibrated scores [N, C]: halfway between the best for the class and the best for all classes."""
+    own = np.array([expected_threshold(class_scores) for class_scores in scores.T])
     halfway: np.ndarray = (own + expected_threshold(scores.ravel())) / 2
     return halfway
 
 
-def as_logits(scores: np.ndarray, margin: float = 1e-5) -> np.ndarray:
-    """float32; scores nearer to 0 or 1 than `margin` count as so near."""
-    inside = np.clip(scores, margin, 1 - margin)
-    logits: np.ndarray = np.log(inside / (1 - inside)).astype(np.float32)
+def as_logits(scores: np.ndarray, clip: float = 1e-5) -> np.ndarray:
+    """Convert scores, clipped to [clip, 1 - clip], to logits float32."""
+    clipped = np.clip(scores, clip, 1 - clip)
+    logits: np.ndarray = np.log(clipped / (1 - clipped)).astype(np.float32)
     return logits
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
-    # exp of a large negative number is 0, of a large positive one overflows; half by half neither happens.
+    # exp overflows for large positive numbers only; this way there are none.
     return np.where(
         logits >= 0, 1 / (1 + np.exp(-np.abs(logits))), np.exp(-np.abs(logits)) / (1 + np.exp(-np.abs(logits)))
     )

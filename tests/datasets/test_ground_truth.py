@@ -1,4 +1,4 @@
-"""True labels in four formats, the same from each."""
+"""True labels in four formats: the same from each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlcls_ray.errors import UsageError
 VOCABULARY = ("cat", "dog", "bird")
 
 
-def told(truth: Truth) -> dict[str, list[str]]:
+def labels_by_name(truth: Truth) -> dict[str, list[str]]:
     return {
         Path(uri).name: [name for name, true in zip(VOCABULARY, row, strict=True) if true]
         for uri, row in zip(truth.uris, truth.targets, strict=True)
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
     coco = {
         "images": [{"id": 7 + number, "file_name": name} for number, name in enumerate(EXPECTED)],
         "categories": [{"id": 1, "name": "cat"}, {"id": 5, "name": "bird"}, {"id": 18, "name": "dog"}],
-        "annotations": [{"image_id": 7, "category_id": one} for one in (1, 5, 5)]
+        "annotations": [{"image_id": 7, "category_id": category_id} for category_id in (1, 5, 5)]
         + [{"image_id": 9, "category_id": 18}],
     }
     (tmp_path / "instances.json").write_text(json.dumps(coco))
@@ -49,9 +49,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["list.txt", "labels.csv", "labels.parquet", "instances.json"])
-def test_formats(folder: Path, name: str) -> None:
+def test_every_format_gives_the_same_labels(folder: Path, name: str) -> None:
     truth = read_truth(folder / name, VOCABULARY)
-    assert told(truth) == EXPECTED
+    assert labels_by_name(truth) == EXPECTED
     assert truth.uris[0] == str(folder / "images/a.jpg")
 
 
@@ -65,15 +65,15 @@ def test_formats(folder: Path, name: str) -> None:
         ("x.json", '{"images": []}', "is not what its suffix says"),
         ("x.parquet", "no table", "cannot be read"),
         ("x.csv", "uri,labels\n", "names no image"),
-        ("x.xml", "", "write .txt, .json, .csv, .parquet"),
+        ("x.xml", "", "expected a file that ends in .txt, .json, .csv, .parquet"),
     ],
 )
-def test_what_is_wrong(folder: Path, name: str, content: str, message: str) -> None:
+def test_errors_name_the_problem(folder: Path, name: str, content: str, message: str) -> None:
     (folder / name).write_text(content)
     with pytest.raises(UsageError, match=message):
         read_truth(folder / name, VOCABULARY)
 
 
-def test_classes_that_the_model_lacks(folder: Path) -> None:
+def test_classes_that_the_model_lacks_are_refused(folder: Path) -> None:
     with pytest.raises(UsageError, match="unknown class 'dog'"):
         read_truth(folder / "list.txt", ("cat", "bird"))

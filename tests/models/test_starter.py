@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import paddle
-from starter.starter import evaluate
+from starter.scoring import evaluate
 
 from mlcls_ray.datasets.formats import read_dataset
 from mlcls_ray.devices import parse_device
@@ -17,7 +17,6 @@ from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.heads import TAIL_END
 from mlcls_ray.models.zoo import STARTER_FOLDER, STARTER_MAP, STARTER_SIZE
 from mlcls_ray.train import networks
-from mlcls_ray.train.config import FinetuneJob
 
 
 def test_it_fits_into_the_package() -> None:
@@ -41,8 +40,9 @@ def test_dev_map(shared_data: Path) -> None:
 def test_fine_tuning_starts_from_it(demo: Path, tmp_path: Path) -> None:
     """The starter's weights are read from its program; its scores are then those of the network's logits, changed by the tail."""
     model = open_model("starter")
-    network = networks.build("starter", len(model.vocabulary), seed=0)
-    networks.load_start(network, FinetuneJob(data=tmp_path, out=tmp_path), model.vocabulary)
+    spec = networks.find_network("starter")
+    network = networks.build(spec, len(model.vocabulary))
+    networks.load_initial_weights(network, spec, None, model.vocabulary)
     network.eval()
     pixels = model.load_pixels(sorted(demo.glob("*.jpg"))[:2])
     with paddle.no_grad():

@@ -1,4 +1,4 @@
-"""`mlcls evaluate` and `mlcls calibrate` over a label table, against scikit-learn and by hand."""
+"""`mlcls evaluate` and `mlcls calibrate` over a label table, comparison with scikit-learn and with values counted by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 
 from mlcls_ray import open_labels
 from mlcls_ray.errors import UsageError
-from mlcls_ray.train.evaluate import compare, confusions, evaluate, worst
+from mlcls_ray.train.evaluate import compare, confusions, evaluate, worst_images
 from tests.conftest import run_cli
 
 TRUE = {
@@ -32,49 +32,52 @@ def truth(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def out(truth: Path) -> Path:
     folder = truth.parent / "evaluated"
-    told = run_cli("evaluate", "--model", "starter", "--data", truth, "--out", folder).stdout
-    assert "12 images, 0 without scores" in told
+    stdout = run_cli("evaluate", "--model", "starter", "--data", truth, "--out", folder).stdout
+    assert "12 images, 0 without scores" in stdout
     return folder
 
 
-def test_numbers(out: Path, truth: Path) -> None:
-    compared = compare(open_labels(str(out / "table")), truth)
-    result = evaluate(compared)
+def test_the_metrics_are_those_of_scikit_learn(out: Path, truth: Path) -> None:
+    comparison = compare(open_labels(str(out / "table")), truth)
+    result = evaluate(comparison)
     written = json.loads((out / "evaluation.json").read_text())
     assert written == json.loads(result.model_dump_json())
-    used = compared.targets.any(axis=0)
-    expected = average_precision_score(compared.targets[:, used], compared.scores[:, used], average="macro")
+    used = comparison.targets.any(axis=0)
+    expected = average_precision_score(comparison.targets[:, used], comparison.scores[:, used], average="macro")
     assert result.mean_average_precision == pytest.approx(expected, abs=1e-4)
-    hits = (compared.predicted & compared.targets).sum()
-    assert result.overall_precision == pytest.approx(hits / compared.predicted.sum(), abs=1e-4)
-    classes = {one.name: one for one in result.classes}
+    hits = (comparison.predicted & comparison.targets).sum()
+    assert result.overall_precision == pytest.approx(hits / comparison.predicted.sum(), abs=1e-4)
+    classes = {entry.name: entry for entry in result.classes}
     assert (classes["person"].positives, classes["zebra"].positives) == (3, 0)
     assert classes["zebra"].average_precision is None
-    wrong = [one for one in confusions(compared) if one.missed == "airplane"]
-    assert [one.given for one in wrong] == ["person"], "the biplane from above, as in the README"
-    assert {Path(uri).name for uri, _, _ in worst(compared, 3)} & {"airplane-from-above.jpg", "walking-cat.jpg"}
+    wrong = [confusion.given for confusion in confusions(comparison) if confusion.missed == "airplane"]
+    assert wrong == ["person"], "the biplane from above, as in the README"
+    assert {Path(image.uri).name for image in worst_images(comparison, 3)} & {
+        "airplane-from-above.jpg",
+        "walking-cat.jpg",
+    }
     page = (out / "evaluation.html").read_text()
     assert page.count("data:image/jpeg") == 12
 
 
-def test_calibrate_and_use_it(out: Path, truth: Path, tmp_path: Path) -> None:
+def test_calibrated_thresholds_reach_their_target(out: Path, truth: Path, tmp_path: Path) -> None:
     table = out / "table"
-    told = run_cli(
+    stdout = run_cli(
         "calibrate", "--table", table, "--data", truth, "--save", tmp_path / "t.yaml", "--target", "recall=0.9"
     ).stdout
-    assert "80 thresholds from 12 images" in told
+    assert "80 thresholds from 12 images" in stdout
     loaded = yaml.safe_load((tmp_path / "t.yaml").read_text())
     assert (loaded["version"], loaded["target"], len(loaded["classes"])) == (1, "recall=0.9", 80)
     run_cli("relabel", table, "--threshold", tmp_path / "t.yaml", "--run-id", "calibrated")
     record = json.loads((table / "runs/calibrated/run.json").read_text())
     assert record["thresholds"]["person"] == pytest.approx(np.float32(loaded["classes"]["person"]))
-    compared = compare(open_labels(str(table)), truth)
-    assert (compared.predicted & compared.targets).sum() / compared.targets.sum() >= 0.9
+    comparison = compare(open_labels(str(table)), truth)
+    assert (comparison.predicted & comparison.targets).sum() / comparison.targets.sum() >= 0.9
     (tmp_path / "t.yaml").write_text("version: 7\nclasses: {}\n")
     assert "is of version 7" in run_cli("relabel", table, "--threshold", tmp_path / "t.yaml", check=2).stderr
 
 
-def test_what_is_wrong(out: Path, truth: Path, tmp_path: Path) -> None:
+def test_errors_name_what_is_missing(out: Path, truth: Path, tmp_path: Path) -> None:
     assert "give --model or --table" in run_cli("evaluate", "--data", truth, "--out", tmp_path, check=2).stderr
     (tmp_path / "other.csv").write_text("uri,labels\n/elsewhere.jpg,cat\n")
     with pytest.raises(UsageError, match="has scores of none of the 1 images"):

@@ -1,19 +1,23 @@
-"""Fine-tuning a small network on a generated data set: it learns, stops and goes on to the step, and what comes out labels images."""
+"""Fine-tuning a tiny network on generated images: it learns, resumes at the exact step, and its export labels images."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import paddle
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from benchmarks.tiny_network import TINY
 from PIL import Image, ImageDraw
 from safetensors.numpy import load_file, save_file
 
@@ -24,11 +28,15 @@ from mlcls_ray.datasets.split import read_classes, read_split, split_dataset
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.job.label import label
 from mlcls_ray.models.artifact import load_model
-from mlcls_ray.train import finetune as module
+from mlcls_ray.train import checkpoints
 from mlcls_ray.train.config import Augment, FinetuneJob, Loss
+from mlcls_ray.train.distributed import ProcessGroup
 from mlcls_ray.train.evaluate import compare, evaluate
-from mlcls_ray.train.finetune import finetune
-from mlcls_ray.train.optimizer import parts_of
+from mlcls_ray.train.finetune import FinetuneResult, finetune
+from mlcls_ray.train.freezing import backbone_sections
+from mlcls_ray.train.loop import Trainer
+from mlcls_ray.train.losses import training_loss
+from mlcls_ray.train.prepare import prepare
 from tests.conftest import MLCLS, run_cli
 
 pytestmark = pytest.mark.usefixtures("loopback_ray")
@@ -36,12 +44,12 @@ COLORS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (40, 60, 220)}
 
 
 def draw(number: int) -> tuple[Image.Image, list[int]]:
-    """A grey picture with a disc of each of some colours."""
+    """Draw a grey picture with a disc for each label that is 1."""
     random = np.random.default_rng(number)
     labels = (random.random(3) < 0.5).astype(int)
     picture = Image.fromarray((random.normal(120, 12, (48, 48, 3))).clip(0, 255).astype(np.uint8))
-    for one, color in zip(labels, COLORS.values(), strict=True):
-        if one:
+    for is_present, color in zip(labels, COLORS.values(), strict=True):
+        if is_present:
             x, y = random.integers(2, 26, 2)
             ImageDraw.Draw(picture).ellipse((x, y, x + 20, y + 20), fill=color)
     return picture, labels.tolist()
@@ -64,29 +72,34 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def job_of(data: Path, out: Path, **changes: object) -> FinetuneJob:
     out.mkdir(parents=True, exist_ok=True)
-    plain = {
-        "network": "tiny", "epochs": 12, "batch_size": 16, "frozen_epochs": 0, "learning_rate": 0.03, "backbone_rate": 1.0,
-        "layer_decay": 1.0, "ema": 0.5, "augment": Augment(operations=0, cutout=0.0, crop=1.0),
+    values = {
+        "epochs": 12, "batch_size": 16, "head_only_epochs": 0, "learning_rate": 0.03, "backbone_lr_scale": 1.0,
+        "layer_decay": 1.0, "ema_decay": 0.5, "augment": Augment(randaugment_n=0, cutout=0.0, min_crop_area=1.0),
         "loss": Loss(gamma_negative=1.0, clip=0.0),
     }  # fmt: skip
-    return FinetuneJob.model_validate({"data": data, "out": out, **plain, **changes})
+    return FinetuneJob.model_validate({"data": data, "out": out, **values, **changes})
 
 
-def notes(out: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+def metrics(out: Path, name: str) -> list[float]:
+    """Return the values of a metric in metrics.jsonl, one an epoch."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [line[name] for line in lines if name in line]
+
+
+def weights(out: Path, name: str = "best") -> dict[str, np.ndarray]:
+    return load_file(out / f"checkpoints/{name}/weights.safetensors")
 
 
 @pytest.fixture(scope="module")
 def learned(loopback_ray: None, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("learned")
-    done = finetune(job_of(data, out))
-    assert done.mean_average_precision > 0.9
+    result = finetune(job_of(data, out), TINY)
+    assert result.mean_average_precision > 0.9
     return out
 
 
-def test_it_learns_and_says_so(learned: Path) -> None:
-    told = notes(learned)
-    losses = [one["loss"] for one in told if "loss" in one]
+def test_the_loss_falls_and_everything_is_written(learned: Path) -> None:
+    losses = metrics(learned, "loss")
     assert len(losses) == 12
     assert losses[-1] < losses[0] / 2
     assert (learned / "curves.png").read_bytes().startswith(b"\x89PNG")
@@ -97,70 +110,72 @@ def test_it_learns_and_says_so(learned: Path) -> None:
     assert "mAP |" in card
 
 
-def test_what_comes_out_labels_and_is_evaluated(learned: Path, data: Path, tmp_path: Path) -> None:
+def test_the_exported_model_labels_images_as_well_as_in_training(learned: Path, data: Path, tmp_path: Path) -> None:
     model = learned / "best_model/inference"
     assert load_model(model).vocabulary == tuple(COLORS)
     label(LabelJob(inputs=(str(data / "images"),), out=str(tmp_path / "out"), model=str(model)))
     result = evaluate(compare(open_labels(str(tmp_path / "out")), data / "dev.txt"))
-    best = max(one["dev_map"] for one in notes(learned) if "dev_map" in one)
-    assert result.mean_average_precision == pytest.approx(best, abs=0.01)
+    assert result.mean_average_precision == pytest.approx(max(metrics(learned, "dev_map")), abs=0.01)
     assert result.overall_f1 > 0.8
 
 
 @pytest.mark.slow
 def test_the_same_seed_trains_the_same_model(data: Path, tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        finetune(job_of(data, tmp_path / name, epochs=1, augment=Augment()))
-    first, second = (load_file(tmp_path / name / "checkpoints/best/weights.safetensors") for name in ("one", "two"))
+    for name, seed in (("first", 0), ("second", 0), ("third", 1)):
+        finetune(job_of(data, tmp_path / name, epochs=1, augment=Augment(), seed=seed), TINY)
+    first, second, third = (weights(tmp_path / name) for name in ("first", "second", "third"))
     assert all(np.array_equal(first[key], second[key]) for key in first)
-    finetune(job_of(data, tmp_path / "three", epochs=1, augment=Augment(), seed=1))
-    third = load_file(tmp_path / "three/checkpoints/best/weights.safetensors")
     assert not all(np.array_equal(first[key], third[key]) for key in first)
 
 
-def test_a_killed_training_goes_on_to_the_step(
-    learned: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Stopped in the middle of an epoch, it ends with the very weights of the one that was never stopped."""
-    job = job_of(data, tmp_path / "stopped", epochs=2)
-    step, done = module._step, []
+def test_a_killed_training_resumes_at_the_exact_step(data: Path, tmp_path: Path) -> None:
+    """Killed in the middle of an epoch and resumed, it ends with the weights of an uninterrupted training."""
+    job = job_of(data, tmp_path / "killed", epochs=2)
+    steps = 0
 
-    def killed(training: module.Training, batch: dict[str, np.ndarray], chunks: int) -> tuple[float, int]:
-        done.append(1)
-        if len(done) == 14:
+    def killing_loss(*arguments: Any) -> paddle.Tensor:
+        nonlocal steps
+        steps += 1
+        if steps == 14:
             raise KeyboardInterrupt
-        return step(training, batch, chunks)
+        return training_loss(*arguments)
 
-    monkeypatch.setattr(module, "_step", killed)
     with pytest.raises(KeyboardInterrupt):
-        finetune(job, save_interval_s=0.0)
-    monkeypatch.undo()
+        finetune(job, TINY, killing_loss, save_interval_s=0.0)
     assert (job.out / "checkpoints/step-13").is_dir()
-    finetune(job)
-    finetune(job_of(data, tmp_path / "whole", epochs=2))
-    first, second = (
-        load_file(tmp_path / name / "checkpoints/step-20/weights.safetensors") for name in ("stopped", "whole")
-    )
-    assert all(np.allclose(first[key], second[key], atol=1e-6) for key in first)
+    finetune(job, TINY)
+    finetune(job_of(data, tmp_path / "whole", epochs=2), TINY)
+    killed, whole = (weights(tmp_path / name, "step-20") for name in ("killed", "whole"))
+    assert all(np.allclose(killed[key], whole[key], atol=1e-6) for key in killed)
 
 
-def test_frozen_parts_stay_as_they_are(data: Path, tmp_path: Path) -> None:
-    """Weights and the norms' statistics; what is behind them learns."""
-    job = job_of(data, tmp_path / "out", network="starter", input_size=64, epochs=1, batch_size=80, frozen_parts=3)
-    network = module.prepare(job).network
+def test_checkpoints_within_an_epoch_follow_the_clock(data: Path, tmp_path: Path) -> None:
+    """The clock ticks once each time it is read: at the start, after each step, and after each save."""
+    job = job_of(data, tmp_path / "out", epochs=1, keep_last=20)
+    ticks = itertools.count()
+    trainer = Trainer(prepare(job, TINY), ProcessGroup(), save_interval_s=3.5, clock=lambda: next(ticks))
+    job.out.mkdir(parents=True, exist_ok=True)
+    assert trainer.train()
+    folders = {path.name for path in (job.out / checkpoints.FOLDER).iterdir()}
+    assert folders == {"best", "step-4", "step-8", "step-10"}
+
+
+def test_a_frozen_fraction_keeps_its_weights_and_statistics(data: Path, tmp_path: Path) -> None:
+    """Everything behind it is trained."""
+    job = job_of(data, tmp_path / "out", input_size=64, epochs=1, batch_size=80, freeze_fraction=3 / 8)
+    network = prepare(job).network
     before = {name: value.numpy().copy() for name, value in network.state_dict().items()}
-    done = finetune(job)
-    after = weights(job.out, f"step-{done.steps}")
-    still = {name.rpartition(".")[0] for name, part in parts_of(network).items() if part < 3}
-    assert len(still) == 37
+    result = finetune(job)
+    after = weights(job.out, f"step-{result.steps}")
+    frozen = {name.rpartition(".")[0] for name, section in backbone_sections(network).items() if section < 3}
+    assert len(frozen) == 37
     for name, value in before.items():
-        assert np.array_equal(value, after[name]) == (name.rpartition(".")[0] in still), name
+        assert np.array_equal(value, after[name]) == (name.rpartition(".")[0] in frozen), name
 
 
-def test_frozen_statistics_stay_while_everything_learns(data: Path, tmp_path: Path) -> None:
-    changes = {"network": "starter", "input_size": 64, "epochs": 1, "batch_size": 80, "frozen_statistics": True}
-    job = job_of(data, tmp_path / "out", **changes)
-    before = {name: value.numpy().copy() for name, value in module.prepare(job).network.state_dict().items()}
+def test_frozen_batch_norms_keep_their_statistics_only(data: Path, tmp_path: Path) -> None:
+    job = job_of(data, tmp_path / "out", input_size=64, epochs=1, batch_size=80, freeze_batchnorm=True)
+    before = {name: value.numpy().copy() for name, value in prepare(job).network.state_dict().items()}
     after = weights(job.out, f"step-{finetune(job).steps}")
     statistics = {name for name in before if name.endswith(("._mean", "._variance"))}
     assert len(statistics) == 98
@@ -168,165 +183,164 @@ def test_frozen_statistics_stay_while_everything_learns(data: Path, tmp_path: Pa
         assert np.array_equal(value, after[name]) == (name in statistics), name
 
 
-def test_the_best_epoch_was_one_in_which_only_the_head_learned(learned: Path, data: Path, tmp_path: Path) -> None:
-    """A start that cannot be bettered: what is exported is the first epoch, whose optimizer knows nothing of the backbone."""
-    start = str(learned / "best_model" / "inference")
-    done = finetune(job_of(data, tmp_path, start=start, epochs=2, frozen_epochs=1, learning_rate=1e-6, ema=0.0))
-    assert [one["dev_map"] for one in notes(tmp_path) if "dev_map" in one] == [done.mean_average_precision] * 2
-    assert done.epoch == 1
-    assert (done.model / "inference.yml").is_file()
+def test_a_best_epoch_with_a_frozen_backbone_is_exported(learned: Path, data: Path, tmp_path: Path) -> None:
+    """The initial weights cannot be improved: the first epoch is exported, whose optimizer has no state of the backbone."""
+    model = str(learned / "best_model" / "inference")
+    changes = {"init_from": model, "epochs": 2, "head_only_epochs": 1, "learning_rate": 1e-6, "ema_decay": 0.0}
+    result = finetune(job_of(data, tmp_path, **changes), TINY)
+    assert metrics(tmp_path, "dev_map") == [result.mean_average_precision] * 2
+    assert result.epoch == 1
+    assert (result.model / "inference.yml").is_file()
+
+
+def interrupt(out: Path, config: Path) -> None:
+    """Start a training by the command line, and press Ctrl-C after its first epoch."""
+    command = [MLCLS, "finetune", "--config", config]
+    environment = {**os.environ, "RAY_ADDRESS": ""}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        deadline = time.monotonic() + 200
+        while not (out / "metrics.jsonl").exists():
+            assert time.monotonic() < deadline
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, stderr
+    assert "is saved; the same command resumes" in stderr
 
 
 @pytest.mark.slow
 def test_ctrl_c_saves(data: Path, tmp_path: Path) -> None:
+    job = job_of(data, tmp_path / "out", epochs=500, input_size=32, freeze_fraction=1.0)
     config = tmp_path / "job.yaml"
-    config.write_text("network: tiny\nepochs: 500\nfrozen_epochs: 0\n")
-    command = [MLCLS, "finetune", "--config", config, "--data", data, "--out", tmp_path / "out"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "RAY_ADDRESS": ""})
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "out/metrics.jsonl").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
-    assert "is saved; the same command goes on" in (process.stderr.read() if process.stderr else "")
-    assert list((tmp_path / "out/checkpoints").glob("step-*"))
+    config.write_text(yaml.safe_dump(job.model_dump(mode="json")))
+    interrupt(job.out, config)
+    assert list((job.out / "checkpoints").glob("step-*"))
 
 
-def test_other_classes_get_a_new_head_said_aloud(
+def test_other_classes_get_a_new_head_and_a_note(
     learned: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    model = str(learned / "best_model/inference")
     other = tmp_path / "data"
     other.mkdir()
     (other / "label.txt").write_text("warm\ncold\n")
     for split in ("train", "dev"):
         lines = (data / f"{split}.txt").read_text().splitlines()
         (other / f"{split}.txt").write_text("".join(f"{data}/{line[:-2]}\n" for line in lines))
-    job = job_of(other, tmp_path / "out", start=str(learned / "best_model/inference"), epochs=1)
-    assert finetune(job).mean_average_precision > 0.5
-    assert "are others: the head starts from random weights" in capsys.readouterr().err
-    training = module.prepare(job_of(data, tmp_path / "same", start=str(learned / "best_model/inference"), epochs=1))
+    job = job_of(other, tmp_path / "out", init_from=model, epochs=1)
+    assert finetune(job, TINY).mean_average_precision > 0.5
+    assert "has other classes or another head: the head starts from random weights" in capsys.readouterr().err
+    setup = prepare(job_of(data, tmp_path / "same", init_from=model, epochs=1), TINY)
     best = load_file(learned / "checkpoints/best/averaged.safetensors")
-    for name, value in training.network.state_dict().items():
-        assert np.array_equal(value.numpy(), best[name]), "an inference folder's weights come back under their names"
+    for name, value in setup.network.state_dict().items():
+        assert np.array_equal(value.numpy(), best[name]), "an inference folder's weights are found by their names"
     with pytest.raises(UsageError, match="was trained for other classes"):
-        finetune(job_of(data, tmp_path / "out"))
+        finetune(job_of(data, tmp_path / "out"), TINY)
 
 
-def test_what_goes_wrong(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_step", lambda *_: (float("nan"), 1))
+def test_a_loss_that_is_nan_ends_the_training(data: Path, tmp_path: Path) -> None:
+    def nan_loss(logits: paddle.Tensor, *rest: Any) -> paddle.Tensor:
+        return logits.sum() * float("nan")
+
     with pytest.raises(RunError, match="the loss is nan at step 1; the checkpoint before it is kept"):
-        finetune(job_of(data, tmp_path / "nan", epochs=1))
-    monkeypatch.undo()
+        finetune(job_of(data, tmp_path, epochs=1), TINY, nan_loss)
+
+
+def test_errors_name_what_is_wrong(data: Path, tmp_path: Path) -> None:
     broken = tmp_path / "data"
     broken.mkdir()
     for name in ("label.txt", "train.txt", "dev.txt"):
         (broken / name).write_text((data / name).read_text())
-    with pytest.raises(UsageError, match="160 images of .*train.txt' are missing"):
-        finetune(job_of(broken, tmp_path / "missing"))
+    with pytest.raises(UsageError, match=r"160 images of .*train.txt' are missing"):
+        finetune(job_of(broken, tmp_path / "missing"), TINY)
     (broken / "train.txt").write_text("images/1.png\t1,0\n")
     with pytest.raises(UsageError, match="expected a path, a tab and 3 numbers"):
-        finetune(job_of(broken, tmp_path / "vector"))
+        finetune(job_of(broken, tmp_path / "vector"), TINY)
     with pytest.raises(UsageError, match="unknown network 'startr': did you mean 'starter'"):
-        finetune(job_of(data, tmp_path / "name", network="startr"))
+        prepare(job_of(data, tmp_path / "name").model_copy(update={"network": "startr"}))
     wrong = tmp_path / "wrong.safetensors"
     save_file({"fc.weight": np.zeros((2, 2), np.float32)}, wrong)
     with pytest.raises(UsageError, match="is of another network"):
-        finetune(job_of(data, tmp_path / "start", start=str(wrong)))
+        finetune(job_of(data, tmp_path / "weights", init_from=str(wrong)), TINY)
     assert "data" in run_cli("finetune", "--out", tmp_path / "x", check=2).stderr
 
 
-def test_out_of_memory_halves_the_parts(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_out_of_memory_doubles_the_parts_of_a_batch(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    loss, sizes = module.training_loss, []
+    sizes = []
 
-    def small(logits: object, *rest: object) -> object:
-        sizes.append(len(logits))  # type: ignore[arg-type]
+    def limited_loss(logits: paddle.Tensor, *rest: Any) -> paddle.Tensor:
+        sizes.append(len(logits))
         if sizes[-1] > 8:
             raise MemoryError("out of memory")
-        return loss(logits, *rest)  # type: ignore[arg-type]
+        return training_loss(logits, *rest)
 
-    monkeypatch.setattr(module, "training_loss", small)
-    finetune(job_of(data, tmp_path / "out", epochs=1))
+    finetune(job_of(data, tmp_path / "out", epochs=1), TINY, limited_loss)
     assert sizes[:3] == [16, 8, 8]
     assert "batches are computed in 2 parts" in capsys.readouterr().err
 
 
-def test_a_full_disk_keeps_what_was_saved(data: Path, small_disk: Path) -> None:
+def test_a_full_disk_keeps_older_checkpoints(data: Path, small_disk: Path) -> None:
     job = job_of(data, small_disk / "out", epochs=2, keep_last=20)
     ballast = small_disk / "ballast"
     free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_bsize
     ballast.write_bytes(b"\0" * (free - 150_000))
-    with pytest.raises(RunError, match="cannot be written: .*; those before it are kept"):
-        finetune(job, save_interval_s=0.0)
-    saved = module.checkpoints.newest(small_disk / "out/checkpoints")
-    assert saved is not None
+    with pytest.raises(RunError, match=r"cannot be written: .*; older checkpoints are kept"):
+        finetune(job, TINY, save_interval_s=0.0)
+    assert checkpoints.newest(small_disk / "out/checkpoints") is not None
     ballast.unlink()
-    assert finetune(job).steps == 20
-
-
-def weights(out: Path, name: str = "best") -> dict[str, np.ndarray]:
-    return load_file(out / f"checkpoints/{name}/weights.safetensors")
+    assert finetune(job, TINY).steps == 20
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_does(data: Path, tmp_path: Path) -> None:
-    """Each scores its half of a batch; with the gradients added up every step is the one of a single process."""
+def test_two_processes_train_like_one(data: Path, tmp_path: Path) -> None:
+    """Each takes half of a batch; their added gradients are those of a single process."""
     alone, shared = (job_of(data, tmp_path / name, epochs=2, workers=count) for name, count in (("one", 1), ("two", 2)))
-    finetune(alone)
-    done = finetune(shared)
-    assert done.steps == 20
-    one, two = weights(alone.out, "step-20"), weights(shared.out, "step-20")
-    assert all(np.allclose(one[key], two[key], atol=1e-4) for key in one)
-    told, other = ([line["loss"] for line in notes(job.out) if "loss" in line] for job in (alone, shared))
-    assert other == pytest.approx(told, abs=1e-4)
-    assert load_model(done.model).vocabulary == tuple(COLORS)
+    finetune(alone, TINY)
+    result = finetune(shared, TINY)
+    assert result.steps == 20
+    expected, actual = weights(alone.out, "step-20"), weights(shared.out, "step-20")
+    assert all(np.allclose(expected[key], actual[key], atol=1e-4) for key in expected)
+    assert metrics(shared.out, "loss") == pytest.approx(metrics(alone.out, "loss"), abs=1e-4)
+    assert load_model(result.model).vocabulary == tuple(COLORS)
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_two_processes_and_they_go_on(data: Path, tmp_path: Path) -> None:
-    job = job_of(data, tmp_path / "out", epochs=40, workers=2)
+def test_ctrl_c_ends_two_processes_and_they_resume(data: Path, tmp_path: Path) -> None:
+    job = job_of(data, tmp_path / "out", epochs=6, workers=2, input_size=32, freeze_fraction=1.0)
     config = tmp_path / "job.yaml"
     config.write_text(yaml.safe_dump(job.model_dump(mode="json")))
-    with subprocess.Popen([MLCLS, "finetune", "--config", config], stderr=subprocess.PIPE, text=True) as running:
-        while not (job.out / "metrics.jsonl").exists():
-            time.sleep(0.2)
-            assert running.poll() is None, running.communicate()
-        running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=120)
-    assert running.returncode == 130, said
-    assert "is saved; the same command goes on" in said
-    before = len(notes(job.out))
-    finetune(job.model_copy(update={"epochs": 41}))
-    assert len([one for one in notes(job.out) if "dev_map" in one]) == 41
-    assert before < len(notes(job.out))
+    interrupt(job.out, config)
+    before = len(metrics(job.out, "dev_map"))
+    finetune(job.model_copy(update={"epochs": 7}))
+    assert before < len(metrics(job.out, "dev_map")) == 7
 
 
-def test_fewer_images_than_processes(data: Path, tmp_path: Path) -> None:
+def test_fewer_images_than_processes_are_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="batch_size 1 is less than workers 2"):
-        finetune(job_of(data, tmp_path, batch_size=1, workers=2))
+        finetune(job_of(data, tmp_path, batch_size=1, workers=2), TINY)
 
 
 @pytest.mark.slow
-def test_two_processes_find_relative_paths_and_tell_what_stops_them(
+def test_two_processes_find_relative_paths_and_report_errors(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    first = job_of(data, Path("first"), epochs=1)
-    finetune(first)
-    second = job_of(data, Path("second"), epochs=1, workers=2, start="first/best_model/inference")
-    assert finetune(second).steps == 10
+    finetune(job_of(data, Path("first"), epochs=1), TINY)
+    second = job_of(data, Path("second"), epochs=1, workers=2, init_from="first/best_model/inference")
+    assert finetune(second, TINY).steps == 10
     with pytest.raises(RunError, match=r"a training process failed: .*the loss is (nan|inf) at step"):
-        finetune(job_of(data, Path("third"), epochs=1, workers=2, learning_rate=1e30))
+        finetune(job_of(data, Path("third"), epochs=1, workers=2, learning_rate=1e30), TINY)
 
 
-def test_coco_csv_and_parquet_train_as_the_list_does(data: Path, tmp_path: Path) -> None:
-    """The same images in three more formats, without a label.txt: the classes come from the files."""
+def test_coco_csv_and_parquet_train_like_the_list(data: Path, tmp_path: Path) -> None:
+    """The same images in three more formats, without a label.txt: the classes are read from the files."""
     names = sorted(COLORS)
     splits = {name: read_split(data / f"{name}.txt", tuple(COLORS)) for name in ("train", "dev")}
     labels = {
-        name: [[one for one, is_there in zip(COLORS, row, strict=True) if is_there] for row in part.targets]
+        name: [[color for color, value in zip(COLORS, row, strict=True) if value] for row in part.targets]
         for name, part in splits.items()
     }
     for name, part in splits.items():
@@ -335,33 +349,32 @@ def test_coco_csv_and_parquet_train_as_the_list_does(data: Path, tmp_path: Path)
         (tmp_path / f"{name}.csv").write_text(
             "uri,labels\n" + "".join(f"{uri},{';'.join(row)}\n" for uri, row in zip(uris, labels[name], strict=True))
         )
-        told = {
-            "categories": [{"id": 10 - place, "name": one} for place, one in enumerate(COLORS)],
+        instances = {
+            "categories": [{"id": 10 - place, "name": color} for place, color in enumerate(COLORS)],
             "images": [{"id": number, "file_name": uri} for number, uri in enumerate(uris)],
             "annotations": [
-                {"image_id": number, "category_id": 10 - list(COLORS).index(one)}
+                {"image_id": number, "category_id": 10 - list(COLORS).index(color)}
                 for number, row in enumerate(labels[name])
-                for one in row
+                for color in row
             ],
         }
-        (tmp_path / f"{name}.json").write_text(json.dumps(told))
+        (tmp_path / f"{name}.json").write_text(json.dumps(instances))
     for suffix, classes in {".parquet": tuple(names), ".csv": tuple(names), ".json": tuple(reversed(COLORS))}.items():
         folder = tmp_path / suffix[1:]
         folder.mkdir()
         for name in splits:
             (tmp_path / f"{name}{suffix}").rename(folder / f"{name}{suffix}")
         assert read_classes(folder, folder / f"train{suffix}") == classes
-        found = read_split(folder / f"train{suffix}", classes)
-        places = [classes.index(one) for one in COLORS]
-        assert np.array_equal(found.targets[:, places], splits["train"].targets)
+        targets = read_split(folder / f"train{suffix}", classes).targets
+        assert np.array_equal(targets[:, [classes.index(color) for color in COLORS]], splits["train"].targets)
         assert check(folder).errors == 0
-    done = finetune(job_of(tmp_path / "json", tmp_path / "out", epochs=1))
-    assert load_model(done.model).vocabulary == tuple(reversed(COLORS))
+    result = finetune(job_of(tmp_path / "json", tmp_path / "out", epochs=1), TINY)
+    assert load_model(result.model).vocabulary == tuple(reversed(COLORS))
     split_dataset(tmp_path / "csv/train.csv", tmp_path / "parts", 0.25, 0.0, 0)
     assert len(read_split(tmp_path / "parts/dev.txt", tuple(names)).paths) == 40
 
 
-def test_a_table_becomes_a_data_set(learned: Path, data: Path, tmp_path: Path) -> None:
+def test_a_label_table_becomes_a_data_set(learned: Path, data: Path, tmp_path: Path) -> None:
     model = learned / "best_model/inference"
     out = str(tmp_path / "out")
     label(LabelJob(inputs=(str(data / "images"),), out=out, model=str(model), limit=12))
@@ -374,16 +387,20 @@ def test_a_table_becomes_a_data_set(learned: Path, data: Path, tmp_path: Path) -
     assert hard.targets[[str(path) for path in hard.paths].index(first)].tolist() == [1.0, 0.0, 1.0]
     run_cli("dataset", "from-table", out, "--out", tmp_path / "soft", "--soft")
     soft = read_split(tmp_path / "soft/train.txt", tuple(COLORS))
-    told = table.sql("SELECT all_scores FROM labels ORDER BY uri").fetchall()
-    np.testing.assert_allclose(soft.targets, [row[0] for row in told], atol=1e-3)
+    scores = table.sql("SELECT all_scores FROM labels ORDER BY uri").fetchall()
+    np.testing.assert_allclose(soft.targets, [row[0] for row in scores], atol=1e-3)
 
 
 @pytest.mark.parametrize("head", ["pooled", "pooled_local", "ml_decoder"])
-def test_the_head_is_a_choice(head: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    done = finetune(job_of(data, tmp_path / "out", epochs=1, head=head))
-    assert load_model(done.model).vocabulary == tuple(COLORS)
-    finetune(job_of(data, tmp_path / "on", epochs=1, head=head, start=str(done.model)))
+def test_every_head_is_trained_and_loaded_again(
+    head: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def train(name: str, **changes: object) -> FinetuneResult:
+        return finetune(job_of(data, tmp_path / name, epochs=1, **changes), TINY)
+
+    model = train("out", head=head).model
+    assert load_model(model).vocabulary == tuple(COLORS)
+    train("same", head=head, init_from=str(model))
     assert "head starts from random weights" not in capsys.readouterr().err
-    other = "pooled" if head == "ml_decoder" else "ml_decoder"
-    finetune(job_of(data, tmp_path / "other", epochs=1, head=other, start=str(done.model)))
+    train("other", head="pooled" if head == "ml_decoder" else "ml_decoder", init_from=str(model))
     assert "head starts from random weights" in capsys.readouterr().err

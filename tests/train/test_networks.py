@@ -1,4 +1,4 @@
-"""Each of PaddleX's six networks learns, comes out as an inference folder, and is what a next training starts from."""
+"""Each of PaddleX's six networks is trained and exported, and its export can be trained again."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from mlcls_ray.devices import parse_device
 from mlcls_ray.engines.paddle import PaddleEngine
 from mlcls_ray.models.artifact import load_model
 from mlcls_ray.registry import NETWORKS
-from mlcls_ray.train import finetune as module
 from mlcls_ray.train.config import FinetuneJob
+from mlcls_ray.train.dev_scores import load_pixels, score_dev
+from mlcls_ray.train.distributed import ProcessGroup
 from mlcls_ray.train.finetune import finetune
+from mlcls_ray.train.prepare import prepare
 from tests.conftest import picture
 
 CLASSES = ("cat", "dog")
@@ -36,18 +38,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.usefixtures("loopback_ray")
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_is_trained_exported_and_started_from(name: str, data: Path, tmp_path: Path) -> None:
+def test_a_network_is_trained_exported_and_loaded_again(name: str, data: Path, tmp_path: Path) -> None:
     job = FinetuneJob(
-        data=data, out=tmp_path / "out", network=name, input_size=SIZE, epochs=2, batch_size=2, frozen_epochs=1
+        data=data, out=tmp_path / "out", network=name, input_size=SIZE, epochs=2, batch_size=2, head_only_epochs=1
     )
-    done = finetune(job)
-    assert done.steps == 4
-    model = load_model(done.model)
+    result = finetune(job)
+    assert result.steps == 4
+    model = load_model(result.model)
     assert (model.name, model.vocabulary, model.preprocess.input_size) == (name, CLASSES, (SIZE, SIZE))
 
-    start = module.prepare(job.model_copy(update={"start": str(done.model), "out": tmp_path / "next"}))
+    setup = prepare(job.model_copy(update={"init_from": str(result.model), "out": tmp_path / "next"}))
+    weights = {name: tensor.numpy() for name, tensor in setup.network.state_dict().items()}
     best = load_file(job.out / "checkpoints/best/averaged.safetensors")
-    assert all(np.array_equal(value, best[name]) for name, value in start.averaged.values.items())
-    pixels = np.stack([module._pixels(path, start.preprocess) for path in start.dev.paths])
-    found = PaddleEngine(model, parse_device("cpu"), threads=2).score(pixels)
-    np.testing.assert_allclose(found, module.score_dev(start), atol=1e-4)
+    assert all(np.array_equal(value, best[name]) for name, value in weights.items())
+    pixels = np.stack([load_pixels(path, setup.preprocess) for path in setup.dev.paths])
+    scores = PaddleEngine(model, parse_device("cpu"), threads=2).score(pixels)
+    np.testing.assert_allclose(scores, score_dev(setup, weights, None, ProcessGroup()), atol=1e-4)

@@ -1,4 +1,4 @@
-"""The starter's closed forms: ridge regression, calibration, thresholds by class."""
+"""The starter's ridge regression, calibration and thresholds, compared with scikit-learn and with known parameters."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from starter.linear_head import (
 from mlcls_ray.models.heads import TAIL_END
 
 
-def test_logits_come_back() -> None:
+def test_sigmoid_inverts_logits() -> None:
     scores = np.array([0.0, 0.02, 0.5, 0.9, 1.0], np.float32)
     np.testing.assert_allclose(sigmoid(as_logits(scores)), np.clip(scores, 1e-5, 1 - 1e-5), rtol=1e-3)
     np.testing.assert_allclose(sigmoid(as_logits(scores, 0.1)), np.clip(scores, 0.1, 0.9), rtol=1e-3)
 
 
-def test_ridge_in_parts() -> None:
-    """The moments of parts add up to those of all; the head is scikit-learn's on standardised features."""
+def test_ridge_on_summed_moments() -> None:
+    """The sums of seven parts give the head that scikit-learn finds on standardised features."""
     random = np.random.default_rng(0)
     features = (random.normal(size=(300, 6)) * [1, 2, 3, 1, 1, 5] + 4).astype(np.float32)
     targets = (features @ random.normal(size=(6, 2)) + random.normal(size=(300, 2))).astype(np.float32)
@@ -39,7 +39,7 @@ def test_ridge_in_parts() -> None:
     np.testing.assert_allclose(features @ head.weight + head.bias, expected.predict(features / deviation), atol=1e-2)
 
 
-def test_a_feature_that_never_fires() -> None:
+def test_a_feature_that_is_always_0() -> None:
     features = np.zeros((50, 2), np.float32)
     features[:, 0] = np.arange(50)
     head = Moments.of(features, features[:, :1] * 2).ridge(1e-6)
@@ -56,35 +56,37 @@ def test_calibration_finds_slope_and_offsets() -> None:
 
 
 def test_calibration_finds_a_tail() -> None:
-    """Logits that stop at -3 where what they are of is far less likely."""
+    """Logits that stop at -3, although the class is far less likely there."""
     random = np.random.default_rng(0)
-    given = np.maximum(random.normal(size=(40_000, 2)) * 3 - 1, -3 + random.random((40_000, 2)))
-    true = given - 0.2 * np.exp(np.minimum(-given, TAIL_END))
+    clipped = np.maximum(random.normal(size=(40_000, 2)) * 3 - 1, -3 + random.random((40_000, 2)))
+    true = clipped - 0.2 * np.exp(np.minimum(-clipped, TAIL_END))
     targets = (random.random(true.shape) < sigmoid(true)).astype(np.float32)
-    scale = calibrate(given, targets, ridge=0.0, has_tail=True)
+    scale = calibrate(clipped, targets, ridge=0.0, has_tail=True)
     assert abs(scale.tail - 0.2) < 0.06 and abs(scale.slope - 1) < 0.1
-    np.testing.assert_allclose(sigmoid(scale.logits(given)), sigmoid(true), atol=0.02)
-    assert calibrate(given, targets, ridge=0.0).tail == 0
-    order = np.argsort(given[:, 0])
-    assert (np.diff(scale.logits(given)[order, 0]) >= 0).all(), "ranks stay"
+    np.testing.assert_allclose(sigmoid(scale.logits(clipped)), sigmoid(true), atol=0.02)
+    assert calibrate(clipped, targets, ridge=0.0).tail == 0
+    order = np.argsort(clipped[:, 0])
+    assert (np.diff(scale.logits(clipped)[order, 0]) >= 0).all(), "ranks stay"
 
 
 def test_the_threshold_is_half_of_the_best_f1() -> None:
     random = np.random.default_rng(0)
     scores = random.beta(0.5, 3, 200_000)
-    cut = expected_threshold(scores)
-    f1 = {one: 2 * scores[scores > one].sum() / ((scores > one).sum() + scores.sum()) for one in (0.1, cut, 0.4)}
-    assert max(f1, key=lambda one: f1[one]) == cut
-    assert abs(cut - f1[cut] / 2) < 0.01
+    threshold = expected_threshold(scores)
+    candidates = (0.1, threshold, 0.4)
+    f1 = {cut: 2 * scores[scores > cut].sum() / ((scores > cut).sum() + scores.sum()) for cut in candidates}
+    assert max(candidates, key=lambda cut: f1[cut]) == threshold
+    assert abs(threshold - f1[threshold] / 2) < 0.01
     is_true = random.random(len(scores)) < scores
-    assert abs(2 * is_true[scores > cut].sum() / ((scores > cut).sum() + is_true.sum()) - f1[cut]) < 0.01
+    is_predicted = scores > threshold
+    assert abs(2 * is_true[is_predicted].sum() / (is_predicted.sum() + is_true.sum()) - f1[threshold]) < 0.01
 
 
 def test_thresholds_by_class() -> None:
     random = np.random.default_rng(0)
     scores = np.stack([random.beta(3, 3, 5000), random.beta(0.3, 5, 5000), np.zeros(5000)], axis=1)
-    high, low, nothing = thresholds_by_class(scores)
+    high, low, zero = thresholds_by_class(scores)
     together = expected_threshold(scores.ravel())
     assert low < together < high <= (0.5 + together) / 2
     np.testing.assert_allclose(high, (expected_threshold(scores[:, 0]) + together) / 2)
-    assert nothing < together
+    assert zero < together

@@ -1,4 +1,4 @@
-"""The teacher's graph, read into OpenVINO: its operations as Paddle computes them."""
+"""The teacher's graph in OpenVINO, compared with the same operations in Paddle; and its detections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import paddle
 import pytest
 from paddle.nn import functional as nnf
-from starter.teacher import EXTENTS, HEAT_MAPS, INPUT, LEAST_SCORE, SIZE, STRIDE, Found, Teacher
+from starter.teacher import EXTENTS, HEAT_MAPS, INPUT, MIN_SCORE, SIZE, STRIDE, Detections, Teacher
 
 CLASSES = 3
 
@@ -34,7 +34,7 @@ def _convolution(name: str, kind: str, x: str, stride: int, padding: str, *fused
         *bias,
         strides={"list": {"i": ["1", str(stride), str(stride), "1"]}},
         padding={"s": _text(padding)},
-        fused_ops={"list": {"s": [_text(one) for one in fused]}},
+        fused_ops={"list": {"s": [_text(operation) for operation in fused]}},
     )
 
 
@@ -45,9 +45,9 @@ def tensors() -> dict[str, np.ndarray]:
         "stem/kernel": (3, 3, 3, 4), "stem/bias": (4,), "deep/kernel": (5, 5, 4, 1), "deep/bias": (4,),
         "squeeze/kernel": (1, 1, 4, 4), "three": (), "heat/kernel": (1, 1, 8, CLASSES), "reach/kernel": (1, 1, 8, 4),
     }  # fmt: skip
-    made = {name: random.normal(size=shape).astype(np.float16) / 8 for name, shape in shapes.items()}
-    made["three"] = np.array(3.0, np.float16)
-    return made
+    values = {name: random.normal(size=shape).astype(np.float16) / 8 for name, shape in shapes.items()}
+    values["three"] = np.array(3.0, np.float16)
+    return values
 
 
 def write_graph(folder: Path, tensors: dict[str, np.ndarray]) -> Path:
@@ -80,9 +80,9 @@ def write_graph(folder: Path, tensors: dict[str, np.ndarray]) -> Path:
     return folder / "graph.json"
 
 
-def test_it_finds_what_paddle_finds(tmp_path: Path, tensors: dict[str, np.ndarray]) -> None:
-    images = [np.random.default_rng(one).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8) // 128 for one in range(2)]
-    found = Teacher(write_graph(tmp_path, tensors)).find(images)
+def test_the_detections_are_those_that_paddle_computes(tmp_path: Path, tensors: dict[str, np.ndarray]) -> None:
+    images = [np.random.default_rng(seed).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8) // 128 for seed in range(2)]
+    detections = Teacher(write_graph(tmp_path, tensors)).detect(images)
 
     w = {name: paddle.to_tensor(value.astype(np.float32)) for name, value in tensors.items()}
     x = paddle.to_tensor(np.stack(images).transpose(0, 3, 1, 2).astype(np.float32))
@@ -96,47 +96,46 @@ def test_it_finds_what_paddle_finds(tmp_path: Path, tensors: dict[str, np.ndarra
     heat = nnf.sigmoid(nnf.conv2d(both, w["heat/kernel"].transpose([3, 2, 0, 1]))).numpy()
     reach = nnf.conv2d(both, w["reach/kernel"].transpose([3, 2, 0, 1])).numpy()
 
-    assert heat.max(axis=(2, 3)).std() > 0.05, "scores that all are 0 or 1 would agree whatever was computed"
-    for one, scores, extents in zip(found, heat, reach, strict=True):
-        # bfloat16 where the processor has it
-        np.testing.assert_allclose(one.greatest(CLASSES), scores.max(axis=(1, 2)), atol=0.02)
-        assert (one.scores > LEAST_SCORE).all() and (np.diff(one.scores) >= 0).all()
-        middle = (one.boxes[:, :2] + one.boxes[:, 2:]) / 2
-        assert middle.shape == (len(one.scores), 2)
-        best = one.classes[-1]
+    assert heat.max(axis=(2, 3)).std() > 0.05, "if all scores were 0 or 1, wrong operations could agree too"
+    for image, scores, extents in zip(detections, heat, reach, strict=True):
+        # OpenVINO computes in bfloat16 where the processor has it
+        np.testing.assert_allclose(image.max_scores(CLASSES), scores.max(axis=(1, 2)), atol=0.02)
+        assert (image.scores > MIN_SCORE).all() and (np.diff(image.scores) >= 0).all()
+        assert image.boxes.shape == (len(image.scores), 4)
+        best = image.classes[-1]
         y, x_ = np.unravel_index(np.argmax(scores[best]), scores[best].shape)
         left, up_, right, down = extents[:, y, x_]
         expected = np.array([x_ * STRIDE - left, y * STRIDE - up_, x_ * STRIDE + right, y * STRIDE + down]) / SIZE
-        candidates = one.boxes[one.classes == best]
+        candidates = image.boxes[image.classes == best]
         assert np.abs(candidates - expected).max(axis=1).min() < 0.01
 
 
-def test_what_is_where() -> None:
-    """A large thing over a quarter of the image, a better one within it, and one that is smaller than a position."""
+def test_scores_and_score_maps() -> None:
+    """A large object over a quarter of the image, a better one within it, and one that is smaller than a position."""
     boxes = np.array([[0.3, 0.3, 0.32, 0.32], [0.5, 0.0, 1.0, 0.5], [0.75, 0.0, 1.2, 0.24]], np.float32)
-    found = Found(np.array([1, 0, 0]), np.array([0.2, 0.6, 0.9], np.float32), boxes)
-    np.testing.assert_allclose(found.greatest(3), [0.9, 0.2, 0.0])
-    maps = found.map(3, 4)
+    image = Detections(np.array([1, 0, 0]), np.array([0.2, 0.6, 0.9], np.float32), boxes)
+    np.testing.assert_allclose(image.max_scores(3), [0.9, 0.2, 0.0])
+    maps = image.score_map(3, 4)
     np.testing.assert_allclose(maps[0], [[0, 0, 0.6, 0.9], [0, 0, 0.6, 0.6], [0] * 4, [0] * 4])
     assert maps[1, 1, 1] == pytest.approx(0.2)
     assert (maps[1] > 0).sum() == 1 and not maps[2].any()
 
 
-def test_what_a_part_shows() -> None:
-    """The lower right quarter: a thing that lies in it, one of which a quarter does, and one that is elsewhere."""
+def test_detections_in_a_crop() -> None:
+    """The lower right quarter: an object inside it, one that is inside by a quarter, and one outside."""
     boxes = np.array([[0.0, 0.0, 0.4, 0.4], [0.5, 0.75, 1.0, 1.0], [0.25, 0.25, 0.75, 0.75]], np.float32)
-    found = Found(np.array([0, 1, 2]), np.array([0.3, 0.6, 0.8], np.float32), boxes)
-    part = found.within(np.array([0.5, 0.5, 1.0, 1.0]))
-    assert part.classes.tolist() == [2, 1]
-    np.testing.assert_allclose(part.scores, [0.4, 0.6], atol=1e-6)
-    np.testing.assert_allclose(part.boxes, [[-0.5, -0.5, 0.5, 0.5], [0.0, 0.5, 1.0, 1.0]], atol=1e-6)
-    whole = found.within(np.array([0.0, 0.0, 1.0, 1.0]))
-    np.testing.assert_allclose(whole.greatest(3), found.greatest(3))
-    np.testing.assert_allclose(whole.map(3, 4), found.map(3, 4))
+    image = Detections(np.array([0, 1, 2]), np.array([0.3, 0.6, 0.8], np.float32), boxes)
+    crop = image.crop(np.array([0.5, 0.5, 1.0, 1.0]))
+    assert crop.classes.tolist() == [2, 1]
+    np.testing.assert_allclose(crop.scores, [0.4, 0.6], atol=1e-6)
+    np.testing.assert_allclose(crop.boxes, [[-0.5, -0.5, 0.5, 0.5], [0.0, 0.5, 1.0, 1.0]], atol=1e-6)
+    whole = image.crop(np.array([0.0, 0.0, 1.0, 1.0]))
+    np.testing.assert_allclose(whole.max_scores(3), image.max_scores(3))
+    np.testing.assert_allclose(whole.score_map(3, 4), image.score_map(3, 4))
 
 
 def test_another_graph_is_refused(tmp_path: Path, tensors: dict[str, np.ndarray]) -> None:
     path = write_graph(tmp_path, tensors)
     path.write_text(path.read_text().replace('"Relu6"', '"Elu"'))
-    with pytest.raises(ValueError, match="operation 'Elu' of 'gate' is none of CenterNet's"):
+    with pytest.raises(ValueError, match="operation 'Elu' of 'gate' is not one of CenterNet's"):
         Teacher(path)
