@@ -20,9 +20,9 @@ import yaml
 from mlcls_ray.cli import app
 from mlcls_ray.job import metrics
 from tests.conftest import ROOT
+from tests.pages import WRITTEN, console_commands
 
 DEPLOY = ROOT / "configs/deploy"
-DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 VERSION = "1.31"
 SPECS = {
     "RayJob": {
@@ -156,11 +156,10 @@ def parse(line: str) -> str:
 
 
 def documented_commands() -> list[str]:
-    lines = []
-    for page in DOCS:
-        for block in re.findall(r"```console\n(.*?)```", page.read_text(), flags=re.DOTALL):
-            lines += re.findall(r"^\$ (?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?(mlcls .*)$", block, flags=re.MULTILINE)
-    return lines
+    """Return the commands `mlcls …` of all pages, without variables before them."""
+    commands = [command for page in WRITTEN for command in console_commands(page)]
+    pattern = re.compile(r"(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?(mlcls (?!--).*)")
+    return [match[1] for command in commands if (match := pattern.fullmatch(command))]
 
 
 @pytest.mark.parametrize("line", documented_commands())
@@ -170,9 +169,3 @@ def test_the_command_line_takes_the_commands_of_the_docs(line: str) -> None:
 
 def test_generated_pages_are_up_to_date() -> None:
     subprocess.run([ROOT / "scripts/docs", "--check"], check=True, timeout=120)
-
-
-def test_links_between_pages_work() -> None:
-    for page in DOCS:
-        for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
