@@ -15,6 +15,7 @@ from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.labels.vocabulary import read_vocabulary
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.heads import TAIL_END
+from mlcls_ray.models.networks import network_spec
 from mlcls_ray.models.zoo import STARTER_FOLDER, STARTER_MAP, STARTER_SIZE
 from mlcls_ray.train import networks
 
@@ -40,7 +41,7 @@ def test_dev_map(shared_data: Path) -> None:
 def test_fine_tuning_starts_from_it(demo: Path, tmp_path: Path) -> None:
     """The starter's weights are read from its program; its scores are then those of the network's logits, changed by the tail."""
     model = open_model("starter")
-    spec = networks.find_network("starter")
+    spec = network_spec("starter")
     network = networks.build(spec, len(model.vocabulary))
     networks.load_initial_weights(network, spec, None, model.vocabulary)
     network.eval()
