@@ -17,6 +17,7 @@ from mlcls_ray.datasets.split import new_list
 from mlcls_ray.errors import UsageError, suggest
 from mlcls_ray.explore.page import render
 from mlcls_ray.labels.vocabulary import write_vocabulary
+from mlcls_ray.storage.store import check_new_target
 from mlcls_ray.storage.uris import is_local, path_of_uri
 from mlcls_ray.table.export.base import LabeledImage, table_vocabulary
 from mlcls_ray.table.export.csv import write_csv
@@ -40,13 +41,12 @@ def write_sample(rows: Sequence[LabeledImage], classes: list[str], folder: Path,
     Raises:
         UsageError: the folder exists, or cannot be written.
     """
-    if folder.exists():
-        raise UsageError(f"'{folder}' exists already: remove it, or give another --out")
+    check_new_target(folder, "--out")
     try:
         folder.mkdir(parents=True)
-        write_csv(iter(rows), classes, folder / IMAGES)
-        write_label_studio(iter(rows), classes, folder / TASKS)
-        write_fiftyone(iter(rows), classes, folder / FIFTYONE)
+        write_csv(rows, classes, folder / IMAGES)
+        write_label_studio(rows, classes, folder / TASKS)
+        write_fiftyone(rows, classes, folder / FIFTYONE)
         (folder / INTERFACE).write_text(label_studio_interface(classes), encoding="utf-8")
         sheet = render("sample.html.j2", s3, [row.uri for row in rows], MAX_THUMBNAILS, {"rows": rows, "title": title})
         (folder / SHEET).write_text(sheet, encoding="utf-8")

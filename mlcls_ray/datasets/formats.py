@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlcls_ray.errors import UsageError
+from mlcls_ray.table.export import paddleclas
 
 
 class Dataset(NamedTuple):
@@ -85,10 +86,8 @@ def read_dataset(list_file: Path, class_num: int) -> Dataset:
 
 def write_list(path: Path, images: Iterable[Path | str], targets: np.ndarray) -> None:
     """Write a PaddleClas list. `images`: paths, which become absolute, or uris; `targets`: [N, C], where 0.7 and nan are kept."""
-    with path.open("w", encoding="utf-8", newline="\n") as stream:
-        for image, vector in zip(images, targets, strict=True):
-            name = image.absolute() if isinstance(image, Path) else image
-            stream.write(f"{name}\t{','.join(f'{value:g}' for value in vector)}\n")
+    names = (str(image.absolute()) if isinstance(image, Path) else image for image in images)
+    paddleclas.write_list(path, zip(names, targets, strict=True))
 
 
 class NamedLabels(NamedTuple):

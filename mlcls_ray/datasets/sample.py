@@ -17,7 +17,7 @@ from mlcls_ray.table.views import query_rows
 
 Strategy = Literal["uncertain", "diverse", "random"]
 CANDIDATES = 50_000
-"""Among so many images, drawn by hash, `diverse` looks: it compares each with each one chosen."""
+"""`diverse` chooses among so many images, drawn by hash: it compares each of them with each image that is chosen."""
 LOGIT = """
     CREATE OR REPLACE TEMP MACRO logit(p) AS ln(greatest(p, 1e-4) / greatest(1 - p, 1e-4));
 """
@@ -37,7 +37,7 @@ CHOSEN = """
 
 
 def sample(table: LabelTable, strategy: Strategy, count: int) -> list[LabeledImage]:
-    """Choose `count` images (or all there are), the most useful to annotate first.
+    """Choose `count` images (or all, if there are fewer), the most useful first.
 
     Raises:
         UsageError: the strategy needs scores that are not in the table.
@@ -52,7 +52,7 @@ def sample(table: LabelTable, strategy: Strategy, count: int) -> list[LabeledIma
         return _images(table, UNCERTAIN, {"count": count})
     candidates = table.database.execute(CANDIDATE_SCORES, {"count": CANDIDATES}).fetchall()
     points = np.array([[score or 0.0 for score in scores] for _, scores in candidates], np.float32)
-    uris = [candidates[place][0] for place in farthest_first(points, count)]
+    uris = [candidates[row][0] for row in farthest_first(points, count)]
     images = {image.uri: image for image in _images(table, CHOSEN, {"uris": uris})}
     return [images[uri] for uri in uris]
 

@@ -11,6 +11,7 @@ from mlcls_ray.datasets.ground_truth import LABEL_LIST, class_names, read_truth
 from mlcls_ray.datasets.stratify import split_rows
 from mlcls_ray.errors import UsageError
 from mlcls_ray.labels.vocabulary import read_vocabulary, write_vocabulary
+from mlcls_ray.storage.store import check_new_target
 from mlcls_ray.storage.uris import is_local, path_of_uri
 
 
@@ -81,6 +82,5 @@ def new_list(folder: Path, split: str) -> Path:
         UsageError: it exists.
     """
     path = folder / f"{split}{LIST_SUFFIX}"
-    if path.exists():
-        raise UsageError(f"'{path}' exists already: remove it, or give another --out")
+    check_new_target(path, "--out")
     return path

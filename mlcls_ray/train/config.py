@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -15,7 +15,17 @@ from pydantic import (
     PositiveInt,
 )
 
+from mlcls_ray.config import ParsedDevice
+from mlcls_ray.devices import Device
+from mlcls_ray.registry import NETWORKS
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+if TYPE_CHECKING:
+    NetworkName = str
+else:
+    NetworkName = Literal[tuple(NETWORKS)]
+
 RENAMED: dict[str, str] = {
     "start": "init_from",
     "accumulate": "grad_accumulation_steps",
@@ -43,10 +53,10 @@ class Loss(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     gamma_negative: NonNegativeFloat = Field(
-        default=4.0, description="Focusing exponent for negatives: larger values reduce the weight of easy negatives"
+        default=4.0, description="Focusing exponent for negatives: larger values reduce the weight of easy negatives."
     )
-    gamma_positive: NonNegativeFloat = Field(default=0.0, description="Focusing exponent for positives")
-    clip: Share = Field(default=0.05, description="Negatives with a score below this value add nothing to the loss")
+    gamma_positive: NonNegativeFloat = Field(default=0.0, description="Focusing exponent for positives.")
+    clip: Share = Field(default=0.05, description="Negatives with a score below this value add nothing to the loss.")
 
 
 class Distill(BaseModel):
@@ -57,12 +67,12 @@ class Distill(BaseModel):
     logit_clip: Annotated[float, Field(gt=0.0, lt=0.5)] | None = Field(
         default=None,
         description="Replaces the loss by the squared distance between the logits of the network and of the targets; the "
-        "targets are clipped to [logit_clip, 1 - logit_clip] first. null: the loss above",
+        "targets are clipped to [logit_clip, 1 - logit_clip] first. null: the asymmetric loss.",
     )
     local_weight: NonNegativeFloat = Field(
         default=0.0,
         description="Weight of an additional loss at each position, for the head pooled_local. Needs train_maps.npy beside "
-        "train.txt: the teacher's scores times 255 at each position of each image, uint8 [N, C, h, w]",
+        "train.txt: the teacher's scores times 255 at each position of each image, uint8 [N, C, h, w].",
     )
 
 
@@ -71,15 +81,15 @@ class Augment(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    randaugment_n: NonNegativeInt = Field(default=2, description="RandAugment: number of operations for each image")
+    randaugment_n: NonNegativeInt = Field(default=2, description="RandAugment: number of operations for each image.")
     randaugment_m: Annotated[int, Field(ge=0, le=10)] = Field(
-        default=7, description="RandAugment: strength of the operations, 0 to 10"
+        default=7, description="RandAugment: strength of the operations, 0 to 10."
     )
     cutout: Share = Field(
-        default=0.3, description="Side of a square that is painted grey, as a share of the image's side"
+        default=0.3, description="Side of a square that is painted grey, as a share of the image's side."
     )
     min_crop_area: Share = Field(
-        default=0.7, description="Smallest share of the image's area that a random crop keeps; 1: no crop"
+        default=0.7, description="Smallest share of the image's area that a random crop keeps; 1: no crop."
     )
 
 
@@ -90,65 +100,66 @@ class FinetuneJob(BaseModel):
 
     data: Path = Field(
         description="Folder with label.txt, train.txt and dev.txt in PaddleClas's multi-label format; or with .json "
-        "(COCO instances), .csv or .parquet files (columns uri and labels) instead of .txt"
+        "(COCO instances), .csv or .parquet files (columns uri and labels) instead of .txt."
     )
     out: Path = Field(
-        description="Folder for checkpoints, metrics.jsonl, curves.png and best_model/; the same folder resumes"
+        description="Folder for checkpoints, metrics.jsonl, curves.png and best_model/; the same folder resumes."
     )
-    network: str = Field(default="starter", description="starter, or one of PaddleX's six network names")
+    network: NetworkName = Field(default="starter", description="Network to train.")
     init_from: str | None = Field(
         default=None,
         description="Initial weights: a .pdparams or .safetensors file, or a model folder; null: the starter's own weights, "
-        "or random weights for other networks",
+        "or random weights for other networks.",
     )
     head: Literal["pooled", "pooled_local", "ml_decoder"] | None = Field(
         default=None,
         description="pooled: average and maximum pooling, then a linear layer; pooled_local: adds the best position of each "
-        "class; ml_decoder: ML-Decoder; null: the network's usual head",
+        "class; ml_decoder: ML-Decoder; null: the network's usual head.",
     )
     input_size: PositiveInt | None = Field(
-        default=None, description="Side of the input in pixels; null: the network's usual size"
+        default=None, description="Side of the input in pixels; null: the network's usual size."
     )
-    device: str = Field(
-        default="cpu", description="cpu, gpu:0, npu:0 …; with several workers gpu, npu …: each gets one device"
+    device: ParsedDevice = Field(
+        default=Device("cpu"), description="cpu, gpu:0, npu:0 …; with several workers gpu, npu …: each gets one device."
     )
     workers: PositiveInt = Field(
-        default=1, description="Processes that train together through Ray Train; each takes a share of every batch"
+        default=1, description="Processes that train together through Ray Train; each takes a share of every batch."
     )
 
-    epochs: PositiveInt = Field(default=20, description="Number of passes over the training images")
-    batch_size: PositiveInt = Field(default=16, description="Images in a training step, over all workers")
+    epochs: PositiveInt = Field(default=20, description="Number of passes over the training images.")
+    batch_size: PositiveInt = Field(default=16, description="Images in a training step, over all workers.")
     grad_accumulation_steps: PositiveInt = Field(
-        default=1, description="Compute each batch in so many parts and add up their gradients, to save memory"
+        default=1, description="Compute each batch in so many parts and add up their gradients, to save memory."
     )
     head_only_epochs: NonNegativeInt = Field(
-        default=1, description="Number of epochs at the beginning in which only the head is trained"
+        default=1, description="Number of epochs at the beginning in which only the head is trained."
     )
     freeze_fraction: Share = Field(
         default=0.0,
         description="Share of the backbone, from the input on, that is never trained, rounded to eighths; larger values "
-        "train faster, on a CPU several times",
+        "train faster, on a CPU several times.",
     )
     freeze_batchnorm: bool = Field(
-        default=False, description="Keep the statistics of all batch norms; useful for small batches"
+        default=False, description="Keep the statistics of all batch norms; useful for small batches."
     )
-    learning_rate: PositiveFloat = Field(default=1e-3, description="Peak learning rate of the head")
+    learning_rate: PositiveFloat = Field(default=1e-3, description="Peak learning rate of the head.")
     backbone_lr_scale: Share = Field(
-        default=0.1, description="Learning rate of the backbone's last layers, as a share of the head's"
+        default=0.1, description="Learning rate of the backbone's last layers, as a share of the head's."
     )
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        default=0.85, description="Factor on the learning rate from each eighth of the backbone to the eighth before it"
+        default=0.85,
+        description="Factor on the learning rate from each eighth of the backbone to the eighth before it.",
     )
     warmup_ratio: Share = Field(
-        default=0.05, description="Share of the steps in which the learning rate rises; after it, it falls as a cosine"
+        default=0.05, description="Share of the steps in which the learning rate rises; after it, it falls as a cosine."
     )
     weight_decay: NonNegativeFloat = Field(
-        default=1e-4, description="Weight decay of AdamW; biases and norms are not decayed"
+        default=1e-4, description="Weight decay of AdamW; biases and norms are not decayed."
     )
-    grad_clip_norm: PositiveFloat = Field(default=1.0, description="Gradients are scaled down to at most this norm")
+    grad_clip_norm: PositiveFloat = Field(default=1.0, description="Gradients are scaled down to at most this norm.")
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         default=0.998,
-        description="Decay of the exponential moving average of the weights; the average is evaluated and exported",
+        description="Decay of the exponential moving average of the weights; the average is evaluated and exported.",
     )
     loss: Loss = Loss()
     distill: Distill = Distill()
@@ -156,13 +167,13 @@ class FinetuneJob(BaseModel):
     class_balance_power: Share = Field(
         default=0.0,
         description="Sampling of rare classes: each image is drawn with a weight of (rarity of its rarest class) to this "
-        "power; 0: every image once an epoch",
+        "power; 0: every image once an epoch.",
     )
     precision: Literal["fp32", "amp"] = Field(
-        default="fp32", description="amp: mixed precision, where the device supports it"
+        default="fp32", description="amp: mixed precision, where the device supports it."
     )
     early_stopping_patience: PositiveInt | None = Field(
-        default=None, description="Stop after so many epochs without a better dev mAP; null: train all epochs"
+        default=None, description="Stop after so many epochs without a better dev mAP; null: train all epochs."
     )
-    seed: int = Field(default=0, description="The same seed trains the same model")
-    keep_last: PositiveInt = Field(default=2, description="Number of checkpoints to keep besides the best one")
+    seed: int = Field(default=0, description="The same seed trains the same model.")
+    keep_last: PositiveInt = Field(default=2, description="Number of checkpoints to keep besides the best one.")

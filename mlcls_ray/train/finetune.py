@@ -67,9 +67,8 @@ def finetune(
         if job.workers == 1:
             train_and_export(setup, ProcessGroup())
         else:
-            device = setup.device
             del setup  # each process makes its own
-            run_processes(lambda group: train_and_export(prepare(job, spec), group), job.workers, device)
+            run_processes(lambda group: train_and_export(prepare(job, spec), group), job.workers, job.device)
     newest = checkpoints.newest(job.out / checkpoints.FOLDER)
     state = checkpoints.read_state(newest) if newest else checkpoints.State()
     if stop_file.exists():

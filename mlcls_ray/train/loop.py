@@ -54,7 +54,7 @@ class Trainer:
         self.optimizer = make_optimizer(self.network, self.job)
         self.averaged = AveragedWeights(self.network, self.job.ema_decay)
         self.state = self._restore()
-        self.prefix = make_frozen_prefix(self.network, self.job.freeze_fraction, setup.device, setup.preprocess)
+        self.prefix = make_frozen_prefix(self.network, self.job.freeze_fraction, self.job.device, setup.preprocess)
         self.chunks = self.job.grad_accumulation_steps
         self.steps_per_epoch = max(1, len(setup.train.paths) // self.job.batch_size)
         self.steps = self.job.epochs * self.steps_per_epoch

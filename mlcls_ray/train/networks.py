@@ -1,4 +1,4 @@
-"""The network that is trained: found by name, built, and filled with initial weights."""
+"""The network that is trained: built, and filled with initial weights."""
 
 from __future__ import annotations
 

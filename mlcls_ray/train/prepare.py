@@ -10,7 +10,6 @@ from paddle import nn
 
 from mlcls_ray.datasets.formats import SUFFIXES, Dataset
 from mlcls_ray.datasets.split import find_split, read_classes, read_split
-from mlcls_ray.devices import Device, parse_device
 from mlcls_ray.engines.devices import check_device
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import Preprocess
@@ -26,7 +25,6 @@ class Setup(NamedTuple):
 
     job: FinetuneJob
     spec: NetworkSpec
-    device: Device
     classes: tuple[str, ...]
     train: Dataset
     dev: Dataset
@@ -40,7 +38,7 @@ def prepare(job: FinetuneJob, spec: NetworkSpec | None = None) -> Setup:
     Raises:
         UsageError: names what is wrong.
     """
-    device = parse_device(job.device)
+    device = job.device
     check_device(device)
     paddle.set_device("cpu" if device.is_cpu else f"{device.kind}:{device.index}")
     if job.batch_size < job.workers:
@@ -56,7 +54,6 @@ def prepare(job: FinetuneJob, spec: NetworkSpec | None = None) -> Setup:
     return Setup(
         job=job,
         spec=spec,
-        device=device,
         classes=classes,
         train=train._replace(maps=maps),
         dev=_read_images(dev_file, classes),

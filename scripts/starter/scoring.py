@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from paddle import nn
 from mlcls_ray.datasets.formats import Dataset
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.paddle import PaddleEngine
-from mlcls_ray.images.decode import decode
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.labels.metrics import micro_f1, per_class_average_precision
 from mlcls_ray.labels.select import above_threshold
@@ -37,14 +35,9 @@ def export(network: nn.Layer, vocabulary: tuple[str, ...], threshold: float, out
 def run_batches(model: Model, paths: list[Path]) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield the network's output for batches of images, each with its rows."""
     engine = PaddleEngine(model, Device("cpu"), threads=2)
-
-    def pixels(path: Path) -> np.ndarray:
-        return model.preprocess.to_pixels(decode(path.read_bytes()).image)
-
-    with ThreadPoolExecutor(2) as threads:
-        for start in range(0, len(paths), BATCH_SIZE):
-            rows = slice(start, start + BATCH_SIZE)
-            yield rows, engine.run(np.stack(list(threads.map(pixels, paths[rows]))))
+    for start in range(0, len(paths), BATCH_SIZE):
+        rows = slice(start, start + BATCH_SIZE)
+        yield rows, engine.run(model.load_pixels(paths[rows]))
 
 
 def score(model: Model, paths: list[Path]) -> np.ndarray:
