@@ -56,7 +56,7 @@ class Device:
 
     @property
     def ray_managed(self) -> bool:
-        """Whether Ray counts and isolates devices of this kind by itself."""
+        """True if Ray counts and isolates devices of this kind by itself."""
         return DEVICE_KINDS[self.kind].ray_managed
 
     @property

@@ -16,7 +16,7 @@ ENGINES: Mapping[str, str] = {
     "onnxruntime": "mlcls_ray.engines.onnxruntime:OnnxRuntimeEngine",
     "tensorrt": "mlcls_ray.engines.tensorrt:TensorRtEngine",
 }
-"""What executes a network: classes that keep to `engines.base.Engine`, each with its `EngineSpec`."""
+"""Engines execute a network: classes that keep to `engines.base.Engine`, each with its `EngineSpec`."""
 
 NETWORKS: Mapping[str, str] = {
     "starter": "mlcls_ray.models.networks.efficientnet_lite:STARTER",

@@ -1,4 +1,4 @@
-"""What every engine offers. One engine, one file; `registry.ENGINES` names them, `load` loads them."""
+"""The interface of every engine. One engine, one file; `registry.ENGINES` names them, `load` loads them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlcls_ray.errors import RunError
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """What an engine says about itself. Reading it must not import the engine's library, so that help and planning stay fast."""
+    """An engine's description of itself. Reading it must not import the engine's library, so that help and planning stay fast."""
 
     candidates: Mapping[str, tuple[Precision, ...]]
     """Precisions that `engine: auto` tries with it, by kind of device."""

@@ -8,7 +8,7 @@ from mlcls_ray.config import BatchSizeOrAuto, EngineName, EngineOrAuto, Precisio
 from mlcls_ray.devices import Device
 
 BATCH_SIZE, BATCH_SIZE_ON_DEVICES = 16, 64
-"""What `batch_size: auto` is on a CPU and on other devices where nothing is tried."""
+"""Values of `batch_size: auto`, on a CPU and on other devices, where nothing is tried."""
 
 
 class Trial(BaseModel):

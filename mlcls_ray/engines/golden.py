@@ -21,7 +21,7 @@ TOLERANCE = 0.01
 """The largest accepted difference of a score to Paddle's in fp32. bf16 differs by 0.08 on the starter, and changes a label in every
 twentieth image; fp32 of any engine differs by 1e-4."""
 CHECK_S = 0.1
-"""How long a worker may go on checking after its first batch: every worker of every run pays for it before its first image."""
+"""Seconds that a worker may go on checking after its first batch: every worker of every run pays for it before its first image."""
 
 
 def golden_pixels(model: Model, start: int = 0, end: int = GOLDEN_IMAGES) -> np.ndarray:

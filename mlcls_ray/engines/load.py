@@ -42,7 +42,7 @@ def load_embedder(
 
 
 def check_embeds(name: EngineName, precision: PrecisionOrAuto) -> None:
-    """Whether an engine can give features beside the scores.
+    """Check that an engine can give features beside the scores.
 
     Raises:
         UsageError: it cannot.

@@ -19,18 +19,18 @@ from mlcls_ray.errors import short_message
 from mlcls_ray.models.artifact import Model
 
 TRIAL_S = 1.5
-"""How long a candidate is timed at most. At least three batches are, unless the golden images alone take longer."""
+"""Seconds that a candidate is timed at most. At least three batches are timed, unless the golden images alone take longer."""
 BATCH_SIZES = (4, 8, 16, 32)
-"""What `batch_size: auto` tries with the chosen engine."""
+"""Batch sizes that `batch_size: auto` tries with the chosen engine."""
 MIN_GAIN = 1.03
-"""How much faster a larger batch must be: it needs more memory, and more work is lost with a worker."""
+"""A larger batch must be so much faster: it needs more memory, and more work is lost with a worker."""
 SLOW_IMAGES = 4
-"""How many golden images are used for a network that needs longer than a trial for that many."""
+"""Golden images for a network that takes longer than a trial for that many."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrialRequest:
-    """What an engine is needed for."""
+    """The need for an engine: a model, its thresholds, a device and what the user asked for."""
 
     engine: EngineOrAuto
     precision: PrecisionOrAuto
@@ -45,7 +45,7 @@ class TrialRequest:
 
 @dataclass(frozen=True)
 class TrialOptions:
-    """How trials are made. Tests pass their own."""
+    """Settings of the trials. Tests pass their own."""
 
     trial_s: float = TRIAL_S
     clock: Callable[[], float] = time.perf_counter

@@ -1,4 +1,4 @@
-"""Which device a worker takes. Ray gives out those that it manages; of the others each worker claims one on its machine."""
+"""The device of a worker. Ray assigns those that it manages; of the others each worker claims one on its machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlcls_ray.devices import Device
 from mlcls_ray.models.cache import home
 
 WAIT_S = 30.0
-"""How long a worker waits for a device whose last worker is just ending."""
+"""Seconds that a worker waits for a device whose last worker is just ending."""
 
 
 class ClaimedDevice(NamedTuple):

@@ -42,7 +42,7 @@ ADVICE: dict[Bound, str] = {
 
 
 class Estimate(BaseModel):
-    """What a sample says about all inputs.
+    """The estimate for all inputs, from a sample of them.
 
     `decode_ms` and `score_ms` are of one image on one core, `fetch_per_s` is the rate of one worker with its threads. `eta_s`, the
     seconds on this machine, and `core_hours` are for all `listed` inputs.
@@ -93,7 +93,7 @@ class Estimate(BaseModel):
 
     @property
     def advice(self) -> str:
-        """What would make the job faster, in a sentence."""
+        """Advice in a sentence: the change that would make the job faster."""
         return ADVICE[self.bound]
 
 

@@ -30,7 +30,7 @@ WORTH_ROWS = 2000
 
 
 class ModelSource(NamedTuple):
-    """Where a worker's machine has the model from: its own cache, or the files that the driver shipped."""
+    """The place that a worker's machine takes the model from: its own cache, or the files that the driver shipped."""
 
     source: str
     fingerprint: str

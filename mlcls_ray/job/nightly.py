@@ -35,7 +35,7 @@ from mlcls_ray.table.records import Success, read_success
 LOG, SUMMARIES = "mlcls.log", "summary.jsonl"
 LOG_BYTES, LOGS_KEPT = 10_000_000, 5
 LAST_LINES = 5
-"""How many last lines of a failed run its summary holds."""
+"""The summary of a failed run holds so many of its last lines."""
 WEBHOOK_TIMEOUT_S = 10.0
 WEBHOOK_RETRIES = tenacity.Retrying(
     stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_random_exponential(multiplier=0.5, max=5), reraise=True

@@ -19,7 +19,7 @@ import ray
 
 LOOK_INTERVAL_S = 2.0
 GRACE_S = 20.0
-"""How long the remaining workers may take to hand over what they have, before the attempt is cut off."""
+"""Seconds that the remaining workers have to hand over their rows, before the attempt is cut off."""
 
 
 class NodeLostError(BaseException):

@@ -31,7 +31,7 @@ from mlcls_ray.stages.spec import Stage
 
 STAGES: tuple[type[Stage], ...] = (Read, Decode, Score, Select, Annotate)
 CUTS: Mapping[str, tuple[int, ...]] = {"fused": (), "split": (2,), "card": (1,)}
-"""Where each placement cuts the list of stages."""
+"""The places where each placement cuts the list of stages."""
 
 
 def label_rows(

@@ -1,4 +1,4 @@
-"""How many workers of each kind, from what the cluster has.
+"""Size the pools of workers by what the cluster has.
 
 Ray Data's own tasks (reading the manifest, cutting it into blocks, writing fragments) ask for one whole CPU each. A pool that takes
 every CPU would leave them waiting for ever, so one CPU's worth stays free on each node: workers ask for a little less than the CPU that
@@ -26,7 +26,7 @@ BLOCKS_PER_WORKER = 8
 DECODE_S = 0.004
 """CPU seconds to decode and resize a photograph; measured on 640x480 JPEGs to 448x448."""
 READ_AHEAD = 1.25
-"""How much faster than the scoring pool the decoding pool is made, because decode times vary."""
+"""The decoding pool is made so much faster than the scoring pool, because decode times vary."""
 DEFAULT_FRAGMENT_ROWS, MAX_FRAGMENT_ROWS = 500, 100_000
 """Rows in a fragment where the rate of scoring is not known, and at most."""
 
@@ -39,7 +39,7 @@ class Pool(NamedTuple):
     device: Device | None = None
     """The accelerator that it asks for; None for none."""
     share: float = 1.0
-    """Of that accelerator."""
+    """The share of that accelerator."""
     batch_rows: int | None = None
     """Rows in a batch; None: blocks come whole, as Arrow tables."""
 

@@ -1,4 +1,4 @@
-"""Which run a job is: a new one, or one that it began before and resumes. What decides that stands in `run.json`."""
+"""Find the run that a job resumes. A run is the same one if what decides its rows, recorded in `run.json`, is the same."""
 
 from __future__ import annotations
 

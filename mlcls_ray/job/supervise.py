@@ -60,7 +60,7 @@ class Outcome(NamedTuple):
     fragments: Fragments
     seconds: dict[str, float]
     lost_nodes: bool = False
-    """Whether it ended early because a node was lost. What it wrote is then read from the store."""
+    """True if it ended early because a node was lost. The next attempt reads from the store what it wrote."""
 
 
 def label_attempt(run: Run, stages: Sequence[type[Stage]], worker: type[Worker]) -> Outcome:

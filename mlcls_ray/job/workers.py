@@ -1,4 +1,4 @@
-"""What Ray's actors run: a slice of the stages, constructed once per worker."""
+"""The workers: each is a Ray actor that runs a slice of the stages."""
 
 from __future__ import annotations
 

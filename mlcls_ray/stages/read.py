@@ -98,7 +98,7 @@ def objects(values: list[Any]) -> np.ndarray:
 
 
 def _listed(manifest: pa.Table) -> dict[str, Any]:
-    """What the listing said of the inputs, without nulls."""
+    """Take the columns that the listing filled, without nulls."""
     mtimes = manifest.column(schema.MTIME).cast(pa.timestamp("us")).to_numpy()
     return {
         schema.SIZE_BYTES: manifest.column(schema.SIZE_BYTES).fill_null(-1).to_numpy(),

@@ -16,7 +16,7 @@ from mlcls_ray.errors import MESSAGE_LIMIT, Status
 from mlcls_ray.stages.spec import Batch, ModelSpec, RunSpec, model_column, pixels_column
 
 OUT_OF_MEMORY = ("out of memory", "resourceexhausted", "bad_alloc", "cannot allocate memory")
-"""What CUDA, Paddle, C++ and the system call it, in lower case."""
+"""Words by which CUDA, Paddle, C++ and the system report it, in lower case."""
 
 
 class Scores(NamedTuple):

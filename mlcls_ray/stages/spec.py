@@ -1,4 +1,4 @@
-"""What the stages are constructed with: one `RunSpec` for all workers of a run. It is small, for it travels to each of them."""
+"""`RunSpec`: the argument of every stage. All workers of a run get the same one; it is small, because it travels to each of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Batch = dict[str, Any]
 
 
 class ModelSource(Protocol):
-    """Where a worker gets the model from. Opening may copy its files to this machine."""
+    """The place that a worker gets a model from. Opening it may copy files to this machine."""
 
     def open(self, s3: S3Options) -> Model: ...
 
@@ -63,7 +63,7 @@ class RunSpec(NamedTuple):
     """Rows of the manifest."""
     models: tuple[ModelSpec, ...]
     annotated_folder: str = "annotated"
-    """Where annotated images are written to, in each model's output."""
+    """The folder for annotated images in each model's output."""
     device: Device = Device("cpu")
     """In a worker: the device that it runs on."""
     engine_threads: int = 1
@@ -83,7 +83,7 @@ class Stage(Protocol):
     """One stage of a job."""
 
     uses_device: ClassVar[bool]
-    """Whether its worker needs the job's device. What comes before such a stage in a worker runs ahead, in threads."""
+    """True if its worker needs the job's device. Stages before such a one run ahead in threads."""
     seconds: dict[str, float]
     """Time spent since the start, by activity: `fetch` (waiting), `decode` (CPU), `score`."""
 

@@ -1,1 +1,1 @@
-"""Where bytes come from and go to: uris, inputs, fetching, the output store and its lease."""
+"""Bytes in and out: uris, inputs, fetching, the output store and its lease."""

@@ -84,7 +84,7 @@ def path_of_uri(uri: str) -> str:
 
 
 class Place(NamedTuple):
-    """Where the bytes of a member lie in its container: an offset and a length, both in bytes."""
+    """The place of a member's bytes in its container: offset and length in bytes."""
 
     at: int
     size: int

@@ -36,7 +36,7 @@ class RunRecord(BaseModel):
     hardware: dict[str, Any]
     """Provenance only: for a person who asks later what the run ran on. No code reads it."""
     engine: EngineConfig = Field(validation_alias=AliasChoices("engine", "choice"))
-    """What executes the network, and why. Up to version 0.1 the key was `choice`."""
+    """The engine that executes the network, and why it was chosen. Up to version 0.1 the key was `choice`."""
     relabeled_from: tuple[str, ...] = ()
     """The runs whose scores these labels were selected from; empty if a model was run."""
     created_at: datetime

@@ -1,4 +1,4 @@
-"""Which parameters are trained: head and backbone, the sections of the backbone, and freezing them."""
+"""Freeze parameters: the backbone, or its first sections."""
 
 from __future__ import annotations
 

@@ -46,7 +46,6 @@ def test_a_store_that_fails_now_and_then(s3_slowly: str, bucket: str, tiny_folde
         print("injected", dict(proxy.injected), "into", proxy.requests)
         assert set(proxy.injected) == set(FAULTS)
         assert proxy.injected.total() > 0.03 * proxy.requests
-    assert success is not None
     assert success.statuses == {"ok": IMAGES}
     store = Store(f"s3://{bucket}/out", S3Options(endpoint_url=s3_slowly))
     assert verify(store) == []
@@ -58,11 +57,10 @@ def test_a_store_without_etags(s3_slowly: str, bucket: str, tiny_folder: Path, f
     client = filesystem(s3_slowly)
     with faulty_proxy(s3_slowly, share=0.0, etags=False) as proxy:
         job = make_job(bucket, tiny_folder, proxy.url, incremental=True).model_copy(update={"run_id": None})
-        assert label(job) is not None
-        assert label(job) is None
+        assert label(job).is_new
+        assert label(job).rows == 0
         client.pipe_file(f"{bucket}/photos/007.jpg", encode(picture(99, 55)))
         again = label(job)
-        assert again is not None
         assert again.rows == 1
         assert verify(Store(job.out, job.s3)) == []
 
@@ -81,7 +79,6 @@ def test_a_store_that_refuses_writes(s3_slowly: str, bucket: str, tiny_folder: P
             label(job)
         proxy.refused_methods = set()
         success = label(job)
-        assert success is not None
         assert success.statuses == {"ok": IMAGES}
         assert verify(store) == []
 
@@ -109,7 +106,7 @@ def test_a_full_disk(small_disk: Path, tiny_folder: Path, tmp_path: Path) -> Non
     written = [name for name in os.listdir(out / layout.labels_folder("r")) if name.endswith(".parquet")]
     assert written, "what was written before is kept"
     ballast.unlink()
-    assert label(job) is not None
+    assert label(job).rows
     assert exactly_once(out, "r", 2000)
     assert verify(Store(str(out))) == []
     (out / layout.success("r")).unlink()  # all is labeled, and only the commit is missing
@@ -117,6 +114,6 @@ def test_a_full_disk(small_disk: Path, tiny_folder: Path, tmp_path: Path) -> Non
     with pytest.raises(RunError, match=FULL):
         label(job)
     ballast.unlink()
-    assert label(job) is not None
+    assert label(job).rows
     assert exactly_once(out, "r", 2000)
     assert ray.is_initialized()

@@ -16,7 +16,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """How to build a network, and what is usual for it."""
+    """The builder of a network, and its usual settings."""
 
     name: str
     """The model's name in the `inference.yml` of an exported folder."""
@@ -31,7 +31,7 @@ class NetworkSpec:
     head_attribute: Literal["fc", "head"] = "fc"
     """The network's attribute that holds the head; all other attributes are the backbone."""
     build_trainable: Callable[[int], nn.Layer] | None = None
-    """What fine-tuning builds where that is not `build`: the same parameters, another forward pass."""
+    """The builder for fine-tuning where it is not `build`: the same parameters, another forward pass."""
     initial_weights: str | None = None
     """The named model whose weights fine-tuning starts from by default; None: random weights."""
     mean: tuple[float, float, float] = IMAGENET_MEAN

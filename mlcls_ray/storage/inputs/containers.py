@@ -39,7 +39,7 @@ from mlcls_ray.storage.uris import (
 )
 
 KEPT = 2
-"""How many containers (or row groups) a worker remembers: its rows come in the order of the manifest."""
+"""Containers (or row groups) that a worker remembers: its rows come in the order of the manifest."""
 
 LARGEST = 10**18 - 1
 
@@ -60,7 +60,7 @@ class Container(InputKind):
     """A file, or a glob of files, with images inside. `read_member` is called from several threads of a worker."""
 
     suffixes: ClassVar[tuple[str, ...]]
-    """How the names of such files end: a dot and letters or digits, in lower case."""
+    """Endings of such files' names: a dot and letters or digits, in lower case."""
 
     def takes(self, text: str, s3: S3Options, uri_column: str | None) -> bool:
         return scheme_of(text) not in HTTP and has_suffix(text, self.suffixes)

@@ -19,7 +19,7 @@ import fsspec
 from mlcls_ray.prefetch import prefetch_map
 
 LISTING_THREADS = 16
-"""How many sub-prefixes are listed at a time."""
+"""Sub-prefixes that are listed at a time."""
 SPOOL_BYTES = 4 << 20
 """A sub-prefix's listing of up to this size stays in memory; a larger one goes to a temporary file."""
 

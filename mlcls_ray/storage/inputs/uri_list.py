@@ -26,7 +26,7 @@ COLUMNS = ("uri", "url", "path", "image", "filename", "file")
 MAX_LENGTH = 8_192
 """The longest text, in characters, that is taken as a uri."""
 SHOWN_LENGTH = 200
-"""How many characters of a longer text stay in the table."""
+"""Characters of a longer text that stay in the table."""
 MAX_FIELD = 1 << 30
 """The longest CSV field, in characters, that is read; Python's own limit is 128 Ki."""
 
@@ -35,7 +35,7 @@ class UriList(InputKind):
     """A file that lists uris. Blank ones are left out; what is listed is taken as it is, whatever its suffix."""
 
     suffixes: ClassVar[tuple[str, ...]]
-    """How the names of such files end, in lower case."""
+    """Endings of such files' names, in lower case."""
 
     @abstractmethod
     def read_uris(self, stream: IO[bytes], name: str, uri_column: str | None) -> Iterator[str]:

@@ -33,7 +33,7 @@ IN_ZIP64 = 0xFFFF_FFFF
 ZIP64_FIELD = 1
 LONGEST_COMMENT = 0xFFFF
 HEADER_ROOM = 512
-"""How many bytes a local header usually has at most, with the name and the extra fields."""
+"""Bytes that a local header usually has at most, with the name and the extra fields."""
 READ_AHEAD = 8 << 20
 
 
