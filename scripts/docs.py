@@ -110,7 +110,6 @@ cannot work are refused before anything starts.
 
 
 def columns(fields: pa.Schema) -> str:
-    meanings = getattr(schema, "MEANINGS", {})
     return table(
         ("column", "Arrow type", "null", "meaning"),
         (
@@ -118,7 +117,7 @@ def columns(fields: pa.Schema) -> str:
                 f"`{field.name}`",
                 f"`{field.type}`".replace("[80]", "[C]").replace("[1]", "[D]"),
                 "yes" if field.nullable else "never",
-                (field.metadata or {}).get(b"meaning", b"").decode() or meanings.get(field.name, ""),
+                schema.MEANINGS[field.name],
             )
             for field in fields
         ),

@@ -12,7 +12,7 @@ from mlcls_ray.cli.flags import NO_FLAGS, flags
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import RunError, UsageError
 
-SHARED = ("model", "threshold", "device")
+SHARED = ("model", "threshold", "device", "engine", "precision")
 """The options that predict has in common with a labeling job."""
 if TYPE_CHECKING:
     PredictFlags = Mapping[str, Any]
@@ -45,7 +45,7 @@ def predict(
     batch_size
         Images per forward pass. Default: 1.
     use_hpip
-        Use the fastest engine of this machine that gives Paddle's labels; it is measured once, for some seconds.
+        PaddleX's flag for --engine auto. Without it, --engine and a YAML file, the network runs on Paddle in fp32.
     on_error
         If an input cannot be read: stop (raise), leave it out (skip), or print the reason and go on (return).
     """
@@ -57,6 +57,8 @@ def predict(
         pipeline,
         model=options.get("model"),
         device=options.get("device"),
+        engine=options.get("engine"),
+        precision=options.get("precision"),
         threshold=parse_thresholds(threshold) if threshold else None,
         batch_size=batch_size,
         use_hpip=use_hpip or None,
