@@ -39,13 +39,14 @@ def query(
     """
     import duckdb
 
+    from mlcls_ray.storage.store import check_new_target
     from mlcls_ray.table.label_table import open_labels
     from mlcls_ray.table.views import quoted
 
     if format == "parquet" and save is None:
         raise UsageError("--format parquet needs --save FILE")
-    if save is not None and save.exists():
-        raise UsageError(f"'{save}' exists already: remove it, or give another --save")
+    if save is not None:
+        check_new_target(save)
     table = open_labels(out, s3_options(s3))
     try:
         if format == "table" and save is None:
@@ -204,8 +205,6 @@ def export_labels(
     from mlcls_ray.table.export.formats import export
     from mlcls_ray.table.label_table import open_labels
 
-    if save.exists():
-        raise UsageError(f"'{save}' exists already: remove it, or give another --save")
     print(f"{save}: {export(open_labels(out, s3_options(s3), run_id), format, save):,} images")
 
 

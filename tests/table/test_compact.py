@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -24,6 +25,8 @@ from mlcls_ray.table.leases import run_lease
 from mlcls_ray.table.ledger import fragment_names, write_fragment_file
 from mlcls_ray.table.records import read_success
 from mlcls_ray.table.verify import verify
+from mlcls_ray.table.views import MACROS
+from tests.conftest import ROOT
 from tests.s3_servers import BUCKET
 from tests.table.fragments import LABELS, RUN, written
 
@@ -143,10 +146,9 @@ def test_what_cannot_be_compacted(run: Run) -> None:
 
 
 def test_the_newest_row_by_sql_alone(run: Run) -> None:
-    """The query that the documentation gives for readers without this package."""
+    """The query that docs/table.md gives to readers without this package has the package's order of rows."""
     commit(run.models[0], written(run, (0, 1, 2, 3, 4)), seconds=1)
-    query = f"""
-        SELECT * FROM read_parquet('{run.store.root}/runs/*/labels/*.parquet')
-        QUALIFY row_number() OVER (PARTITION BY uri ORDER BY labeled_at DESC, run_id DESC, row_id DESC) = 1
-    """
-    assert len(duckdb.sql(query).fetchall()) == 5
+    (query,) = re.findall(r'"""([^"]*row_number[^"]*)"""', (ROOT / "docs/table.md").read_text(encoding="utf-8"))
+    (order,) = re.findall("ORDER BY (.*?)[)]", query)
+    assert order in MACROS
+    assert len(duckdb.sql(query.replace("'out/", f"'{run.store.root}/")).fetchall()) == 5

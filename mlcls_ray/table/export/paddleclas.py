@@ -27,7 +27,7 @@ def write_list(target: Path, rows: Iterable[tuple[str, Iterable[float]]]) -> int
     Numbers are written as short as they can be, so that 0.7 and nan are read back as they were.
     """
     count = 0
-    with target.open("w", encoding="utf-8") as stream:
+    with target.open("w", encoding="utf-8", newline="\n") as stream:
         for name, targets in rows:
             count += 1
             stream.write(f"{name}\t{','.join(f'{value:g}' for value in targets)}\n")
