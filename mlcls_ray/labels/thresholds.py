@@ -201,15 +201,3 @@ def _to_number(value: Any, shown: str) -> float:
 def _error(message: str) -> PydanticCustomError:
     """Make an error whose message pydantic passes on as it is."""
     return PydanticCustomError("threshold", "{message}", {"message": message})
-
-
-def resolve(
-    thresholds: Thresholds, vocabulary: Sequence[str], model_default: Sequence[float], field: str = "threshold"
-) -> np.ndarray:
-    """Resolve thresholds to float32 [C]. Use `Thresholds.resolve`; this stays until its last caller has moved."""
-    return thresholds.resolve(vocabulary, model_default, field).values
-
-
-def threshold_id(values: np.ndarray) -> str:
-    """Name resolved thresholds float32 [C]. Use `ResolvedThresholds.id`; this stays until its last caller has moved."""
-    return ResolvedThresholds(values).id
