@@ -89,7 +89,7 @@ def parse_device(text: str | Device) -> Device:
         return text
     kind, separator, numbers = text.strip().lower().partition(":")
     if kind not in DEVICE_KINDS:
-        raise UsageError(f"unknown device '{text}'{suggest(kind, DEVICE_KINDS)}; there are {', '.join(DEVICE_KINDS)}")
+        raise UsageError(f"unknown device '{text}'{suggest(kind, DEVICE_KINDS)}")
     if not separator:
         return Device(kind)
     indices = [number.strip() for number in numbers.split(",")]

@@ -9,7 +9,9 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from mlcls_ray.config import Precision
+from mlcls_ray.devices import Device
 from mlcls_ray.errors import RunError
+from mlcls_ray.models.artifact import Model
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,18 @@ class EngineSpec:
 
 
 class Engine(Protocol):
-    """A loaded network. Its constructor loads it. Only one thread at a time uses an instance."""
+    """A loaded network. Only one thread at a time uses an instance."""
 
     spec: ClassVar[EngineSpec]
     name: str
     precision: str
+
+    def __init__(self, model: Model, device: Device, threads: int, precision: Precision) -> None:
+        """Load the model. `threads`: CPU threads that it may use.
+
+        Raises:
+            UsageError: the engine's package is not installed, or it cannot use the device or the precision.
+        """
 
     def warm_up(self, batch_size: int) -> None:
         """Prepare for batches of this size, so that the first one is as fast as the others."""

@@ -10,7 +10,7 @@ from mlcls_ray.engines.base import Embedder, Engine, EngineSpec
 from mlcls_ray.errors import UsageError
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.features import converted_with_features
-from mlcls_ray.registry import ENGINES, load
+from mlcls_ray.registry import EMBEDDING_ENGINES, ENGINES, load
 
 LoadEngine = Callable[[EngineName, Model, Device, int, Precision], Engine]
 """The signature of `load_engine`."""
@@ -39,6 +39,12 @@ def load_embedder(
     check_embeds(name, precision)
     engine: Embedder = load(ENGINES[name])(model, device, threads, precision, converted_with_features(model))
     return engine
+
+
+def embedding_engine(device: Device) -> EngineName:
+    """Return the first engine that gives embeddings and is tried on this kind of device; the last one where none is."""
+    usual = (name for name in EMBEDDING_ENGINES if device.kind in engine_spec(name).candidates)
+    return next(usual, EMBEDDING_ENGINES[-1])
 
 
 def check_embeds(name: EngineName, precision: PrecisionOrAuto) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from mlcls_ray.config import LabelJob
 from mlcls_ray.devices import Device, parse_device
-from mlcls_ray.engines.load import check_embeds
+from mlcls_ray.engines.load import check_embeds, embedding_engine
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.resume import check_same_run, unfinished_run
 from mlcls_ray.labels.thresholds import ResolvedThresholds
@@ -133,7 +133,7 @@ def _with_embedding_engine(job: LabelJob, opened: Sequence[Model], device: Devic
     Raises:
         UsageError: the job's engine gives none, or a model has no features that we know.
     """
-    engine = ("openvino" if device.is_cpu else "onnxruntime") if job.engine == "auto" else job.engine
+    engine = embedding_engine(device) if job.engine == "auto" else job.engine
     check_embeds(engine, job.precision)
     for model in opened:
         converted_with_features(model)

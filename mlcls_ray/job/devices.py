@@ -26,7 +26,7 @@ def claim_device(device: Device, workers_per_device: int) -> ClaimedDevice:
     """Claim a device for this Ray worker. `device` names the job's.
 
     Raises:
-        Timeout: as many workers as there are devices have theirs; Ray was told of more devices than there are.
+        Timeout: every device is taken, because Ray was told of more devices than there are.
     """
     if device.is_cpu:
         return ClaimedDevice(device)

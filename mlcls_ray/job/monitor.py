@@ -1,4 +1,4 @@
-"""The run monitor: an actor that the workers report to, and that tells them when to stop; and the workers' ends of that talk."""
+"""The run monitor: an actor that the workers report to, and that tells them when to stop; and the classes that talk to it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The watch over an attempt's nodes: when one is lost the attempt ends, and the next one uses the nodes that are left.
 
-Ray restarts a lost node's workers on the others, whose CPUs are taken: they wait there, or take the CPU that Ray Data's own tasks need,
-and the tasks that were theirs wait for them, for ever (ray-project/ray#26991).
+Without it the job would wait for ever (ray-project/ray#26991): Ray restarts a lost node's workers on the others, but their CPUs are taken.
+The workers wait for a CPU, or take the one that Ray Data's own tasks need, and the tasks that were theirs wait for them.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@
     split    [Read  Decode] → [Score  Select  Annotate]    accelerators; pixels travel
     card     [Read] → [Decode  Score  Select  Annotate]    NVIDIA cards; encoded images travel (not built yet)
 
-Each part of the list is run by a pool of workers. `supervise` is about what can happen meanwhile; `label` is what comes before and after.
+A pool of workers runs each part of the list. `supervise` handles failures, lost nodes and Ctrl-C meanwhile; `label` is what comes
+before and after.
 """
 
 from __future__ import annotations

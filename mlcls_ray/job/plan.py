@@ -105,8 +105,8 @@ class Run(NamedTuple):
         )
 
 
-def plan_run(checked: CheckedJob, nodes: Sequence[Node], listed: int | None = None) -> Run:
-    """List the inputs into the manifest (unless that was done: `listed` rows), choose engines, read the ledger and size the pools.
+def plan_run(checked: CheckedJob, nodes: Sequence[Node], rows: int | None = None) -> Run:
+    """List the inputs into the manifest (unless that was done: `rows`), choose engines, read the ledger and size the pools.
 
     The manifest, and the rows that are copies, are listed into the first model's output and copied to the others'.
 
@@ -114,9 +114,11 @@ def plan_run(checked: CheckedJob, nodes: Sequence[Node], listed: int | None = No
         UsageError: no image was found, or the cluster cannot run the job.
     """
     first, run_id = checked.models[0], checked.run_id
-    rows = checked.records[0].rows if checked.records[0] else listed if listed is not None else list_manifest(checked)
+    resumed = checked.records[0]
+    if rows is None:
+        rows = resumed.rows if resumed else list_manifest(checked)
     pools = _size_pools(checked, nodes, rows)
-    if checked.job.dedupe and checked.records[0] is None:
+    if checked.job.dedupe and resumed is None:
         write_duplicates(first.store, run_id, rows, checked.job, pools)
     records = []
     for model, existing in zip(checked.models, checked.records, strict=True):

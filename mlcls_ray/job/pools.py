@@ -84,7 +84,7 @@ def size_pools(
     """
     check_resources(device, nodes)
     placement = _placement(job, device)
-    # A node with a single CPU beside larger ones is for Ray's tasks; alone it lends itself to workers for free.
+    # A node with one CPU is left to Ray's tasks if there are larger ones. If all are that small, workers ask Ray for no CPU.
     cpus = [node.cpus for node in nodes if node.cpus > 0]
     hosts = [count for count in cpus if count > 1] or cpus
     total = sum(hosts)

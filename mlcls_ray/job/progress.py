@@ -39,7 +39,7 @@ class Snapshot(NamedTuple):
     done: int
     """Rows that are labeled, those of earlier attempts included."""
     statuses: Counter[str]
-    """Rows by status that this attempt labeled."""
+    """Rows that this attempt labeled, counted by status."""
     rate: float
     """Images per second; 0 while it is not known."""
 
@@ -184,7 +184,7 @@ class Progress(BaseModel):
     done: int
     """Earlier attempts included."""
     statuses: dict[str, int]
-    """Rows by status that this attempt labeled."""
+    """Rows that this attempt labeled, counted by status."""
     images_per_s: float
     seconds_left: float | None
     updated_at: datetime

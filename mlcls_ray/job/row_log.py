@@ -1,4 +1,4 @@
-"""Failed rows as JSON lines in the workers' logs; so many of each status, for the label table holds them all."""
+"""Failed rows as JSON lines in the workers' logs: at most `MAX_LINES` of each status by a worker. The label table has them all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sink: rows of the label table → committed fragments."""
+"""The sink: rows of the label table → fragments. They count once `_SUCCESS` lists them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ray.data import Datasink
 from ray.data.block import Block
 from ray.data.datasource import WriteResult
 
-from mlcls_ray.stages.annotate import model_rows
+from mlcls_ray.stages.spec import model_rows
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.ledger import Fragment, write_fragment

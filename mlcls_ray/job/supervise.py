@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import ray
 import ray.exceptions
 
-from mlcls_ray.errors import FailureLimitError, RunInterruptedError, ray_cause, resumable_error
+from mlcls_ray.errors import FailureLimitError, RunInterruptedError, UsageError, ray_cause, resumable_error
 from mlcls_ray.job.cluster import living_nodes
 from mlcls_ray.job.duplicates import copy_rows
 from mlcls_ray.job.monitor import RunMonitor
@@ -30,7 +30,7 @@ class Labeled(NamedTuple):
     fragments: Fragments
     """Fragments that this attempt wrote."""
     seconds: Counter[str]
-    """Seconds that the workers of all attempts of this driver spent, by activity."""
+    """Seconds that the workers of this driver spent, by activity. Attempts that were cut off are not counted."""
 
 
 def label_until_done(run: Run, stages: Sequence[type[Stage]] = STAGES, worker: type[Worker] = Worker) -> Labeled:
@@ -51,7 +51,11 @@ def label_until_done(run: Run, stages: Sequence[type[Stage]] = STAGES, worker: t
         first = run.models[0]
         if sum(fragment.rows for fragment in (*first.accepted, *outcome.fragments[first.name])) == run.rows:
             return Labeled(run, outcome.fragments, seconds)
-        run = next_attempt(run, living_nodes(), run.copies if outcome.lost_nodes else RowSet(run.rows))
+        no_copies = RowSet(run.rows)
+        try:
+            run = next_attempt(run, living_nodes(), run.copies if outcome.lost_nodes else no_copies)
+        except UsageError as error:  # the last node that can run the job is lost
+            raise resumable_error(run.run_id, f"stopped: {error}") from error
 
 
 class Outcome(NamedTuple):

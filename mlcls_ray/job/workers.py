@@ -17,8 +17,7 @@ from mlcls_ray.job.devices import claim_device
 from mlcls_ray.job.monitor import StageTimer, StopFlag
 from mlcls_ray.job.row_log import RowLog
 from mlcls_ray.prefetch import prefetch_map
-from mlcls_ray.stages.annotate import model_rows
-from mlcls_ray.stages.spec import RunSpec, Stage
+from mlcls_ray.stages.spec import RunSpec, Stage, model_rows
 
 BATCHES_AHEAD = 2
 """Batches that are read and decoded ahead of the one that is scored."""
@@ -50,7 +49,7 @@ class Worker:
         for batch in prefetch_map(self._run_first, self._batches(block), self.threads, BATCHES_AHEAD):
             if self.stop.is_set():
                 return
-            rows = run(self.rest, batch)
+            rows = run_stages(self.rest, batch)
             if self.rest:
                 self._report(model_rows(rows, self.spec.models[0].name))
             self.timer.report(sum((Counter(stage.seconds) for stage in self.stages), Counter()))
@@ -63,7 +62,7 @@ class Worker:
         return (block.slice(start, size) for start in range(0, block.num_rows, size))
 
     def _run_first(self, batch: Any) -> Any:
-        return run(self.first, batch)
+        return run_stages(self.first, batch)
 
     def _report(self, rows: pa.Table) -> None:
         """Tell the monitor and the log about finished rows, as the first model has them."""
@@ -72,6 +71,6 @@ class Worker:
         self.row_log.log(rows)
 
 
-def run(stages: Sequence[Stage], batch: Any) -> Any:
+def run_stages(stages: Sequence[Stage], batch: Any) -> Any:
     """Pass a batch through stages."""
     return reduce(lambda columns, stage: stage(columns), stages, batch)

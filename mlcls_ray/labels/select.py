@@ -19,13 +19,22 @@ class Selection(NamedTuple):
 
 
 def above_threshold(scores: np.ndarray, thresholds: np.ndarray | float) -> np.ndarray:
-    """Decide which scores are labels: bool [N, C]. A score that equals its threshold is none, as in PaddleX.
+    """Decide which scores are labels: bool [N, C]. A score that equals its threshold is not a label, as in PaddleX.
 
     Args:
         scores: float32 [N, C], after the sigmoid. NaN is not above any threshold.
         thresholds: float32 [C], or one number for all classes.
     """
     return scores > thresholds
+
+
+def clip_to_unlabeled(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Lower scores to the highest value that is not a label: `above_threshold` is False for all that it returns. Change both together.
+
+    For scores that were no label, and were rounded up over their threshold since.
+    """
+    clipped: np.ndarray = np.minimum(scores, thresholds)
+    return clipped
 
 
 def select(scores: np.ndarray, thresholds: np.ndarray) -> Selection:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from mlcls_ray import schema
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.draw import Chip, annotate, annotated_name
-from mlcls_ray.stages.spec import RunSpec, model_column
+from mlcls_ray.stages.spec import RunSpec, model_rows
 from mlcls_ray.storage.store import Store
 
 
@@ -47,9 +47,3 @@ class Annotate:
         chips = [Chip(class_id, label, score) for class_id, label, score in labels]
         image = decode(row[schema.IMAGE_BYTES], self.max_pixels).image
         store.write(f"{self.folder}/{annotated_name(row[schema.URI])}", annotate(image, chips))
-
-
-def model_rows(table: pa.Table, name: str) -> pa.Table:
-    """Take one model's rows of the label table out of its struct column."""
-    column = table.column(model_column(name))
-    return pa.table(column.flatten(), schema=pa.schema(list(column.type)))

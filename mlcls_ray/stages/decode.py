@@ -32,7 +32,8 @@ class DecodedImage(NamedTuple):
     """CPU time of decode and resize."""
 
 
-NOT_READ = DecodedImage()
+SKIPPED = DecodedImage()
+"""For a row that failed earlier. It keeps its status."""
 
 
 class Decode:
@@ -74,7 +75,7 @@ class Decode:
             return (
                 self.decode_image(encoded[row], {name: column[row] for name, column in pixels.items()})
                 if is_ok
-                else NOT_READ
+                else SKIPPED
             )
 
         mapped = self.threads.map if self.threads else map

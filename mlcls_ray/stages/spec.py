@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from mlcls_ray import schema
 from mlcls_ray.config import LabelJob, S3Options
@@ -108,3 +109,9 @@ def pixels_column(preprocess: Preprocess) -> str:
 def model_column(name: str) -> str:
     """Name the struct column of one model: its scores, and later its rows of the label table."""
     return f"{schema.MODEL} {name}"
+
+
+def model_rows(table: pa.Table, name: str) -> pa.Table:
+    """Take one model's rows of the label table out of its struct column."""
+    column = table.column(model_column(name))
+    return pa.table(column.flatten(), schema=pa.schema(list(column.type)))

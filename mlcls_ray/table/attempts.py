@@ -1,4 +1,5 @@
-"""Attempts: an attempt is one driver's try at a run. Its number is a fencing token: it is part of every fragment's name.
+"""Attempts: an attempt is one pass over the rows of a run that are left. A driver starts one when it starts or resumes a run, and
+after it has lost a node. The attempt's number is a fencing token: it is part of every fragment's name.
 
 Before an attempt starts it records which existing fragments it accepts. Whatever an older attempt writes after that is ignored, and
 removed at the commit.
@@ -29,7 +30,8 @@ class Attempt(NamedTuple):
 def start_attempt(stores: Sequence[Store], run_id: str, rows: int) -> Attempt:
     """Read the ledger, and record what is accepted. `stores`: the outputs of the run, one for each model.
 
-    A fragment is accepted if it is in every output: the rows of one that a dying driver wrote into some of them only run again in all.
+    A fragment is accepted if it is in every output. If a driver died after it had written one to some outputs only, its rows are labeled
+    again for all.
     """
     acceptable = [_acceptable(store, run_id) for store in stores]
     number = 1 + max(last for last, _ in acceptable)

@@ -58,8 +58,9 @@ class RowSet:
         self.total = total
         self.bits = np.zeros((total + 7) // 8, dtype=np.uint8)
         self.duplicates = 0
+        """Number of ids that `add` met more than once."""
         self.out_of_range = 0
-        """Ids that `add` met more than once, and ids that are not below `total`."""
+        """Number of ids that were not below `total`."""
 
     def add(self, row_ids: np.ndarray) -> None:
         """Add int64 ids."""

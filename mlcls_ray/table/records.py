@@ -52,9 +52,9 @@ class Success(BaseModel):
     statuses: dict[str, int]
     fragments: list[Fragment]
     seconds: float
-    """Wall time of the last attempt, from the start of the workers."""
+    """Wall time of the command that committed the run, from the start of its workers."""
     stage_seconds: dict[str, float] = {}
-    """Seconds that all workers of the last attempt spent in each stage: waiting for fetches, decoding, scoring."""
+    """Seconds that all workers of that command spent, by activity: fetch (waiting), decode (CPU), score."""
     committed_at: datetime
 
 

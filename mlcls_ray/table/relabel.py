@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from mlcls_ray import __version__, schema
 from mlcls_ray.errors import UsageError
-from mlcls_ray.labels.select import select
+from mlcls_ray.labels.select import clip_to_unlabeled, select
 from mlcls_ray.labels.thresholds import Thresholds
 from mlcls_ray.prefetch import prefetch_map
 from mlcls_ray.stages.select import as_lists
@@ -164,7 +164,7 @@ def restore_scores(rows: pa.Table, is_ok: np.ndarray, thresholds: np.ndarray) ->
     Returns:
         float32 [n, C]. Zeros where a row is not `ok`, NaN where a score was not kept (`all_scores: top_k`).
     """
-    scores = np.minimum(schema.decode_scores(rows.column(schema.ALL_SCORES)), thresholds)
+    scores = clip_to_unlabeled(schema.decode_scores(rows.column(schema.ALL_SCORES)), thresholds)
     scores[~is_ok] = 0.0
     class_ids = rows.column(schema.CLASS_IDS).combine_chunks()
     counts = class_ids.value_lengths().fill_null(0).to_numpy()

@@ -25,13 +25,15 @@ FETCH_ROWS = 1_000_000
 
 MACROS = """
     CREATE MACRO ranked(view) AS TABLE
-    SELECT *, row_number() OVER (PARTITION BY uri ORDER BY labeled_at DESC, run_id DESC, row_id DESC) AS age
+    SELECT *, row_number() OVER (PARTITION BY uri ORDER BY labeled_at DESC, run_id DESC, row_id DESC) AS recency_rank
     FROM query_table(view);
 
     CREATE MACRO newest(view) AS TABLE
-    SELECT * EXCLUDE (age) FROM ranked(view) WHERE age = 1;
+    SELECT * EXCLUDE (recency_rank) FROM ranked(view) WHERE recency_rank = 1;
 """
-"""Rows are newest first. `labeled_at` is the same for a whole batch, so that a uri listed twice needs the other two columns."""
+"""`recency_rank` 1 is the newest row of its uri.
+
+`labeled_at` is the same for a whole batch, so that a uri listed twice needs the other two columns."""
 LABELS = "CREATE VIEW labels AS FROM newest('all_rows')"
 SCORES_OF = """
     CREATE MACRO scores_of(view) AS TABLE
@@ -51,7 +53,7 @@ LEDGER = """
     SELECT uri, status, attempts, size_bytes, mtime, etag, model_fingerprint, preprocess_fingerprint, run_id, row_id, labeled_at
     FROM labels
 """
-SUPERSEDED = "SELECT run_id, row_id FROM ranked('all_rows') WHERE age > 1"
+SUPERSEDED = "SELECT run_id, row_id FROM ranked('all_rows') WHERE recency_rank > 1"
 
 
 @contextlib.contextmanager

@@ -10,12 +10,11 @@ from mlcls_ray.engines.autotune import EngineConfig
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.job.model_source import ModelSource
 from mlcls_ray.job.pipeline import STAGES
-from mlcls_ray.stages.annotate import model_rows
 from mlcls_ray.stages.decode import Decode, DecodedImage
 from mlcls_ray.stages.read import Read, ReadImage
 from mlcls_ray.stages.score import Score, Scorer, Scores, as_struct
 from mlcls_ray.stages.select import Select
-from mlcls_ray.stages.spec import ModelSpec, Provenance, RunSpec, model_column
+from mlcls_ray.stages.spec import ModelSpec, Provenance, RunSpec, model_column, model_rows
 
 
 class NullRead(Read):

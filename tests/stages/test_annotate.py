@@ -9,8 +9,8 @@ import pyarrow as pa
 from PIL import Image
 
 from mlcls_ray.images.draw import annotated_name
-from mlcls_ray.stages.annotate import Annotate, model_rows
-from mlcls_ray.stages.spec import model_column
+from mlcls_ray.stages.annotate import Annotate
+from mlcls_ray.stages.spec import model_column, model_rows
 from tests.conftest import encode, picture
 from tests.stages.specs import model_spec, run_spec
 

@@ -9,10 +9,9 @@ import pyarrow as pa
 import pytest
 
 from mlcls_ray import schema
-from mlcls_ray.stages.annotate import model_rows
 from mlcls_ray.stages.score import Scores, as_struct
 from mlcls_ray.stages.select import Select
-from mlcls_ray.stages.spec import model_column
+from mlcls_ray.stages.spec import model_column, model_rows
 from tests.stages.specs import model_spec, run_spec
 
 

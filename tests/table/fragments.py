@@ -6,10 +6,9 @@ import numpy as np
 import pyarrow as pa
 
 from mlcls_ray.job.plan import Run
-from mlcls_ray.stages.annotate import model_rows
 from mlcls_ray.stages.score import Scores, as_struct
 from mlcls_ray.stages.select import Select
-from mlcls_ray.stages.spec import model_column
+from mlcls_ray.stages.spec import model_column, model_rows
 from mlcls_ray.table import layout
 from mlcls_ray.table.ledger import Fragment, write_fragment
 from tests.stages.specs import run_spec

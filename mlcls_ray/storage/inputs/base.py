@@ -2,12 +2,14 @@
 
 To add a kind (TFRecord, say):
 1. Write `storage/inputs/tfrecord.py` with one class. Derive it from
-   - `containers.Archive` if images are stored in a file as they are, one after the other (tar, TFRecord);
-   - `containers.Container` if images are in a file in some other way (Parquet);
+   - `containers.Archive` if images are stored in a file as they are, one after the other, under names (tar, zip);
+   - `containers.Container` if images are in a file in some other way: without names, or inside records (Parquet, TFRecord);
    - `uri_list.UriList` if the file only names images (.txt, .csv);
    - `InputKind` otherwise.
 2. Add its line to `registry.INPUT_KINDS`, above the kinds that would take the same inputs.
-Nothing else lists the kinds. `zip.py` and `jsonl.py` are examples that were added in this way.
+3. Add its test file, and its row to the table of inputs in docs/label.md.
+Nothing else lists the kinds. `zip.py` and `jsonl.py` are examples that were added in this way. Members are recognized by the container's
+suffix; a kind whose files have other names (`x.tfrecord-00000-of-00010`) also needs a look at `uris.parse_member`.
 """
 
 from __future__ import annotations

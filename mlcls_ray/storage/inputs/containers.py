@@ -111,8 +111,8 @@ class Container(InputKind):
 class Archive(Container):
     """A container whose members are stored one after the other, each at a place.
 
-    The manifest names the place, so that a worker reads one range and opens no archive. The label table names the member
-    only; then the archive's directory is read once, and remembered.
+    The manifest names the place, so that a worker reads one range and opens no archive. A uri from the label table has
+    no place; for it the archive's directory is read once and cached.
     """
 
     def __init__(self) -> None:
