@@ -30,6 +30,25 @@ PLAIN_TYPES = {
     Status: "status",
 }  # fmt: skip
 EXIT_CODES = (UsageError, RunError, FailureLimitError, LeaseError, RunInterruptedError)
+ALSO = {
+    0: "Some inputs may have failed, and there may have been nothing new.",
+    1: "Or `mlcls verify` or `mlcls dataset check` found something, or `mlcls predict` could not label an input.",
+}
+"""Further meanings of exit codes."""
+STATUSES = {
+    Status.OK: "The image has been scored. It may still have no label.",
+    Status.MISSING: "There is no such file, object, archive member or host (HTTP 404).",
+    Status.DENIED: "We may not read it (HTTP 401 or 403), or its address is refused.",
+    Status.TIMEOUT: "Reading took longer than `timeout_s`.",
+    Status.HTTP_4XX: "The server refused the request for another reason.",
+    Status.HTTP_5XX: "The server failed, or asked us to wait (HTTP 429), in each of `fetch_attempts` requests.",
+    Status.EMPTY: "It has 0 bytes.",
+    Status.NOT_AN_IMAGE: "Its first bytes are of no image format.",
+    Status.CORRUPT: "It is damaged or cut.",
+    Status.TOO_LARGE: "It has more than `max_bytes` or `max_pixels`.",
+    Status.UNSUPPORTED: "It is of a format that is not read, such as HEIC, or an encrypted archive member.",
+    Status.ENGINE: "The network failed on this image.",
+}
 
 
 def type_name(annotation: Any) -> str:
@@ -128,6 +147,7 @@ def tables() -> str:
     codes = {0: "The command did what it was asked to do."} | {
         error.exit_code: first_line(error) for error in EXIT_CODES
     }
+    codes |= {code: f"{codes[code]} {more}" for code, more in ALSO.items()}
     return f"""{NOTE}
 
 # Tables, statuses and exit codes
@@ -146,13 +166,20 @@ It is the frozen list of the run's inputs.
 ## Statuses
 
 The next incremental run and `mlcls retry` label the inputs with a temporary failure again.
-{table(("status", "temporary"), ((f"`{status}`", "yes" if status.is_transient else "") for status in Status))}
+{table(("status", "temporary", "meaning"), ((f"`{status}`", "yes" if status.is_transient else "", STATUSES[status]) for status in Status))}
 ## Exit codes
 {table(("code", "meaning"), ((str(code), meaning) for code, meaning in sorted(codes.items())))}"""
 
 
 def commands() -> str:
-    return f"{NOTE}\n\n{app.generate_docs().rstrip()}\n"
+    title, _, text = app.generate_docs().rstrip().partition("\n")
+    return f"""{NOTE}
+
+{title}
+
+This page lists every command with its arguments and flags. `mlcls COMMAND --help` shows the same.
+{text}
+"""
 
 
 def sample() -> str:

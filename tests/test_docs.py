@@ -68,9 +68,12 @@ def test_the_model_list_is_what_the_command_prints(tmp_path: Path) -> None:
 
 
 def test_every_column_and_status_is_explained() -> None:
-    text = (DOCS / "table.md").read_text(encoding="utf-8")
-    names = [*schema.label_table(1, embedding_size=1).names, *(status.value for status in Status)]
-    assert [name for name in names if f"`{name}`" not in text] == []
+    columns, statuses = (DOCS / name for name in ("table.md", "reference/schema.md"))
+    text = columns.read_text(encoding="utf-8")
+    assert [name for name in schema.label_table(1, embedding_size=1).names if f"`{name}`" not in text] == []
+    rows = statuses.read_text(encoding="utf-8").partition("## Statuses")[2].partition("\n## ")[0]
+    meanings = dict(re.findall(r"^\| `(\w+)` \|.*\| (.+) \|$", rows, flags=re.MULTILINE))
+    assert set(meanings) == {status.value for status in Status}
 
 
 def test_the_words_of_the_code_are_in_the_glossary() -> None:

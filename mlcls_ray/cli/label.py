@@ -63,7 +63,7 @@ def retry(
     Parameters
     ----------
     status
-        Statuses to label again: inputs whose newest row has one of them..
+        Statuses to label again: inputs whose newest row has one of them.
     run_id
         Name of the new run. Default: the run that the same command left unfinished, else the time.
     max_failures
