@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ os.environ["MLCLS_HOME"] = tempfile.mkdtemp(prefix="mlcls-tests-")
 
 from benchmarks.tiny_network import export_tiny
 
+from mlcls_ray.config import LabelJob
 from mlcls_ray.models.artifact import Model, load_model
 
 atexit.register(shutil.rmtree, os.environ["MLCLS_HOME"], ignore_errors=True)
@@ -72,6 +74,11 @@ def picture(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
     random = np.random.default_rng(seed)
     coarse = Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8))
     return coarse.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def quick_job(**fields: Any) -> LabelJob:
+    """A job for tests that ask nothing of the engine: one worker, with the engine that loads fastest."""
+    return LabelJob(**{"workers": 1, "engine": "openvino", "precision": "fp32", **fields})
 
 
 def hard_links(folder: Path, count: int) -> Path:

@@ -11,7 +11,7 @@ import pytest
 from cyclopts import App
 
 from mlcls_ray.cli import app
-from mlcls_ray.config import LabelJob, S3Options
+from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
 from mlcls_ray.explore.report import make_report
 from mlcls_ray.job.label import label
@@ -19,6 +19,7 @@ from mlcls_ray.labels.thresholds import Thresholds
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table.label_table import open_labels
 from mlcls_ray.table.output import open_output
+from tests.conftest import quick_job
 from tests.s3_servers import BUCKET
 
 ENDPOINT_FLAG = "--s3.endpoint-url"
@@ -81,7 +82,7 @@ def labeled(moto: str, demo: Path, tiny_folder: Path, loopback_ray: None) -> Lab
         store.write(f"images/{name}", (demo / name).read_bytes())
     store.write("images/bad.jpg", b"<html>")
     label(
-        LabelJob(
+        quick_job(
             inputs=(f"{place.root}/images",), out=place.out, model=str(tiny_folder), run_id="r", engine="paddle",
             precision="fp32", threshold=Thresholds(default=0.0), s3=s3,
         )
@@ -125,7 +126,7 @@ def test_a_command_reaches_a_server_that_only_the_flag_names(name: str, labeled:
 def test_a_local_output_over_images_on_s3_needs_no_flag(labeled: Labeled, tiny_folder: Path, tmp_path: Path) -> None:
     """The server in `run.json` is the one that the report reads its thumbnails from."""
     out = str(tmp_path / "out")
-    job = LabelJob(
+    job = quick_job(
         inputs=tuple(labeled.images), out=out, model=str(tiny_folder), engine="paddle", precision="fp32",
         threshold=Thresholds(default=0.0), s3=S3Options(endpoint_url=labeled.endpoint),
     )  # fmt: skip

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import pyarrow.parquet as pq
 import pytest
 
-from mlcls_ray.config import LabelJob, S3Options
+from mlcls_ray.config import S3Options
 from mlcls_ray.job.label import label
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.compact import compact
 from mlcls_ray.table.label_table import open_labels
 from mlcls_ray.table.verify import verify
-from tests.conftest import encode, picture
+from tests.conftest import encode, picture, quick_job
 from tests.s3_servers import BUCKET
 
 ODD = (
@@ -54,7 +54,7 @@ def test_from_images_to_a_verified_table(place: Place, tiny_folder: Path, fresh_
         given.write(f"photos/{name}", encode(picture(seed=number)))
     given.write("photos/bad.jpg", b"<html>")
     given.write("photos/readme.md", b"not taken")
-    job = LabelJob(
+    job = quick_job(
         inputs=(f"{place.root}/photos",), out=f"{place.root}/out", model=str(tiny_folder), run_id="r", annotate="all",
         rows_per_fragment=4, block_rows=4, batch_size=4, s3=place.s3,
     )  # fmt: skip

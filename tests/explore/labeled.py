@@ -27,7 +27,9 @@ def labeled(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (images / "text<").mkdir()
     (images / "text<" / "script><b>.jpg").write_text("no image")
     out = folder / "out"
-    run_cli("label", images, "--out", out, "--run-id", "one", "--engine", "paddle", "--precision", "fp32")
+    run_cli(
+        "label", images, "--out", out, "--run-id", "one", "--workers", 1, "--engine", "openvino", "--precision", "fp32"
+    )
     relabel(Store(str(out)), Thresholds(default=0.5, classes={"cat": 0.3}), run_id="two")
     return out
 

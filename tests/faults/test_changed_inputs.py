@@ -8,7 +8,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from mlcls_ray.config import LabelJob
 from mlcls_ray.job.check import check_job
 from mlcls_ray.job.cluster import living_nodes
 from mlcls_ray.job.label import label
@@ -16,7 +15,7 @@ from mlcls_ray.job.plan import plan_run
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.verify import verify
-from tests.conftest import encode, picture
+from tests.conftest import encode, picture, quick_job
 
 
 @pytest.mark.usefixtures("loopback_ray")
@@ -37,7 +36,7 @@ def test_what_changes_after_the_listing(tiny_folder: Path, tmp_path: Path) -> No
     )
     for name in names:
         (images / f"{name}.jpg").write_bytes(large if name == "shrank" else small)
-    job = LabelJob(
+    job = quick_job(
         inputs=(str(images),), out=str(tmp_path / "out"), model=str(tiny_folder), run_id="r", max_bytes=2 * len(large)
     )
     plan_run(check_job(job), living_nodes())  # lists, and dies

@@ -10,13 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from hostile_corpus import write_corpus
 
-from mlcls_ray.config import LabelJob
 from mlcls_ray.job.label import label
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import path_of_uri
 from mlcls_ray.table import layout
 from mlcls_ray.table.verify import verify
-from tests.conftest import ROOT
+from tests.conftest import ROOT, quick_job
 
 
 @pytest.mark.usefixtures("loopback_ray")
@@ -25,7 +24,7 @@ def test_each_file_gets_its_status(tmp_path: Path, tiny_folder: Path, placement:
     corpus = tmp_path / "corpus"
     expected = write_corpus(corpus)
     out = tmp_path / "out"
-    job = LabelJob(
+    job = quick_job(
         inputs=(str(corpus),),
         out=str(out),
         model=str(tiny_folder),

@@ -15,7 +15,7 @@ from mlcls_ray.job.label import label
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.verify import verify
-from tests.conftest import encode, hard_links, picture
+from tests.conftest import encode, hard_links, picture, quick_job
 from tests.faults.exactly_once import exactly_once
 from tests.faulty_proxy import FAULTS, faulty_proxy
 from tests.s3_servers import BUCKET, filesystem
@@ -34,7 +34,7 @@ def bucket(s3_slowly: str) -> str:
 
 def make_job(bucket: str, model: Path, endpoint: str, **fields: object) -> LabelJob:
     s3 = S3Options(endpoint_url=endpoint, timeout_s=2.0)
-    return LabelJob(
+    return quick_job(
         inputs=(f"s3://{bucket}/photos",), out=f"s3://{bucket}/out", model=str(model), run_id="r", s3=s3,
         rows_per_fragment=20, block_rows=16, **fields,
     )  # fmt: skip
@@ -97,7 +97,7 @@ def fill(disk: Path, leave: int) -> Path:
 def test_a_full_disk(small_disk: Path, tiny_folder: Path, tmp_path: Path) -> None:
     images = hard_links(tmp_path / "images", 2000)
     out = small_disk / "out"
-    job = LabelJob(
+    job = quick_job(
         inputs=(str(images),), out=str(out), model=str(tiny_folder), run_id="r", rows_per_fragment=100, block_rows=50
     )
     ballast = fill(small_disk, leave=120_000)

@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlcls_ray import schema
-from mlcls_ray.config import LabelJob
 from mlcls_ray.job.check import check_job
 from mlcls_ray.job.cluster import living_nodes
 from mlcls_ray.job.label import label
@@ -19,7 +18,7 @@ from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.manifest import to_parquet
 from mlcls_ray.table.verify import verify
-from tests.conftest import encode, picture
+from tests.conftest import encode, picture, quick_job
 
 pytestmark = pytest.mark.usefixtures("loopback_ray")
 
@@ -32,7 +31,7 @@ def test_each_content_is_scored_once(tiny_folder: Path, tmp_path: Path) -> None:
         (tmp_path / "images" / f"{number}.jpg").write_bytes(data)
     (tmp_path / "images" / "alone.jpg").write_bytes(encode(picture(300, 200)))
     out = tmp_path / "out"
-    job = LabelJob(
+    job = quick_job(
         inputs=(str(tmp_path / "images"),), out=str(out), model=str(tiny_folder), run_id="r", dedupe=True, batch_size=1
     )
     success = label(job)
@@ -52,7 +51,7 @@ def test_each_content_is_scored_once(tiny_folder: Path, tmp_path: Path) -> None:
     paths = [tmp_path / "images" / f"{number}.jpg" for number in range(10)]
     assert table.column("content_hash").to_pylist()[:10] == [hash_content(path.read_bytes()) for path in paths]
     changed = [name for name in table.column_names if name not in ("row_id", "uri", "mtime", "labeled_at", "run_id")]
-    without = LabelJob(inputs=job.inputs, out=str(tmp_path / "plain"), model=job.model, run_id="r", batch_size=1)
+    without = quick_job(inputs=job.inputs, out=str(tmp_path / "plain"), model=job.model, run_id="r", batch_size=1)
     label(without)
     plain = pq.read_table(tmp_path / "plain" / layout.labels_folder("r")).sort_by("row_id")
     assert table.select([*changed, "row_id", "mtime"]).equals(plain.select([*changed, "row_id", "mtime"]))
@@ -62,7 +61,7 @@ def test_a_copy_of_something_that_changed_is_labeled_for_itself(tiny_folder: Pat
     (tmp_path / "images").mkdir()
     for number in range(3):
         (tmp_path / "images" / f"{number}.jpg").write_bytes(encode(picture(seed=number)))
-    job = LabelJob(inputs=(str(tmp_path / "images"),), out=str(tmp_path / "out"), model=str(tiny_folder), run_id="r")
+    job = quick_job(inputs=(str(tmp_path / "images"),), out=str(tmp_path / "out"), model=str(tiny_folder), run_id="r")
     run = plan_run(check_job(job), living_nodes())
     copies = {"row_id": [1, 2], "original": [0, 0], "content_hash": ["what row 0 was", hash_content(b"")]}
     run.store.write(

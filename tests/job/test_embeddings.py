@@ -22,6 +22,7 @@ from mlcls_ray.table.publish import publish
 from mlcls_ray.table.relabel import relabel
 from mlcls_ray.table.search import find_alike
 from mlcls_ray.table.verify import verify
+from tests.conftest import quick_job
 
 pytestmark = pytest.mark.usefixtures("loopback_ray")
 
@@ -38,7 +39,7 @@ def images(folder_of_images: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="module")
 def job(tiny_folder: Path, images: Path) -> LabelJob:
     out = str(images.parent / "out")
-    return LabelJob(inputs=(str(images),), out=out, model=str(tiny_folder), run_id="r", embeddings=True, dedupe=True)
+    return quick_job(inputs=(str(images),), out=out, model=str(tiny_folder), run_id="r", embeddings=True, dedupe=True)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from mlcls_ray.job.label import label
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.verify import verify
-from tests.conftest import BAD_IN_FOLDER, MLCLS, Handler, encode, hard_links, picture, reply, run_cli
+from tests.conftest import BAD_IN_FOLDER, MLCLS, Handler, encode, hard_links, picture, quick_job, reply, run_cli
 
 pytestmark = pytest.mark.usefixtures("loopback_ray")
 
@@ -33,7 +33,7 @@ def labels_of(out: Path, run_id: str) -> pa.Table:
 
 
 def make_job(tiny_folder: Path, out: Path, *inputs: object, **values: object) -> LabelJob:
-    return LabelJob(
+    return quick_job(
         inputs=tuple(map(str, inputs)), out=str(out), model=str(tiny_folder), run_id="r", batch_size=4, **values
     )
 

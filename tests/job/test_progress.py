@@ -45,7 +45,20 @@ def test_a_bar_on_a_terminal(tiny_folder: Path, demo: Path, tmp_path: Path) -> N
 
 
 def test_plain_lines_elsewhere(tiny_folder: Path, demo: Path, tmp_path: Path) -> None:
-    done = run_cli("label", demo, "--out", tmp_path, "--model", tiny_folder)
+    done = run_cli(
+        "label",
+        demo,
+        "--out",
+        tmp_path,
+        "--model",
+        tiny_folder,
+        "--workers",
+        1,
+        "--engine",
+        "openvino",
+        "--precision",
+        "fp32",
+    )
     lines = done.stderr.splitlines()
     assert all(re.fullmatch(r"[\d,]+ of 12 images, \d+/s, \d+ errors(, \d+ s left)?", line) for line in lines), lines
     assert "\x1b" not in done.stdout + done.stderr

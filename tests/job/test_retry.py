@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.label import label
 from mlcls_ray.job.retry import retry_job
@@ -16,7 +15,7 @@ from mlcls_ray.storage.store import Store
 from mlcls_ray.table.label_table import open_labels
 from mlcls_ray.table.records import run_ids
 from mlcls_ray.table.verify import verify
-from tests.conftest import Handler, encode, picture, reply
+from tests.conftest import Handler, encode, picture, quick_job, reply
 
 pytestmark = pytest.mark.usefixtures("loopback_ray")
 
@@ -40,7 +39,7 @@ def test_what_failed_is_tried_again(tiny_folder: Path, tmp_path: Path, http_serv
     names = ("good", "broken1", "broken2", "gone")
     (tmp_path / "list.txt").write_text("".join(f"{base}/{name}.jpg?signature=s3cret\n" for name in names))
     out = str(tmp_path / "out")
-    job = LabelJob(inputs=(str(tmp_path / "list.txt"),), out=out, model=str(tiny_folder), fetch_attempts=1)
+    job = quick_job(inputs=(str(tmp_path / "list.txt"),), out=out, model=str(tiny_folder), fetch_attempts=1)
     label(job)
     first = [
         ("broken1.jpg", "http_5xx", 1),

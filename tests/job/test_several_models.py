@@ -23,7 +23,7 @@ from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.records import read_success
 from mlcls_ray.table.verify import verify
-from tests.conftest import TINY_VOCABULARY, encode, picture
+from tests.conftest import TINY_VOCABULARY, encode, picture, quick_job
 
 pytestmark = pytest.mark.usefixtures("loopback_ray")
 
@@ -43,7 +43,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 @pytest.fixture
 def job(folders: tuple[str, str], folder_of_images: Path, tmp_path: Path) -> LabelJob:
-    return LabelJob(
+    return quick_job(
         inputs=(str(folder_of_images),), out=str(tmp_path / "out"), models=folders, run_id="r", rows_per_fragment=7, block_rows=4
     )  # fmt: skip
 

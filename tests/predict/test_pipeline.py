@@ -14,14 +14,13 @@ import pytest
 from PIL import Image
 
 from mlcls_ray import create_pipeline
-from mlcls_ray.config import LabelJob
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import PredictError, UsageError
 from mlcls_ray.job.label import label
 from mlcls_ray.predict.pipeline import Pipeline
 from mlcls_ray.table import layout
-from tests.conftest import encode, picture, run_cli
+from tests.conftest import encode, picture, quick_job, run_cli
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +56,7 @@ def test_the_tutorial_runs_with_the_starter(demo: Path, tmp_path: Path, capsys: 
 @pytest.mark.usefixtures("loopback_ray")
 def test_the_same_labels_as_the_job(tiny_folder: Path, folder_of_images: Path, tmp_path: Path) -> None:
     exact = {"engine": "paddle", "precision": "fp32"}  # the pipeline's defaults
-    label(LabelJob(inputs=(str(folder_of_images),), out=str(tmp_path), model=str(tiny_folder), run_id="r", **exact))
+    label(quick_job(inputs=(str(folder_of_images),), out=str(tmp_path), model=str(tiny_folder), run_id="r", **exact))
     rows = pq.read_table(tmp_path / layout.labels_folder("r")).sort_by("row_id").to_pylist()
     pipeline = create_pipeline(model=tiny_folder, batch_size=4)
     results = list(pipeline.predict(str(folder_of_images), on_error="return"))

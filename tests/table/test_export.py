@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from mlcls_ray import open_labels
-from mlcls_ray.config import LabelJob
 from mlcls_ray.datasets.formats import read_dataset
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.label import label
 from mlcls_ray.table.export.formats import export
-from tests.conftest import run_cli
+from tests.conftest import quick_job, run_cli
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +84,7 @@ def test_what_is_refused(labeled: Path, demo: Path, tiny_folder: Path, tmp_path:
     )
     out = tmp_path / "out"
     for model in ("starter", str(tiny_folder)):
-        job = LabelJob(inputs=(str(demo / "cat.jpg"),), out=str(out), model=model, engine="paddle", precision="fp32")
+        job = quick_job(inputs=(str(demo / "cat.jpg"),), out=str(out), model=model, engine="paddle", precision="fp32")
         label(job)
     with pytest.raises(UsageError, match="2 vocabularies: choose one run"):
         export(open_labels(str(out)), "csv", tmp_path / "a.csv")

@@ -19,7 +19,7 @@ from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.records import read_success, run_ids
 from mlcls_ray.table.verify import verify
-from tests.conftest import TINY_VOCABULARY, Handler, encode, picture, reply
+from tests.conftest import TINY_VOCABULARY, Handler, encode, picture, quick_job, reply
 from tests.s3_servers import BUCKET, filesystem
 
 
@@ -85,7 +85,7 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_nights_over_a_folder(loopback_ray: None, tmp_path: Path, tiny_folder: Path, other_model: str) -> None:
     photos = tmp_path / "photos, of 'mine'"
     photos.mkdir()
-    job = LabelJob(inputs=(str(photos),), out=str(tmp_path / "o'ut"), model=str(tiny_folder), incremental=True)
+    job = quick_job(inputs=(str(photos),), out=str(tmp_path / "o'ut"), model=str(tiny_folder), incremental=True)
     nights(
         job, lambda name, data: (photos / name).write_bytes(data), lambda name: (photos / name).unlink(), other_model
     )  # type: ignore[arg-type, return-value]
@@ -96,7 +96,7 @@ def test_a_folder_that_is_not_mounted_has_not_lost_its_images(
 ) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "1.jpg").write_bytes(encode(picture()))
-    job = LabelJob(
+    job = quick_job(
         inputs=(str(tmp_path / "photos"),), out=str(tmp_path / "out"), model=str(tiny_folder), incremental=True
     )
     label(job)
@@ -110,7 +110,7 @@ def test_nights_over_a_bucket(s3_endpoint: str, fresh_ray: None, tiny_folder: Pa
     client = filesystem(s3_endpoint)
     base = f"{BUCKET}/{uuid.uuid4().hex}"
     s3 = S3Options(endpoint_url=s3_endpoint)
-    job = LabelJob(
+    job = quick_job(
         inputs=(f"s3://{base}/photos",), out=f"s3://{base}/out", model=str(tiny_folder), incremental=True, s3=s3
     )
     nights(
@@ -136,7 +136,7 @@ def test_transient_errors_are_tried_again(
 
     base = http_server(answer)
     (tmp_path / "list.txt").write_text(f"{base}/shaky.jpg?token=s3cret&id=1\n{base}/gone.jpg\n")
-    job = LabelJob(
+    job = quick_job(
         inputs=(str(tmp_path / "list.txt"),),
         out=str(tmp_path / "out"),
         model=str(tiny_folder),

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from mlcls_ray import open_labels
-from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.label import label
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table.prune import find_superseded, parse_age
 from mlcls_ray.table.verify import verify
-from tests.conftest import encode, picture, run_cli
+from tests.conftest import encode, picture, quick_job, run_cli
 
 
 def test_ages() -> None:
@@ -33,7 +32,7 @@ def test_ages() -> None:
 def test_the_newest_row_of_a_uri_never_goes(tiny_folder: Path, tmp_path: Path) -> None:
     images, out = tmp_path / "images", tmp_path / "out"
     images.mkdir()
-    job = LabelJob(inputs=(str(images),), out=str(out), model=str(tiny_folder), incremental=True)
+    job = quick_job(inputs=(str(images),), out=str(out), model=str(tiny_folder), incremental=True)
     for night, names in enumerate((("a.jpg",), ("a.jpg", "b.jpg"), ("b.jpg",), ("a.jpg", "b.jpg", "c.jpg"))):
         for name in names:
             (images / name).write_bytes(encode(picture(seed=10 * night + ord(name[0]))))

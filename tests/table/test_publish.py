@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mlcls_ray.config import LabelJob, S3Options, TableFormat
+from mlcls_ray.config import S3Options, TableFormat
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.label import label
 from mlcls_ray.storage.store import Store
@@ -19,7 +19,7 @@ from mlcls_ray.table import layout
 from mlcls_ray.table.formats.base import RunRows
 from mlcls_ray.table.publish import check_format, open_table, publish, published_schema
 from mlcls_ray.table.verify import verify
-from tests.conftest import encode, picture, run_cli
+from tests.conftest import encode, picture, quick_job, run_cli
 from tests.s3_servers import BUCKET
 
 pytestmark = pytest.mark.usefixtures("loopback_ray")
@@ -74,7 +74,7 @@ def test_nights(kind: TableFormat, tiny_folder: Path, folder_of_images: Path, tm
     images, out = tmp_path / "images", str(tmp_path / "out")
     images.mkdir()
     inputs = (str(images), str(folder_of_images))
-    job = LabelJob(
+    job = quick_job(
         inputs=inputs,
         out=out,
         model=str(tiny_folder),
@@ -113,7 +113,7 @@ def test_nights(kind: TableFormat, tiny_folder: Path, folder_of_images: Path, tm
 def test_a_driver_that_died_before_the_table(kind: TableFormat, tiny_folder: Path, demo: Path, tmp_path: Path) -> None:
     """The run is committed and the table lacks it: the same command, another run, or `mlcls publish` adds it; once."""
     out = str(tmp_path / "out")
-    job = LabelJob(inputs=(str(demo / "cat.jpg"),), out=out, model=str(tiny_folder), run_id="one")
+    job = quick_job(inputs=(str(demo / "cat.jpg"),), out=out, model=str(tiny_folder), run_id="one")
     label(job)  # and here the driver dies
 
     fragment = pq.read_table(f"{out}/{layout.labels_folder('one')}")
@@ -137,7 +137,7 @@ def test_two_models_in_one_table(tiny_folder: Path, demo: Path, tmp_path: Path) 
     """3 and 80 classes: lists of both lengths."""
     out = str(tmp_path / "out")
     for model in (str(tiny_folder), "starter"):
-        label(LabelJob(inputs=(str(demo / "cat.jpg"),), out=out, model=model, engine="paddle", precision="fp32"))
+        label(quick_job(inputs=(str(demo / "cat.jpg"),), out=out, model=model, engine="paddle", precision="fp32"))
     for kind, read in READERS.items():
         assert len(publish(Store(out), kind)) == 2
         assert sorted(len(one) for one in read(out)["all_scores"].to_pylist()) == [3, 80]
@@ -163,6 +163,6 @@ def test_a_missing_package_is_named_before_anything_starts(
     monkeypatch.setitem(sys.modules, "deltalake", None)  # how Python marks a module that cannot be imported
     monkeypatch.delitem(sys.modules, "mlcls_ray.table.formats.delta", raising=False)
     with pytest.raises(UsageError, match=r"format delta needs the extra 'delta': pip install 'mlcls-ray\[delta\]'"):
-        label(LabelJob(inputs=(str(demo),), out=str(tmp_path / "out"), format="delta"))
+        label(quick_job(inputs=(str(demo),), out=str(tmp_path / "out"), format="delta"))
     assert not (tmp_path / "out").exists()
     check_format("parquet")

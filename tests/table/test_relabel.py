@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlcls_ray import open_labels
-from mlcls_ray.config import LabelJob, Thresholds
+from mlcls_ray.config import Thresholds
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.label import label
 from mlcls_ray.storage.store import Store
@@ -17,7 +17,7 @@ from mlcls_ray.table import layout
 from mlcls_ray.table.records import read_record
 from mlcls_ray.table.relabel import relabel
 from mlcls_ray.table.verify import verify
-from tests.conftest import encode, picture, run_cli
+from tests.conftest import encode, picture, quick_job, run_cli
 
 pytestmark = pytest.mark.usefixtures("loopback_ray")
 
@@ -30,7 +30,7 @@ def table(out: Path, run_id: str) -> list[dict[str, object]]:
 def out(demo: Path, folder_of_images: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "out"
     label(
-        LabelJob(
+        quick_job(
             inputs=(str(demo), str(folder_of_images)),
             out=str(folder),
             run_id="first",
@@ -76,7 +76,7 @@ def test_other_thresholds_select_other_labels(out: Path) -> None:
 def test_the_newest_rows_of_several_runs_and_what_follows(demo: Path, tmp_path: Path) -> None:
     images, out = tmp_path / "images", tmp_path / "out"
     images.mkdir()
-    job = LabelJob(inputs=(str(images),), out=str(out), incremental=True, engine="paddle", precision="fp32")
+    job = quick_job(inputs=(str(images),), out=str(out), incremental=True, engine="paddle", precision="fp32")
     for night, name in enumerate(("a.jpg", "b.jpg", "a.jpg")):
         (images / name).write_bytes(encode(picture(seed=night)))
         label(job.model_copy(update={"run_id": f"night-{night}"}))
@@ -94,7 +94,7 @@ def test_the_newest_rows_of_several_runs_and_what_follows(demo: Path, tmp_path: 
 
 def test_top_k_and_what_is_refused(demo: Path, tiny_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    job = LabelJob(
+    job = quick_job(
         inputs=(str(demo),), out=str(out), all_scores="top_k", top_k=2, run_id="top", engine="paddle", precision="fp32"
     )
     label(job)

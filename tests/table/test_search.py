@@ -8,15 +8,14 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from mlcls_ray.config import LabelJob
 from mlcls_ray.job.label import label
-from tests.conftest import run_cli
+from tests.conftest import quick_job, run_cli
 
 
 @pytest.fixture(scope="module")
 def out(loopback_ray: None, demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("found") / "out"
-    label(LabelJob(inputs=(str(demo),), out=str(folder), engine="paddle", precision="fp32"))
+    label(quick_job(inputs=(str(demo),), out=str(folder), engine="paddle", precision="fp32"))
     return folder
 
 

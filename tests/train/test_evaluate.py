@@ -78,7 +78,10 @@ def test_calibrated_thresholds_reach_their_target(out: Path, truth: Path, tmp_pa
 
 
 def test_errors_name_what_is_missing(out: Path, truth: Path, tmp_path: Path) -> None:
-    assert "give the output folder of `mlcls label`, or --model" in run_cli("evaluate", "--data", truth, "--out", tmp_path, check=2).stderr
+    assert (
+        "give the output folder of `mlcls label`, or --model"
+        in run_cli("evaluate", "--data", truth, "--out", tmp_path, check=2).stderr
+    )
     (tmp_path / "other.csv").write_text("uri,labels\n/elsewhere.jpg,cat\n")
     with pytest.raises(UsageError, match="has scores of none of the 1 images"):
         compare(open_labels(str(out / "table")), tmp_path / "other.csv")

@@ -22,7 +22,6 @@ from PIL import Image, ImageDraw
 from safetensors.numpy import load_file, save_file
 
 from mlcls_ray import open_labels
-from mlcls_ray.config import LabelJob
 from mlcls_ray.datasets.check import check
 from mlcls_ray.datasets.split import read_classes, read_split, split_dataset
 from mlcls_ray.errors import RunError, UsageError
@@ -37,7 +36,7 @@ from mlcls_ray.train.freezing import backbone_sections
 from mlcls_ray.train.loop import Trainer
 from mlcls_ray.train.losses import training_loss
 from mlcls_ray.train.prepare import prepare
-from tests.conftest import MLCLS, run_cli
+from tests.conftest import MLCLS, quick_job, run_cli
 
 pytestmark = pytest.mark.usefixtures("loopback_ray")
 COLORS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (40, 60, 220)}
@@ -113,7 +112,7 @@ def test_the_loss_falls_and_everything_is_written(learned: Path) -> None:
 def test_the_exported_model_labels_images_as_well_as_in_training(learned: Path, data: Path, tmp_path: Path) -> None:
     model = learned / "best_model/inference"
     assert load_model(model).vocabulary == tuple(COLORS)
-    label(LabelJob(inputs=(str(data / "images"),), out=str(tmp_path / "out"), model=str(model)))
+    label(quick_job(inputs=(str(data / "images"),), out=str(tmp_path / "out"), model=str(model)))
     result = evaluate(compare(open_labels(str(tmp_path / "out")), data / "dev.txt"))
     assert result.mean_average_precision == pytest.approx(max(metrics(learned, "dev_map")), abs=0.01)
     assert result.overall_f1 > 0.8
@@ -377,7 +376,7 @@ def test_coco_csv_and_parquet_train_like_the_list(data: Path, tmp_path: Path) ->
 def test_a_label_table_becomes_a_data_set(learned: Path, data: Path, tmp_path: Path) -> None:
     model = learned / "best_model/inference"
     out = str(tmp_path / "out")
-    label(LabelJob(inputs=(str(data / "images"),), out=out, model=str(model), limit=12))
+    label(quick_job(inputs=(str(data / "images"),), out=out, model=str(model), limit=12))
     table = open_labels(out)
     first = table.sql("SELECT uri FROM labels ORDER BY uri").fetchall()[0][0]
     (tmp_path / "export.json").write_text(json.dumps([{"image": first, "labels": {"choices": ["red", "blue"]}}]))

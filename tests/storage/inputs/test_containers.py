@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mlcls_ray.config import LabelJob
 from mlcls_ray.job.label import label
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table.verify import verify
-from tests.conftest import run_cli
+from tests.conftest import quick_job, run_cli
 from tests.storage.inputs.samples import write_parquet, write_tar
 
 
@@ -19,7 +18,7 @@ def test_a_job_over_shards_resumes_and_is_incremental(tiny_folder: Path, tmp_pat
     write_tar(tmp_path / "shard-0.tar", ["1.jpg", "2.jpg", "3.jpg"])
     write_parquet(tmp_path / "part-0.parquet", struct=True)
     inputs = (str(tmp_path / "shard-*.tar"), str(tmp_path / "*.parquet"))
-    job = LabelJob(inputs=inputs, out=str(tmp_path / "out"), model=str(tiny_folder), incremental=True, batch_size=2)
+    job = quick_job(inputs=inputs, out=str(tmp_path / "out"), model=str(tiny_folder), incremental=True, batch_size=2)
     first = label(job, run_id="first")
     assert first.statuses == {"ok": 8}
     assert verify(Store(str(tmp_path / "out"))) == []

@@ -20,6 +20,8 @@ from tests.storage.inputs.samples import IMAGES, entries_of, fetcher, status_of
 
 LOCAL, CENTRAL = b"PK\3\4", b"PK\1\2"
 
+QUICK = ("--workers", 1, "--engine", "openvino", "--precision", "fp32")
+
 
 def write_zip(path: Path, names: list[str], method: int = zipfile.ZIP_DEFLATED) -> Path:
     with zipfile.ZipFile(path, "w", method) as archive:
@@ -203,7 +205,22 @@ def test_the_command_labels_an_archive(tiny_folder: Path, tmp_path: Path) -> Non
     path = write_zip(tmp_path / "photos.zip", ["1.jpg", "2.jpg", "cut.jpg"])
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("text.jpg", "not an image")
-    run_cli("label", path, "--out", tmp_path / "out", "--model", tiny_folder, "--run-id", "r")
+    run_cli(
+        "label",
+        path,
+        "--out",
+        tmp_path / "out",
+        "--model",
+        tiny_folder,
+        "--run-id",
+        "r",
+        "--workers",
+        1,
+        "--engine",
+        "openvino",
+        "--precision",
+        "fp32",
+    )
     rows = pq.read_table(tmp_path / "out" / "runs" / "r" / "labels", columns=["uri", "status"]).to_pylist()
     assert {row["uri"]: row["status"] for row in rows} == {
         f"{path}#1.jpg": "ok",
