@@ -55,13 +55,13 @@ def first_line(documented: type) -> str:
 
 
 def job_fields(inputs: tuple[str, ...], options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The fields of a job that were given on the command line: its flags, and the positional inputs."""
+    """Return the fields of a job that the command line sets: its flags, and the positional inputs."""
     return {**options, "inputs": inputs} if inputs else options
 
 
-def s3_options(given: Mapping[str, Any]) -> S3Options | None:
-    """The S3 options that were given as flags; None if there were none."""
-    return make_config(S3Options, given, "s3: ") if given else None
+def s3_options(values: Mapping[str, Any]) -> S3Options | None:
+    """Return the S3 options that the flags set; None if there are none."""
+    return make_config(S3Options, values, "s3: ") if values else None
 
 
 def _flag(field: FieldInfo, group: Group, renamed: Mapping[str, str]) -> Any:

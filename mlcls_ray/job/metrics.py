@@ -26,8 +26,8 @@ class RunMetrics:
         self.images = Counter("mlcls_images_total", "Rows by status", (*KEYS, "status"))
         self.read_bytes = Counter("mlcls_read_bytes_total", "Encoded bytes that were read", KEYS)
         self.stage_seconds = Counter("mlcls_stage_seconds_total", "Seconds of all workers by stage", (*KEYS, "stage"))
-        for one in (self.images, self.read_bytes, self.stage_seconds):
-            one.set_default_tags(dict(labels))
+        for counter in (self.images, self.read_bytes, self.stage_seconds):
+            counter.set_default_tags(dict(labels))
 
     def count(self, statuses: Mapping[str, int], read_bytes: int) -> None:
         for status, rows in statuses.items():

@@ -153,8 +153,8 @@ def _fragment_rows(job: LabelJob, device: Device, placement: Placement, score_s:
 def _block_rows(rows: int, fragment_rows: int, workers: int, batch_size: int, most: int = MAX_BLOCK_ROWS) -> int:
     """Cut the rows into blocks: a multiple of the batch size where possible, so that no batch is a short one."""
     cut = min(rows, fragment_rows * workers * BLOCKS_PER_WORKER)
-    wanted = min(-(-cut // (workers * BLOCKS_PER_WORKER)), MAX_BLOCK_ROWS, most)
-    return max(1, -(-wanted // batch_size) * batch_size)
+    block_rows = min(-(-cut // (workers * BLOCKS_PER_WORKER)), MAX_BLOCK_ROWS, most)
+    return max(1, -(-block_rows // batch_size) * batch_size)
 
 
 def devices_of(node: Node, device: Device) -> int:
