@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,23 @@ pytest_plugins = ["tests.explore.labeled"]
 ROOT = Path(__file__).parent.parent
 MLCLS = str(Path(sys.executable).parent / "mlcls")
 TINY_VOCABULARY = ("cat", "dog", "猫")
+
+
+RAY_FOLDERS = {"e2e", "faults", "notebooks", "serve"}
+RAY_WORDS = re.compile(
+    r"loopback_ray|fresh_ray|LOOPBACK_ONLY|run_cli\(\s*\"(label|demo|nightly|retry)|MLCLS, |\blabeled: |run_python"
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the test files that start Ray to one process, first: two Rays on two cores take four times as long. The others run beside."""
+    files = {
+        path: path.parent.name in RAY_FOLDERS or bool(RAY_WORDS.search(path.read_text("utf-8")))
+        for path in {item.path for item in items}
+    }
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("ray" if files[item.path] else str(item.path)))
+    items.sort(key=lambda item: not files[item.path])
 
 
 @pytest.fixture(scope="session")
