@@ -47,9 +47,10 @@ def label_rows(
     """
     if run.job.annotate == "none":
         stages = [stage for stage in stages if not issubclass(stage, Annotate)]
+    spec = run.worker_spec()
     rows = read_manifest(run.store, run.run_id, run.skip, run.pools.block_rows)
     for part, pool in zip(cut(stages, CUTS[run.pools.placement]), run.pools.pools, strict=True):
-        rows = map_blocks(rows, pool, worker, (part, run.spec, monitor))
+        rows = map_blocks(rows, pool, worker, (part, spec, monitor))
     sink = LabelSink(run.stores, run.run_id, run.attempt, run.pools.rows_per_fragment)
     rows.write_datasink(sink)
     return sink.fragments

@@ -91,9 +91,8 @@ class Run(NamedTuple):
         """The number of rows that are to be scored: neither in a fragment nor copies."""
         return self.rows - count_bits(self.skip)
 
-    @property
-    def spec(self) -> RunSpec:
-        """The run as its workers need to know it."""
+    def worker_spec(self) -> RunSpec:
+        """Describe the run as its workers need to know it. Ships the models' files where the workers' machines may lack them."""
         return RunSpec(
             job=self.job,
             run_id=self.run_id,
