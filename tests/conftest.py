@@ -30,7 +30,10 @@ from benchmarks.tiny_network import export_tiny
 
 from mlcls_ray.config import LabelJob
 from mlcls_ray.models.artifact import Model, load_model
+from tests.s3_servers import CREDENTIALS
 
+# Before Ray is started anywhere: its workers keep the environment that it was started with.
+os.environ.update(CREDENTIALS)
 atexit.register(shutil.rmtree, os.environ["MLCLS_HOME"], ignore_errors=True)
 pytest_plugins = ["tests.explore.labeled"]
 """A label table with everything in it, and a real browser."""
@@ -221,7 +224,6 @@ def serve_s3(start: Callable[[Path], tuple[subprocess.Popen[bytes], str]], folde
     """The endpoint of a real S3 server with an empty bucket; credentials in the environment, the usual way."""
     from tests import s3_servers
 
-    os.environ.update(s3_servers.CREDENTIALS)
     process, endpoint = start(folder)
     try:
         s3_servers.wait_until_ready(process, endpoint)
