@@ -9,14 +9,15 @@ import pyarrow as pa
 from mlcls_ray import schema
 from mlcls_ray.config import FetchOptions
 from mlcls_ray.errors import ImageError
-from mlcls_ray.stages.read import hash_content, make_fetcher
+from mlcls_ray.stages.read import hash_content
+from mlcls_ray.storage.fetch import Fetcher
 
 
 class Hash:
     """Manifest rows (Arrow) → `row_id` and `content_hash` of those that can be read (Arrow)."""
 
     def __init__(self, options: FetchOptions) -> None:
-        self.fetcher = make_fetcher(options)
+        self.fetcher = Fetcher(options)
         self.threads = ThreadPoolExecutor(options.fetch_threads, thread_name_prefix="hash")
 
     def __call__(self, manifest: pa.Table) -> pa.Table:

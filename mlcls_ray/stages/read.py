@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 
 from mlcls_ray import schema
-from mlcls_ray.config import FetchOptions
 from mlcls_ray.errors import MESSAGE_LIMIT, ImageError, Status
 from mlcls_ray.stages.spec import Batch, RunSpec
 from mlcls_ray.storage.fetch import Fetcher
@@ -36,7 +35,7 @@ class Read:
     uses_device: ClassVar[bool] = False
 
     def __init__(self, spec: RunSpec) -> None:
-        self.fetcher = make_fetcher(spec.job)
+        self.fetcher = Fetcher(spec.job)
         self.fetch_threads = spec.job.fetch_threads
         self.threads = ThreadPoolExecutor(self.fetch_threads, thread_name_prefix="read")
         self.seconds = {"fetch": 0.0}
@@ -79,10 +78,6 @@ class Read:
             content_hash=hash_content(fetched.image_bytes),
             seconds=seconds,
         )
-
-
-def make_fetcher(options: FetchOptions) -> Fetcher:
-    return Fetcher(options)
 
 
 def hash_content(image_bytes: bytes) -> str:

@@ -148,7 +148,9 @@ def test_what_cannot_be_compacted(run: Run) -> None:
 def test_the_newest_row_by_sql_alone(run: Run) -> None:
     """The query that docs/table.md gives to readers without this package has the package's order of rows."""
     commit(run.models[0], written(run, (0, 1, 2, 3, 4)), seconds=1)
-    (query,) = re.findall(r'"""([^"]*read_parquet[^"]*row_number[^"]*)"""', (ROOT / "docs/table.md").read_text(encoding="utf-8"))
+    (query,) = re.findall(
+        r'"""([^"]*read_parquet[^"]*row_number[^"]*)"""', (ROOT / "docs/table.md").read_text(encoding="utf-8")
+    )
     (order,) = re.findall("ORDER BY (.*?)[)]", query)
     assert order in MACROS
     assert len(duckdb.sql(query.replace("'out/", f"'{run.store.root}/")).fetchall()) == 5
