@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlcls_ray.engines.card.cuda import OPTIONS, load_libraries, open_decoder
 from mlcls_ray.engines.card.decoder import CardDecoder
 from mlcls_ray.engines.card.probe import probes
-from mlcls_ray.errors import DeviceLostError, UsageError
+from mlcls_ray.errors import UsageError, short_message
 from mlcls_ray.images.preprocess import Preprocess
 
 
@@ -17,8 +17,8 @@ def decoder_problem(index: int) -> str | None:
     """
     try:
         CardDecoder(index, (Preprocess(size=(224, 224), backend="pil", interpolation="BILINEAR"),))
-    except (UsageError, DeviceLostError, MemoryError) as error:
-        return str(error)
+    except Exception as error:  # whatever it is, it keeps the card from being used
+        return short_message(error)
     return None
 
 
