@@ -45,8 +45,7 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     report: dict[str, Any] = {"versions": {name: text for name in PACKAGES if (text := installed(name))}}
     try:
-        from mlcls_ray.engines.card.check import has_jpeg_engines
-        from mlcls_ray.engines.card.cuda import CudaCard
+        from mlcls_ray.engines.card.cuda import CudaCard, has_jpeg_engines
 
         card = CudaCard(arguments.index)
         report |= {"card": card.name, "options": card.options, "jpeg_engines": has_jpeg_engines(arguments.index)}

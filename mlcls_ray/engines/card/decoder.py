@@ -11,7 +11,7 @@ from mlcls_ray.engines.card.backend import CardBackend, Pixels
 from mlcls_ray.engines.card.geometry import Geometry, geometry, unsupported_reason
 from mlcls_ray.engines.card.probe import check_probe, decodes_probe
 from mlcls_ray.engines.card.resize import ResizeJob, resize
-from mlcls_ray.errors import DeviceLostError, UsageError
+from mlcls_ray.errors import DeviceLostError, UsageError, short_message
 from mlcls_ray.images.jpeg_header import JpegHeader
 from mlcls_ray.images.preprocess import Preprocess
 
@@ -93,12 +93,12 @@ class CardDecoder:
         self.group_bytes = GROUP_BYTES
         check_probe(self)
 
-    def decode(self, images: Sequence[bytes], headers: Sequence[JpegHeader]) -> CardBatch:
+    def decode(self, images: Sequence[bytes], headers: Sequence[JpegHeader | None]) -> CardBatch:
         """Decode and resize a batch of any length. It is split by what fits the card's buffers; what does not fit is left to the CPU.
 
         Args:
             images: encoded JPEGs that `can_decode_on_card` accepts.
-            headers: their headers, in the same order.
+            headers: their headers, in the same order; None: leave this row out, it has another kind of image, or none.
 
         Raises:
             MemoryError: the card has no room for the pixels of the batch. Half the batch may fit.
@@ -116,9 +116,9 @@ class CardDecoder:
         self.backend.synchronize()
         return batch
 
-    def _plan(self, image_bytes: bytes, header: JpegHeader, row: int) -> _Plan | None:
+    def _plan(self, image_bytes: bytes, header: JpegHeader | None, row: int) -> _Plan | None:
         """Plan an image; None: the CPU decodes it, or says why it is not decoded."""
-        if header.width * header.height > MAX_CARD_PIXELS or not 1 <= header.orientation <= 8:
+        if header is None or header.width * header.height > MAX_CARD_PIXELS or not 1 <= header.orientation <= 8:
             return None
         geometries = tuple(geometry(preprocess, *header.upright_size) for preprocess in self.preprocesses)
         known = tuple(plan for plan in geometries if plan is not None)
@@ -159,6 +159,19 @@ class CardDecoder:
             resize(self.backend, jobs, preprocess.interpolation, pixels)
         self.backend.synchronize()  # the next group is decoded into the same memory
         return [plan.row for plan, _ in found]
+
+
+def decoder_problem(index: int) -> str | None:
+    """Try the JPEG decoder and the kernels of a card on this machine. Takes seconds, and the card's memory until the process ends.
+
+    Returns:
+        None: they work. Otherwise one line that says what is wrong and what to install.
+    """
+    try:
+        CardDecoder(index, (Preprocess(size=(224, 224), backend="pil", interpolation="BILINEAR"),))
+    except Exception as error:  # whatever it is, it keeps the card from being used
+        return short_message(error)
+    return None
 
 
 def _groups(plans: Sequence[_Plan], max_bytes: int) -> Iterator[list[_Plan]]:

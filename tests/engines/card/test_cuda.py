@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mlcls_ray.engines.card.check import decoder_problem, has_jpeg_engines
+from mlcls_ray.engines.card.cuda import has_jpeg_engines
 from mlcls_ray.engines.card.cuda_errors import is_device_lost, translated
+from mlcls_ray.engines.card.decoder import decoder_problem
 from mlcls_ray.errors import DeviceLostError
 from mlcls_ray.stages.score import is_out_of_memory
 

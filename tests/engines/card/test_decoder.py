@@ -87,7 +87,7 @@ def test_these_never_reach_the_card(changes: dict[str, int]) -> None:
     card.calls.clear()
     image = jpeg(40, 30)
     (header,) = headers_of([image])
-    batch = decoder.decode([image], [header._replace(**changes)])
+    batch = decoder.decode([image, b""], [header._replace(**changes), None])
     assert not batch.decoded.any() and card.calls == []
     assert not batch.pixels[0].any()
 
