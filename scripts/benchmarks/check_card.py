@@ -28,7 +28,14 @@ from mlcls_ray.images.jpeg_header import JpegHeader, can_decode_on_card, read_jp
 from mlcls_ray.images.preprocess import Preprocess
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("cupy-cuda13x", "cupy-cuda12x", "nvidia-nvimgcodec-cu13", "nvidia-nvimgcodec-cu12", "nvidia-nvjpeg", "pillow")
+PACKAGES = (
+    "cupy-cuda13x",
+    "cupy-cuda12x",
+    "nvidia-nvimgcodec-cu13",
+    "nvidia-nvimgcodec-cu12",
+    "nvidia-nvjpeg",
+    "pillow",
+)
 MODELS = (
     Preprocess(size=(384, 384), backend="pil", interpolation="BILINEAR"),
     Preprocess(resize_short=256, crop=(224, 224), backend="pil", interpolation="BICUBIC"),
@@ -38,7 +45,9 @@ Encoded = tuple[bytes, JpegHeader]
 
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "mlcls_ray" / "demo", help="JPEGs, searched recursively")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=ROOT / "mlcls_ray" / "demo", help="JPEGs, searched recursively"
+    )
     parser.add_argument("--images", type=int, default=500, help="read at most so many")
     parser.add_argument("--sizes", type=int, default=2000, help="resize noise of so many sizes")
     parser.add_argument("--index", type=int, default=0, help="the card's number")
@@ -74,15 +83,17 @@ def for_card(image_bytes: bytes) -> Encoded | None:
     return (image_bytes, header) if header and can_decode_on_card(header, MAX_CARD_PIXELS) else None
 
 
-def check(card: CardBackend, images: list[Encoded], sizes: int, seconds: float = 3.0) -> dict[str, Any]:
-    """Run every check; `ok` is true if nothing differs that must be equal. `seconds`: how long each speed is measured."""
+def check(
+    card: CardBackend, images: list[Encoded], sizes: int, batch_sizes: tuple[int, ...] = (64, 256), seconds: float = 3.0
+) -> dict[str, Any]:
+    """Run every check; `ok` is true if nothing differs that must be equal. `seconds`: how long the speed with a batch size is measured."""
     decoder = CardDecoder(0, MODELS, card)
     result = {
         "decode": check_decode(card, images),
         "resize_photographs": check_photographs(card, images),
         "resize_noise": check_noise(card, sizes),
         "damaged": check_damaged(decoder, images),
-        "images_per_s": measure(decoder, images, seconds),
+        "images_per_s": measure(decoder, images, batch_sizes, seconds),
     }
     pixels_ok = result["decode"]["decoded"] == len(images) and result["decode"]["mean_difference"] < 1
     resize_ok = result["resize_photographs"]["different_bytes"] == result["resize_noise"]["different_bytes"] == 0
@@ -108,7 +119,9 @@ def check_decode(card: CardBackend, images: list[Encoded]) -> dict[str, Any]:
 def read_back(card: CardBackend, image: CardImage, header: JpegHeader) -> np.ndarray:
     """Copy a decoded image from the card, upright: a resize to its own size changes no pixel."""
     width, height = header.upright_size
-    return resized(card, image, header.orientation, Preprocess(size=(width, height), backend="pil", interpolation="NEAREST"))
+    return resized(
+        card, image, header.orientation, Preprocess(size=(width, height), backend="pil", interpolation="NEAREST")
+    )
 
 
 def resized(card: CardBackend, image: CardImage, orientation: int, preprocess: Preprocess) -> np.ndarray:
@@ -141,7 +154,9 @@ def check_noise(card: CardBackend, sizes: int) -> dict[str, int]:
     random = np.random.default_rng(1)
     total = different = 0
     for number in range(sizes):
-        width, height, out_width, out_height = (int(side) for side in np.exp(random.uniform(0, np.log(1500), 4)).round())
+        width, height, out_width, out_height = (
+            int(side) for side in np.exp(random.uniform(0, np.log(1500), 4)).round()
+        )
         noise = random.integers(0, 256, (height, width, 3), np.uint8)
         on_card = card.upload(noise)
         image = CardImage(address(on_card), width, height, 3 * width, on_card)
@@ -188,10 +203,12 @@ def cpu_status(image_bytes: bytes) -> str:
     return "ok"
 
 
-def measure(decoder: CardDecoder, images: list[Encoded], seconds: float) -> dict[str, float]:
-    """Measure decode and resize together, for both preprocessings, in batches of 64 and 256."""
+def measure(
+    decoder: CardDecoder, images: list[Encoded], batch_sizes: tuple[int, ...], seconds: float
+) -> dict[str, float]:
+    """Measure decode and resize together, for both preprocessings."""
     rates = {}
-    for size in (64, 256):
+    for size in batch_sizes:
         batch = (images * (size // max(len(images), 1) + 1))[:size] if images else []
         if not batch:
             continue

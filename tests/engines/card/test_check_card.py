@@ -20,7 +20,7 @@ def encoded(count: int = 3) -> list[check_card.Encoded]:
 
 
 def test_two_equal_decoders_differ_in_nothing() -> None:
-    report = check_card.check(HostCard(), encoded(), sizes=10, seconds=0.01)
+    report = check_card.check(HostCard(), encoded(), sizes=10, batch_sizes=(2,), seconds=0.01)
     assert report["ok"] and report["decode"] == {
         "images": 3, "decoded": 3, "mean_difference": 0.0, "worst_mean": 0.0, "largest": 0
     }  # fmt: skip
@@ -39,9 +39,7 @@ def test_it_finds_a_card_that_decodes_otherwise() -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed here")
-def test_without_a_card_it_says_what_is_missing(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_without_a_card_it_says_what_is_missing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert check_card.main([str(tmp_path)]) == 1
     report = json.loads(capsys.readouterr().out)
     assert not report["ok"] and "pip install 'mlcls-ray[gpu]'" in report["problem"]
