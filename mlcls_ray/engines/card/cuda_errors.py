@@ -13,6 +13,7 @@ LOST = {
     100: "NoDevice",
     214: "ECCUncorrectable",
     220: "NvlinkUncorrectable",
+    226: "Contained",
     700: "IllegalAddress",
     702: "LaunchTimeout",
     710: "Assert",
@@ -22,7 +23,7 @@ LOST = {
     717: "InvalidAddressSpace",
     718: "InvalidPc",
     719: "LaunchFailure",
-    721: "ContainedError",
+    721: "TensorMemoryLeak",
     999: "Unknown",
 }
 """Errors after which a process can do nothing more with its card, by CUDA's numbers and names. Most "leave the process in an inconsistent
