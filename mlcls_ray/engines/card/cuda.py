@@ -42,13 +42,16 @@ class CudaCard:
     stream waits for that stream first.
     """
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, libraries: tuple[Any, Any] | None = None) -> None:
         """Open the card `index` of those that this process sees.
+
+        Args:
+            libraries: the modules `cupy` and `nvidia.nvimgcodec`; None: import them.
 
         Raises:
             UsageError: a package, a library or the card is missing; says what to install or to choose.
         """
-        self.cupy, self.codec = load_libraries()
+        self.cupy, self.codec = libraries or load_libraries()
         with _opening(index):
             self.device = self.cupy.cuda.Device(index)
             with self.device:
