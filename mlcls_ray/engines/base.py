@@ -53,8 +53,14 @@ class Engine(Protocol):
     name: str
     precision: str
 
-    def __init__(self, model: Model, device: Device, threads: int, precision: Precision) -> None:
-        """Load the model. `threads`: CPU threads that it may use.
+    def __init__(
+        self, model: Model, device: Device, threads: int, precision: Precision, *, is_brief: bool = False
+    ) -> None:
+        """Load the model.
+
+        Args:
+            threads: CPU threads that it may use.
+            is_brief: it will score few images, so it should start soon, even if it is a little slower then.
 
         Raises:
             UsageError: the engine's package is not installed, or it cannot use the device or the precision.
