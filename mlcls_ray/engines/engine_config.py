@@ -62,9 +62,9 @@ def default_engine(
 ) -> EngineConfig:
     """Configure an engine without a trial; `auto` becomes the usual engine of the device, and fp32.
 
-    fp32 on NVIDIA cards too: it differs from Paddle's scores by rounding only, so it needs no trial. TF32 and fp16 are 1.4 to 3 times as
-    fast, and change a label now and then: a trial must have shown that they do not at the run's thresholds. A run that is too short for a
-    trial loses a few seconds by it, less than the trial would take.
+    fp32 on NVIDIA cards too: it differs from Paddle's scores by rounding only, so it needs no trial. TF32 and fp16 are faster, and change a
+    label now and then: a trial must have shown that they do not at the run's thresholds. A run that is too short for a trial loses seconds
+    by fp32, less than the trial would take.
     """
     return EngineConfig(
         engine=USUAL_ENGINES.get(device.kind, "paddle") if engine == "auto" else engine,
