@@ -51,6 +51,8 @@ PIXELS = "pixels"
 """uint8 [N, H, W, 3] at the model's input size; zeros where the row is not `ok`."""
 IMAGE_BYTES = "image_bytes"
 """The encoded image; empty for rows that will not be annotated."""
+JPEG_HEADER = "jpeg_header"
+"""A packed `JpegHeader` for each image that a card decodes; empty for others."""
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 

@@ -21,6 +21,7 @@ from mlcls_ray.job.check import CheckedJob, CheckedModel
 from mlcls_ray.job.cluster import Node
 from mlcls_ray.job.duplicates import copy_duplicates, read_duplicates, write_duplicates
 from mlcls_ray.job.model_source import choose_engine, model_source
+from mlcls_ray.job.placement import preprocess_fingerprint
 from mlcls_ray.job.pools import Pools, size_pools
 from mlcls_ray.job.resume import public_config
 from mlcls_ray.stages.spec import ModelSpec, Provenance, RunSpec, distinct_preprocesses
@@ -192,7 +193,7 @@ def list_pending(checked: CheckedJob) -> int | None:
     if job.retry:
         with open_failed(model.store, job.retry) as failed:
             return write_manifest(model.store, run_id, islice(failed, job.limit)) or None
-    fingerprints = (model.model.fingerprint, model.model.preprocess_fingerprint(job.decode))
+    fingerprints = (model.model.fingerprint, preprocess_fingerprint(model.job, model.model))
     with open_changes(model.store, fingerprints, public_config(job)["inputs"], _listed(job)) as changes:
         if changes.listed == 0:
             raise _no_image(job)
@@ -232,7 +233,7 @@ def _write_record(
         rows=rows,
         model=model.name,
         model_fingerprint=model.fingerprint,
-        preprocess_fingerprint=model.preprocess_fingerprint(checked.job.decode),
+        preprocess_fingerprint=preprocess_fingerprint(checked.job, model),
         threshold_id=checked.thresholds.id,
         thresholds={
             name: float(value) for name, value in zip(model.vocabulary, checked.thresholds.values, strict=True)
