@@ -116,7 +116,8 @@ def bind_pixels(binding: Any, name: str, pixels: Pixels, memory: str, index: int
 
 
 class DeviceSession:
-    """A session over a graph with the input uint8 [N, H, W, 3]. Each batch has the shape that was warmed up; a smaller one is padded."""
+    """A session over a graph with the input uint8 [N, H, W, 3]. A batch is padded to the next size that was warmed up, because libraries
+    look for the kernels of each new shape, for seconds."""
 
     def __init__(
         self, onnxruntime: Any, graph: Path, index: int, options: dict[str, str], accelerator: Accelerator = CUDA
@@ -140,18 +141,19 @@ class DeviceSession:
         check_session(self._session.get_providers(), accelerator, device)
         (self.input,) = self._session.get_inputs()
         self.outputs = self._session.get_outputs()
-        self.batch = 0
+        self.sizes: set[int] = set()
 
-    def warm_up(self, batch: int) -> None:
-        """Score one batch of this size, whose shape the following ones have."""
-        self.batch = batch
-        self.run(np.zeros((batch, *self.input.shape[1:]), np.uint8))
+    def warm_up(self, size: int) -> None:
+        """Score one batch of this size. The other sizes are forgotten if they are larger: memory may have run out with them."""
+        self.sizes = {other for other in self.sizes if other < size} | {size}
+        self.run(np.zeros((size, *self.input.shape[1:]), np.uint8))
 
     def run(self, pixels: Pixels) -> list[np.ndarray]:
-        """Return the graph's outputs for any number of images; more than a batch make the following batches larger."""
-        self.batch = max(self.batch, len(pixels))
+        """Return the graph's outputs, each with a row for each image."""
+        size = min((size for size in self.sizes if size >= len(pixels)), default=len(pixels))
+        self.sizes.add(size)
         binding = self._session.io_binding()
-        bound = pad(pixels, self.batch, self._accelerator.pad)
+        bound = pad(pixels, size, self._accelerator.pad)
         bind_pixels(binding, self.input.name, bound, self._accelerator.memory, self._index)
         for output in self.outputs:
             binding.bind_output(output.name, "cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -69,10 +70,33 @@ def to_half(model: ModelProto) -> ModelProto:
 
     for number, node in enumerate(model.graph.node):
         node.name = f"{node.op_type}_{number}"  # they are excepted by name, and names may be missing or repeated
-    converted: ModelProto = convert_float_to_float16(
-        model, keep_io_types=True, node_block_list=_behind_logits(model.graph)
-    )
+    kept = _behind_logits(model.graph)
+    converted: ModelProto = convert_float_to_float16(model, keep_io_types=True, node_block_list=kept)
+    _drop_round_trips(converted.graph, kept)
     return converted
+
+
+def _drop_round_trips(graph: GraphProto, kept: Sequence[str]) -> None:
+    """Remove Cast to fp16 → Cast to fp32 behind nodes that were kept in fp32, in place. The converter leaves them, and they round the scores."""
+    from onnx import TensorProto, helper
+
+    made = {output for node in graph.node if node.name in kept for output in node.output}
+    halves = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Cast" and node.input[0] in made}
+    back = [node for node in graph.node if node.op_type == "Cast" and node.input[0] in halves]
+    back = [node for node in back if helper.get_attribute_value(node.attribute[0]) == TensorProto.FLOAT]
+    same = {node.output[0]: halves[node.input[0]] for node in back}
+    outputs = {same[output.name]: output.name for output in graph.output if output.name in same}
+    for node in back:
+        graph.node.remove(node)
+    for node in graph.node:
+        for number, name in enumerate(node.input):
+            name = same.get(name, name)
+            node.input[number] = outputs.get(name, name)
+        for number, name in enumerate(node.output):
+            node.output[number] = outputs.get(name, name)
+    used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+    for node in [node for node in graph.node if node.output[0] in halves and node.output[0] not in used]:
+        graph.node.remove(node)
 
 
 def _behind_logits(graph: GraphProto) -> list[str]:
