@@ -10,9 +10,9 @@ import onnxruntime
 import paddle
 import pytest
 
+from mlcls_ray.devices import Device
 from mlcls_ray.engines.golden import TOLERANCE, golden_pixels
 from mlcls_ray.engines.load import load_engine
-from mlcls_ray.devices import Device
 from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.models.artifact import Model, load_model
 from mlcls_ray.models.build import build_network

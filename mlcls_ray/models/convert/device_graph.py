@@ -56,7 +56,7 @@ def write_device_graph(plain: Path, preprocess: Preprocess, number_format: Liter
         import onnx
     except ImportError:
         raise UsageError(f"ONNX {MISSING}") from None
-    loaded = onnx.load(str(plain))
+    loaded = onnx.shape_inference.infer_shapes(onnx.load(str(plain)))  # before an operator that it does not know is in it
     fuse_attention(loaded)
     if number_format == "fp16":
         loaded = to_half(loaded)
