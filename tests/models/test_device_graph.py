@@ -19,6 +19,7 @@ from mlcls_ray.models.build import build_network
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.convert.attention import fuse_attention
 from mlcls_ray.models.convert.device_graph import cached_device_graph, to_half, write_device_graph
+from mlcls_ray.models.convert.narrow import narrow_tokens
 from mlcls_ray.models.convert.onnx import cached_onnx, to_onnx
 from mlcls_ray.models.convert.paddle import export_network, write_config
 from mlcls_ray.models.features import converted_with_features
@@ -149,3 +150,23 @@ def test_half_precision_of_a_graph_whose_nodes_have_no_names(tiny_model: Model, 
     expected = load_engine("onnxruntime", tiny_model, Device("cpu"), 1).score(images)
     actual = run(tmp_path / "half.onnx", to_tensor(images, tiny_model.preprocess))[0]
     assert np.abs(actual - expected).max() <= TOLERANCE
+
+
+def test_what_follows_a_selected_token_is_computed_for_it_alone(clip: Model, tmp_path: Path) -> None:
+    """The head takes one patch: the last block's projection and MLP, and its sums and norm, are for that one."""
+    to_onnx(clip, tmp_path / "plain.onnx")
+    graph = onnx.shape_inference.infer_shapes(onnx.load(str(tmp_path / "plain.onnx")))
+    fuse_attention(graph)
+    assert narrow_tokens(graph) >= 10
+    assert narrow_tokens(graph) == 0
+    onnx.save(graph, str(tmp_path / "narrow.onnx"))
+    inferred = {
+        value.name: [side.dim_value for side in value.type.tensor_type.shape.dim]
+        for value in onnx.shape_inference.infer_shapes(graph).graph.value_info
+    }
+    products = [node.output[0] for node in graph.graph.node if node.op_type == "MatMul"]
+    of_one = [name for name in products if len(inferred.get(name, [])) == 3 and inferred[name][1] == 1]
+    of_all = [name for name in products if len(inferred.get(name, [])) == 3 and inferred[name][1] == 17]
+    assert (len(of_all), len(of_one)) == (3, 3), "in each block the projection and the two of the MLP"
+    tensors = to_tensor(golden_pixels(clip), clip.preprocess)
+    assert np.abs(run(tmp_path / "narrow.onnx", tensors)[0] - run(tmp_path / "plain.onnx", tensors)[0]).max() <= 1e-5

@@ -152,14 +152,19 @@ def _fused(softmax: NodeProto, nodes: Nodes) -> NodeProto | None:
 
 
 def _unscaled(name: str, nodes: Nodes) -> tuple[str, float]:
-    """Go back over multiplications and divisions by one number. Returns the tensor before them, and what they multiply it by."""
+    """Go back over multiplications and divisions by one number. Returns the tensor before them, and what they multiply it by.
+
+    Paddle's `scale` adds a bias after the product, which is 0 here.
+    """
     scale = 1.0
-    while (node := nodes.before(name, "Mul", "Div")) is not None:
+    while (node := nodes.before(name, "Mul", "Div", "Add")) is not None:
         numbers = [number for number in (1, 0) if np.size(nodes.constants.get(node.input[number], ())) == 1]
         if not numbers or (node.op_type == "Div" and numbers[0] == 0):
             break
         factor = float(nodes.constants[node.input[numbers[0]]].item())
-        scale *= 1 / factor if node.op_type == "Div" else factor
+        if node.op_type == "Add" and factor != 0:
+            break
+        scale *= {"Mul": factor, "Div": 1 / factor if factor else 0.0, "Add": 1.0}[node.op_type]
         name = node.input[1 - numbers[0]]
     return name, scale
 
