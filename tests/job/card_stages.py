@@ -1,0 +1,67 @@
+"""Stages for jobs on faked cards: they run in Ray's workers, so the job's output folder tells them what goes wrong."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from mlcls_ray.devices import Device
+from mlcls_ray.stages.annotate import Annotate
+from mlcls_ray.stages.decode_card import DecodeOnCard
+from mlcls_ray.stages.decode_rest import DecodeRest
+from mlcls_ray.stages.read import Read
+from mlcls_ray.stages.score import Score
+from mlcls_ray.stages.select import Select
+from mlcls_ray.stages.spec import Batch, RunSpec, Stage
+from mlcls_ray.storage.uris import path_of_uri
+from tests.stages.host_card import HostCard
+
+MEMORY = "memory"
+"""A file with the number of rows that a faked card has room for."""
+LOSSES = "losses"
+"""A folder with a file for each time that a card is to be lost."""
+
+
+class DecodeOnFakedCard(DecodeOnCard):
+    """Decodes in host memory. Each third image is one that the card refuses."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        self.folder = faults_of(spec)
+        memory = self.folder / MEMORY
+        room = int(memory.read_text()) if memory.exists() else 1 << 30
+        self.card = HostCard(spec.preprocesses, refuse=3, memory=room)
+        super().__init__(spec, self.card)  # type: ignore[arg-type]
+
+    def __call__(self, batch: Batch) -> Batch:
+        self.card.lost = self.is_lost()
+        return super().__call__(batch)
+
+    def is_lost(self) -> bool:
+        """Take one of the losses that are left; of several workers one gets it."""
+        for loss in (self.folder / LOSSES).glob("*.left"):
+            try:
+                os.rename(loss, loss.with_name(f"{loss.stem}.{os.getpid()}.done"))
+            except FileNotFoundError:
+                continue
+            return True
+        return False
+
+
+class ScoreOnCpu(Score):
+    """Scores on the CPU, whatever the device."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        super().__init__(spec._replace(device=Device("cpu")))
+
+    def __call__(self, batch: Any) -> Batch:
+        return super().__call__(batch)
+
+
+CARD_STAGES: tuple[type[Stage], ...] = (Read, DecodeRest, DecodeOnFakedCard, ScoreOnCpu, Select, Annotate)
+
+
+def faults_of(spec: RunSpec) -> Path:
+    """Return the folder that says what goes wrong: beside the job's output."""
+    out = Path(path_of_uri(spec.job.out))
+    return out.with_name(f"{out.name}.faults")

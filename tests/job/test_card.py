@@ -1,0 +1,117 @@
+"""Placement card on a real Ray with faked GPUs: its tables are those of the CPUs, and a card that fails costs no row."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from benchmarks.tiny_network import export_tiny
+from hostile_corpus import write_corpus
+
+from mlcls_ray import schema
+from mlcls_ray.config import LabelJob
+from mlcls_ray.devices import parse_device
+from mlcls_ray.job.check import check_job
+from mlcls_ray.job.cluster import living_nodes
+from mlcls_ray.job.commit import commit
+from mlcls_ray.job.label import label
+from mlcls_ray.job.placement import try_on_worker
+from mlcls_ray.job.plan import plan_run
+from mlcls_ray.job.pools import size_pools
+from mlcls_ray.job.supervise import label_until_done
+from mlcls_ray.storage.store import Store
+from mlcls_ray.storage.uris import path_of_uri
+from mlcls_ray.table import layout
+from mlcls_ray.table.verify import verify
+from tests.conftest import BAD_IN_FOLDER, TINY_VOCABULARY, quick_job
+from tests.faults.exactly_once import exactly_once
+from tests.job.card_stages import CARD_STAGES, LOSSES, MEMORY
+
+pytestmark = pytest.mark.usefixtures("loopback_ray")
+BATCH = 8
+
+
+def label_on_faked_cards(job: LabelJob) -> None:
+    """Label with placement card, as `label` does where a card decodes."""
+    nodes, device = living_nodes(), parse_device("gpu")
+    run = plan_run(check_job(job), nodes)
+    on_card = job.model_copy(update={"placement": "card", "device": device})
+    pools = size_pools(on_card, device, nodes, run.rows, 1000, BATCH)
+    run = run._replace(job=run.job.model_copy(update={"placement": "card"}), device=device, pools=pools)
+    labeled = label_until_done(run, CARD_STAGES)
+    for model in labeled.run.models:
+        commit(model, labeled.fragments[model.name], 1.0)
+
+
+def table(out: Path) -> pa.Table:
+    labels = pq.read_table(out / layout.labels_folder("r")).sort_by(schema.ROW_ID)
+    return labels.drop_columns([schema.LABELED_AT])
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Two models with other input sizes."""
+    base = tmp_path_factory.mktemp("models")
+    for name, size in (("one", 32), ("two", 48)):
+        (base / name).mkdir()
+        export_tiny(base / name, TINY_VOCABULARY, input_size=size, name=name)
+    return str(base / "one"), str(base / "two")
+
+
+def test_hostile_corpus_with_two_models(models: tuple[str, str], tmp_path: Path) -> None:
+    """On a card that says nothing of damaged data: statuses, messages, sizes and labels are those of the CPUs' decoder."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = write_corpus(tmp_path / "corpus")
+    job = quick_job(
+        inputs=(str(tmp_path / "corpus"),), models=models, run_id="r", batch_size=BATCH, block_rows=16, annotate=20,
+        decode="exact", out=str(tmp_path / "card"),
+    )  # fmt: skip
+    label_on_faked_cards(job)
+    label(job.model_copy(update={"out": str(tmp_path / "cpu")}))
+    for name in ("one", "two"):
+        actual = table(tmp_path / "card" / name)
+        assert actual.equals(table(tmp_path / "cpu" / name))
+        assert verify(Store(str(tmp_path / "card" / name))) == []
+        annotated = [
+            sorted(os.listdir(tmp_path / out / name / layout.annotated_folder("r"))) for out in ("card", "cpu")
+        ]
+        assert annotated[0] == annotated[1] != []
+    statuses = {
+        os.path.relpath(os.fsencode(path_of_uri(row["uri"])), os.fsencode(tmp_path / "corpus")): row["status"]
+        for row in actual.select([schema.URI, schema.STATUS]).to_pylist()
+    }
+    assert statuses == {name: status for name, status in expected.items() if status is not None}
+
+
+def test_full_and_lost_cards_cost_no_row(tiny_folder: Path, folder_of_images: Path, tmp_path: Path) -> None:
+    """Two workers on half a card each, with room for three images: batches of eight are halved. Two workers lose their card."""
+    faults = tmp_path / "out.faults"
+    (faults / LOSSES).mkdir(parents=True)
+    (faults / MEMORY).write_text("3")
+    for number in range(2):
+        (faults / LOSSES / f"{number}.left").touch()
+    job = quick_job(
+        inputs=(str(folder_of_images),), out=str(tmp_path / "out"), model=str(tiny_folder), run_id="r",
+        batch_size=BATCH, block_rows=16, rows_per_fragment=5, workers=2, workers_per_device=2,
+    )  # fmt: skip
+    label_on_faked_cards(job)
+    rows = len(BAD_IN_FOLDER) + 25
+    assert exactly_once(job.out, "r", rows)
+    assert verify(Store(job.out)) == []
+    statuses = table(tmp_path / "out").column(schema.STATUS).to_pylist()
+    assert sorted(statuses) == sorted(["ok"] * 25 + list(BAD_IN_FOLDER.values()))
+    lost = [path.name.split(".") for path in (faults / LOSSES).iterdir()]
+    assert sorted(word[-1] for word in lost) == ["done", "done"]
+    assert len({word[1] for word in lost}) == 2, "two processes ended"
+
+
+def test_a_worker_says_why_its_card_does_not_decode() -> None:
+    """The GPU is faked: nothing of NVIDIA's is there."""
+    problem = try_on_worker(parse_device("gpu"))
+    assert problem
+    assert "\n" not in problem

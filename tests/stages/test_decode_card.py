@@ -1,0 +1,119 @@
+"""DecodeRest and DecodeOnCard: together they give what Decode gives, whatever the card refuses."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hostile_corpus import write_corpus
+
+from mlcls_ray import schema
+from mlcls_ray.errors import DeviceLostError
+from mlcls_ray.images.preprocess import Preprocess
+from mlcls_ray.stages.decode import Decode
+from mlcls_ray.stages.decode_card import DecodeOnCard
+from mlcls_ray.stages.decode_rest import DecodeRest
+from mlcls_ray.stages.read import Read
+from mlcls_ray.stages.score import is_out_of_memory
+from mlcls_ray.stages.spec import Batch, RunSpec, pixels_column
+from tests.conftest import encode, picture
+from tests.images.test_jpeg_header import mutated, oriented
+from tests.stages.host_card import HostCard
+from tests.stages.specs import PREPROCESS, model_spec, run_spec
+from tests.stages.test_decode import batch_of
+from tests.stages.test_read import manifest
+
+OTHER = Preprocess(resize_short=20, crop=(16, 16), backend="pil", interpolation="BICUBIC")
+IMAGES = [
+    encode(picture(seed=1)), encode(picture(300, 200), progressive=True), encode(picture(), "PNG"), oriented(6),
+    encode(picture().convert("L")), encode(picture().convert("CMYK")), encode(picture(300, 200))[:2000], b"<html>", b"",
+    encode(picture(5000, 1)), encode(picture(seed=2)),
+]  # fmt: skip
+
+
+def spec_of(**job: object) -> RunSpec:
+    """Two models with other preprocessings. `exact`: so that the CPU's pixels are those of the full size, like the card's."""
+    return run_spec(model_spec("a"), model_spec("b", OTHER), **{"decode": "exact", **job})
+
+
+def on_card(spec: RunSpec, batch: Batch, **card: object) -> tuple[Batch, HostCard]:
+    host = HostCard(spec.preprocesses, **card)  # type: ignore[arg-type]
+    return DecodeOnCard(spec, host)(DecodeRest(spec)(batch)), host  # type: ignore[arg-type]
+
+
+def assert_equal(actual: Batch, expected: Batch) -> None:
+    assert set(actual) == set(expected)
+    for name, column in expected.items():
+        assert np.array_equal(actual[name], column), name
+
+
+@pytest.mark.parametrize("refuse", [0, 1, 2])
+@pytest.mark.parametrize("annotate", ["none", "all", 3])
+def test_the_batch_is_that_of_the_cpus(annotate: str | int, refuse: int) -> None:
+    spec = spec_of(annotate=annotate, max_pixels=10**5)._replace(rows=len(IMAGES))
+    actual, host = on_card(spec, batch_of(*IMAGES), refuse=refuse)
+    assert_equal(actual, Decode(spec)(batch_of(*IMAGES)))
+    assert len(host.seen) == 6, "all but PNG, CMYK, the cut one, text and nothing"
+
+
+def test_rows_that_failed_before_keep_their_status() -> None:
+    spec = spec_of(annotate="all")
+    uris = ["/nowhere.jpg"]
+    actual, host = on_card(spec, Read(spec)(manifest(uris)))
+    assert_equal(actual, Decode(spec)(Read(spec)(manifest(uris))))
+    assert actual["status"].tolist() == ["missing"]
+    assert host.seen == []
+
+
+def test_only_rows_that_the_cpus_decoded_carry_pixels() -> None:
+    """Not zeros for every row of the card: these would fill the object store."""
+    spec = spec_of()
+    batch = DecodeRest(spec)(batch_of(*IMAGES[:3]))
+    assert [bool(header) for header in batch[schema.JPEG_HEADER]] == [True, True, False]
+    assert [len(pixels) for pixels in batch[pixels_column(PREPROCESS)]] == [0, 0, 32 * 24 * 3]
+    assert [len(image_bytes) for image_bytes in batch[schema.IMAGE_BYTES]] == [len(IMAGES[0]), len(IMAGES[1]), 0]
+    assert all(column.dtype == object for name, column in batch.items() if name.startswith(schema.PIXELS))
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(2000, marks=pytest.mark.slow)])
+def test_no_damage_is_lost_on_a_card_that_says_nothing_of_it(count: int) -> None:
+    images = mutated(count, seed=1)
+    spec = spec_of()
+    actual, host = on_card(spec, batch_of(*images))
+    assert_equal(actual, Decode(spec)(batch_of(*images)))
+    assert len(host.seen) > count / 10
+
+
+def test_hostile_corpus(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write_corpus(tmp_path / "corpus")
+    paths = [path for path in sorted((tmp_path / "corpus").rglob("*")) if path.is_file() and "endless" not in path.name]
+    spec = spec_of()
+    images = [path.read_bytes() for path in paths]
+    actual, host = on_card(spec, batch_of(*images))
+    assert_equal(actual, Decode(spec)(batch_of(*images)))
+    assert len(host.seen) > 20
+
+
+def test_a_card_without_memory_says_so_and_changes_nothing() -> None:
+    spec = spec_of()
+    batch = DecodeRest(spec)(batch_of(*IMAGES))
+    before = {name: column.copy() for name, column in batch.items()}
+    with pytest.raises(MemoryError) as caught:
+        DecodeOnCard(spec, HostCard(spec.preprocesses, memory=4))(batch)  # type: ignore[arg-type]
+    assert is_out_of_memory(caught.value)
+    assert_equal(batch, before)
+    with pytest.raises(DeviceLostError):
+        DecodeOnCard(spec, HostCard(spec.preprocesses, lost=True))(batch)  # type: ignore[arg-type]
+
+
+def test_a_batch_of_rays_that_is_read_only() -> None:
+    spec = spec_of()
+    batch = DecodeRest(spec)(batch_of(*IMAGES))
+    for column in batch.values():
+        column.flags.writeable = False
+    actual = DecodeOnCard(spec, HostCard(spec.preprocesses, refuse=2))(batch)  # type: ignore[arg-type]
+    assert_equal(actual, Decode(spec)(batch_of(*IMAGES)))
