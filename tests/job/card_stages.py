@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlcls_ray.devices import Device
+from mlcls_ray.errors import DeviceLostError
 from mlcls_ray.stages.annotate import Annotate
 from mlcls_ray.stages.decode_card import DecodeOnCard
 from mlcls_ray.stages.decode_rest import DecodeRest
@@ -19,33 +20,24 @@ from tests.stages.host_card import HostCard
 
 MEMORY = "memory"
 """A file with the number of rows that a faked card has room for."""
-LOSSES = "losses"
-"""A folder with a file for each time that a card is to be lost."""
+POISON = b"a card that decodes this is lost"
 
 
 class DecodeOnFakedCard(DecodeOnCard):
-    """Decodes in host memory. Each third image is one that the card refuses."""
+    """Decodes in host memory. Each third image is one that the card refuses. Each loss leaves a file, named after the process."""
 
     def __init__(self, spec: RunSpec) -> None:
         self.folder = faults_of(spec)
         memory = self.folder / MEMORY
         room = int(memory.read_text()) if memory.exists() else 1 << 30
-        self.card = HostCard(spec.preprocesses, refuse=3, memory=room)
-        super().__init__(spec, self.card)  # type: ignore[arg-type]
+        super().__init__(spec, HostCard(spec.preprocesses, refuse=3, memory=room, poison=POISON))  # type: ignore[arg-type]
 
     def __call__(self, batch: Batch) -> Batch:
-        self.card.lost = self.is_lost()
-        return super().__call__(batch)
-
-    def is_lost(self) -> bool:
-        """Take one of the losses that are left; of several workers one gets it."""
-        for loss in (self.folder / LOSSES).glob("*.left"):
-            try:
-                os.rename(loss, loss.with_name(f"{loss.stem}.{os.getpid()}.done"))
-            except FileNotFoundError:
-                continue
-            return True
-        return False
+        try:
+            return super().__call__(batch)
+        except DeviceLostError:
+            (self.folder / f"lost-{os.getpid()}").touch()
+            raise
 
 
 class ScoreOnCpu(Score):

@@ -30,21 +30,21 @@ class HostCard:
     Args:
         refuse: every so many-th image is one that the card does not decode; 0: none.
         memory: rows that it has room for.
-        lost: it stops answering.
+        poison: bytes in an image at which it stops answering.
     """
 
     def __init__(
-        self, preprocesses: Sequence[Preprocess], refuse: int = 0, memory: int = 1 << 30, lost: bool = False
+        self, preprocesses: Sequence[Preprocess], refuse: int = 0, memory: int = 1 << 30, poison: bytes = b""
     ) -> None:
         self.preprocesses = preprocesses
         self.refuse = refuse
         self.memory = memory
-        self.lost = lost
+        self.poison = poison
         self.seen: list[JpegHeader] = []
         """Of the images that it was given."""
 
     def decode(self, images: Sequence[bytes], headers: Sequence[JpegHeader | None]) -> CardBatch:
-        if self.lost:
+        if self.poison and any(self.poison in image_bytes for image_bytes in images):
             raise DeviceLostError("the card stopped answering: CUDA error 719")
         if len(images) > self.memory:
             raise MemoryError("cudaErrorMemoryAllocation: out of memory")

@@ -106,8 +106,16 @@ def test_a_card_without_memory_says_so_and_changes_nothing() -> None:
         DecodeOnCard(spec, HostCard(spec.preprocesses, memory=4))(batch)  # type: ignore[arg-type]
     assert is_out_of_memory(caught.value)
     assert_equal(batch, before)
+
+
+def test_an_image_with_which_cards_are_lost_is_kept_from_the_card() -> None:
+    poison = encode(picture(), comment=b"poison")
+    spec = spec_of()
     with pytest.raises(DeviceLostError):
-        DecodeOnCard(spec, HostCard(spec.preprocesses, lost=True))(batch)  # type: ignore[arg-type]
+        on_card(spec, batch_of(IMAGES[0], poison), poison=b"poison")
+    actual, host = on_card(spec._replace(suspects=frozenset({1})), batch_of(IMAGES[0], poison), poison=b"poison")
+    assert_equal(actual, Decode(spec)(batch_of(IMAGES[0], poison)))
+    assert len(host.seen) == 1
 
 
 def test_a_batch_of_rays_that_is_read_only() -> None:
