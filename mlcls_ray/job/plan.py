@@ -131,7 +131,7 @@ def plan_run(checked: CheckedJob, nodes: Sequence[Node], rows: int | None = None
             engine = choose_engine(
                 model.job, model.model, model.thresholds.values, checked.device, len(nodes), threads, rows
             )
-            record = _write_record(model, run_id, nodes, rows, engine)
+            record = _write_record(model, run_id, nodes, rows, engine, pools.placement)
         if record.rows != rows:
             raise UsageError(
                 f"run '{run_id}' has {record.rows:,} rows in '{redact_url(model.store.root)}' and {rows:,} in "
@@ -243,7 +243,12 @@ def _write_record(
             "python": platform.python_version(),
             **{package: version(package) for package in PACKAGES},
         },
-        hardware={"nodes": len(nodes), "cpus": [node.cpus for node in nodes], "machine": platform.machine()},
+        hardware={
+            "nodes": len(nodes),
+            "cpus": [node.cpus for node in nodes],
+            "machine": platform.machine(),
+            "placement": placement,
+        },
         engine=engine,
         created_at=datetime.now(timezone.utc),
     )

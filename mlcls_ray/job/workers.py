@@ -91,7 +91,7 @@ class Worker:
         """Run the stages from the first one that uses the device on; yields the batch whole, or in parts that the memory holds."""
         count = count_rows(batch)
         if self.most_rows is None or count <= self.most_rows:
-            self.in_hand[get_ident()] = batch
+            self.in_hand[get_ident()], rows = batch, None
             try:
                 rows = run_steps(self.rest, batch)
             except DeviceLostError as error:
@@ -100,11 +100,11 @@ class Worker:
                 if not is_out_of_memory(error) or count < 2:
                     raise
                 self.most_rows = min(self.most_rows or count, -(-count // 2))
-            else:
+            finally:
+                del self.in_hand[get_ident()]
+            if rows is not None:
                 yield rows
                 return
-            finally:
-                self.in_hand.pop(get_ident(), None)
         for part in halves(batch, count):
             yield from self._run_rest(part)
 
