@@ -51,7 +51,7 @@ class RunMonitor:
                 self.metrics.add_seconds(stage, spent)
 
     def stage_seconds(self) -> dict[str, float]:
-        """Seconds of all workers by activity: fetch (waiting), decode (CPU), score."""
+        """Seconds of all workers by activity: fetch (waiting), decode (CPU), decode_on_card, score."""
         return dict(self.seconds)
 
     def counts(self) -> dict[str, int]:

@@ -224,7 +224,7 @@ def _size_pools(checked: CheckedJob, nodes: Sequence[Node], rows: int, engines: 
 
 
 def _write_record(
-    checked: CheckedModel, run_id: str, nodes: Sequence[Node], rows: int, engine: EngineConfig
+    checked: CheckedModel, run_id: str, nodes: Sequence[Node], rows: int, engine: EngineConfig, placement: str
 ) -> RunRecord:
     model = checked.model
     record = RunRecord(

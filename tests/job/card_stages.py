@@ -16,7 +16,7 @@ from mlcls_ray.stages.score import Score
 from mlcls_ray.stages.select import Select
 from mlcls_ray.stages.spec import Batch, RunSpec, Stage
 from mlcls_ray.storage.uris import path_of_uri
-from tests.stages.host_card import HostCard
+from tests.stages.faked_card import FakedCard, decoder_on
 
 MEMORY = "memory"
 """A file with the number of rows that a faked card has room for."""
@@ -30,7 +30,8 @@ class DecodeOnFakedCard(DecodeOnCard):
         self.folder = faults_of(spec)
         memory = self.folder / MEMORY
         room = int(memory.read_text()) if memory.exists() else 1 << 30
-        super().__init__(spec, HostCard(spec.preprocesses, refuse=3, memory=room, poison=POISON))  # type: ignore[arg-type]
+        card = FakedCard(refuse=3, rows=room, poison=POISON)
+        super().__init__(spec, decoder_on(card, spec.preprocesses))
 
     def __call__(self, batch: Batch) -> Batch:
         try:

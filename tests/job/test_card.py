@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import warnings
 from pathlib import Path
 
@@ -32,7 +33,10 @@ from tests.conftest import BAD_IN_FOLDER, TINY_VOCABULARY, encode, picture, quic
 from tests.faults.exactly_once import exactly_once
 from tests.job.card_stages import CARD_STAGES, MEMORY, POISON
 
-pytestmark = pytest.mark.usefixtures("loopback_ray")
+pytestmark = [
+    pytest.mark.usefixtures("loopback_ray"),
+    pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++, which compiles the card's kernels for the CPU"),
+]
 BATCH = 8
 
 

@@ -32,7 +32,9 @@ LOST = [
     StatusError(214, "cudaErrorECCUncorrectable: uncorrectable ECC error encountered"),
     RuntimeError("CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure"),
     RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered"),
-    RuntimeError("[ONNXRuntimeError] : 1 : FAIL : CUDA failure 719: unspecified launch failure ; GPU=0 ; hostname=a ; expr=…"),
+    RuntimeError(
+        "[ONNXRuntimeError] : 1 : FAIL : CUDA failure 719: unspecified launch failure ; GPU=0 ; hostname=a ; expr=…"
+    ),
     RuntimeError("[ONNXRuntimeError] : 1 : FAIL : CUDA failure 999: unknown error ; GPU=0 ; hostname=a ; file=…"),
     RuntimeError("CUDA error 700"),
 ]

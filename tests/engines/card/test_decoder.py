@@ -21,7 +21,9 @@ SMALL = Preprocess(size=(24, 24), backend="pil", interpolation="BILINEAR")
 CROPPED = Preprocess(resize_short=32, crop=(28, 28), backend="pil", interpolation="BICUBIC")
 
 
-def jpeg(width: int, height: int, orientation: int = 1, mode: str = "RGB", progressive: bool = False, **options: int) -> bytes:
+def jpeg(
+    width: int, height: int, orientation: int = 1, mode: str = "RGB", progressive: bool = False, **options: int
+) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
     out = io.BytesIO()
