@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mlcls_ray.devices import Device
+import ray
+
+from mlcls_ray.devices import DEVICE_KINDS, Device
 from mlcls_ray.errors import DeviceLostError
 from mlcls_ray.stages.annotate import Annotate
 from mlcls_ray.stages.decode_card import DecodeOnCard
@@ -24,7 +26,9 @@ POISON = b"a card that decodes this is lost"
 
 
 class DecodeOnFakedCard(DecodeOnCard):
-    """Decodes in host memory. Each third image is one that the card refuses. Each loss leaves a file, named after the process."""
+    """Decodes in host memory. Each third image is one that the card refuses. Each worker leaves a file, named after its process, and
+    each loss another one.
+    """
 
     def __init__(self, spec: RunSpec) -> None:
         self.folder = faults_of(spec)
@@ -32,6 +36,9 @@ class DecodeOnFakedCard(DecodeOnCard):
         room = int(memory.read_text()) if memory.exists() else 1 << 30
         card = FakedCard(refuse=3, rows=room, poison=POISON)
         super().__init__(spec, decoder_on(card, spec.preprocesses))
+        assigned = ray.get_runtime_context().get_assigned_resources()
+        seen = os.environ[DEVICE_KINDS["gpu"].visible_devices]
+        (self.folder / f"worker-{os.getpid()}").write_text(f"{seen} {assigned['GPU']}")
 
     def __call__(self, batch: Batch) -> Batch:
         try:
@@ -55,6 +62,5 @@ CARD_STAGES: tuple[type[Stage], ...] = (Read, DecodeRest, DecodeOnFakedCard, Sco
 
 
 def faults_of(spec: RunSpec) -> Path:
-    """Return the folder that says what goes wrong: beside the job's output."""
-    out = Path(path_of_uri(spec.job.out))
-    return out.with_name(f"{out.name}.faults")
+    """Return the folder that says what goes wrong, and where workers write what they see: beside the job's output."""
+    return Path(path_of_uri(spec.job.out) + ".faults")

@@ -52,6 +52,11 @@ def label_on_faked_cards(job: LabelJob) -> None:
         commit(model, labeled.fragments[model.name], 1.0)
 
 
+def workers(faults: Path) -> list[str]:
+    """List what the workers of a job saw: the index of their card, and their share of it."""
+    return [path.read_text() for path in faults.glob("worker-*")]
+
+
 def table(out: Path) -> pa.Table:
     labels = pq.read_table(out / layout.labels_folder("r")).sort_by(schema.ROW_ID)
     return labels.drop_columns([schema.LABELED_AT])
@@ -74,10 +79,12 @@ def test_hostile_corpus_with_two_models(models: tuple[str, str], tmp_path: Path)
         expected = write_corpus(tmp_path / "corpus")
     job = quick_job(
         inputs=(str(tmp_path / "corpus"),), models=models, run_id="r", batch_size=BATCH, block_rows=16, annotate=20,
-        decode="exact", out=str(tmp_path / "card"),
+        decode="exact", out=str(tmp_path / "card"), workers=None,
     )  # fmt: skip
+    (tmp_path / "card.faults").mkdir()
     label_on_faked_cards(job)
     label(job.model_copy(update={"out": str(tmp_path / "cpu")}))
+    assert sorted(workers(tmp_path / "card.faults")) == ["0 1.0", "1 1.0"], "each has a card of its own"
     for name in ("one", "two"):
         actual = table(tmp_path / "card" / name)
         assert actual.equals(table(tmp_path / "cpu" / name))
@@ -111,6 +118,7 @@ def test_full_and_lost_cards_cost_no_row(tiny_folder: Path, folder_of_images: Pa
     assert verify(Store(job.out)) == []
     statuses = table(tmp_path / "out").column(schema.STATUS).to_pylist()
     assert sorted(statuses) == sorted(["ok"] * 26 + list(BAD_IN_FOLDER.values()))
+    assert {seen.split()[1] for seen in workers(faults)} == {"0.5"}
     assert SUSPECT_LOSSES <= len(list(faults.glob("lost-*"))) < MAX_LOSSES, "so many processes ended"
 
 
