@@ -56,7 +56,7 @@ class OnnxRuntimeEngine:
         if precision not in PRECISIONS[device.kind]:
             usable = " or ".join(PRECISIONS[device.kind])
             raise UsageError(f"engine onnxruntime has no precision '{precision}': use {usable}")
-        self.precision = precision
+        self.precision: str = precision
         self._preprocess = model.preprocess
         self._class_num = len(model.vocabulary)
         self._on_device = (

@@ -20,7 +20,7 @@ from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.convert.attention import fuse_attention
 from mlcls_ray.models.convert.device_graph import cached_device_graph, to_half, write_device_graph
 from mlcls_ray.models.convert.narrow import narrow_tokens
-from mlcls_ray.models.convert.onnx import cached_onnx, to_onnx
+from mlcls_ray.models.convert.onnx import cached_onnx
 from mlcls_ray.models.convert.paddle import export_network, write_config
 from mlcls_ray.models.features import converted_with_features
 from mlcls_ray.models.heads import WithSigmoid
@@ -116,9 +116,14 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return load_model(folder)
 
 
-def test_attention_is_one_operator(clip: Model, tmp_path: Path) -> None:
-    to_onnx(clip, tmp_path / "plain.onnx")
-    graph = onnx.load(str(tmp_path / "plain.onnx"))
+@pytest.fixture(scope="module")
+def clip_graph(clip: Model) -> Path:
+    """Its plain graph."""
+    return cached_onnx(clip)
+
+
+def test_attention_is_one_operator(clip: Model, clip_graph: Path, tmp_path: Path) -> None:
+    graph = onnx.load(str(clip_graph))
     before = [node.op_type for node in graph.graph.node]
     assert fuse_attention(graph) == 2
     after = [node.op_type for node in graph.graph.node]
@@ -126,10 +131,10 @@ def test_attention_is_one_operator(clip: Model, tmp_path: Path) -> None:
     assert after.count("Softmax") == before.count("Softmax") - 2
     assert fuse_attention(graph) == 0
     images = golden_pixels(clip)
-    expected = run(tmp_path / "plain.onnx", to_tensor(images, clip.preprocess))[0]
+    expected = run(clip_graph, to_tensor(images, clip.preprocess))[0]
     assert expected.std(axis=0).max() > 1e-3, "the scores depend on the image"
     for number_format, tolerance in (("fp32", 1e-4), ("fp16", TOLERANCE)):
-        write_device_graph(tmp_path / "plain.onnx", clip.preprocess, number_format, tmp_path / "device.onnx")  # type: ignore[arg-type]
+        write_device_graph(clip_graph, clip.preprocess, number_format, tmp_path / "device.onnx")  # type: ignore[arg-type]
         assert "Attention" in [node.op_type for node in onnx.load(str(tmp_path / "device.onnx")).graph.node]
         assert np.abs(run(tmp_path / "device.onnx", images)[0] - expected).max() <= tolerance
 
@@ -152,10 +157,9 @@ def test_half_precision_of_a_graph_whose_nodes_have_no_names(tiny_model: Model, 
     assert np.abs(actual - expected).max() <= TOLERANCE
 
 
-def test_what_follows_a_selected_token_is_computed_for_it_alone(clip: Model, tmp_path: Path) -> None:
+def test_what_follows_a_selected_token_is_computed_for_it_alone(clip: Model, clip_graph: Path, tmp_path: Path) -> None:
     """The head takes one patch: the last block's projection and MLP, and its sums and norm, are for that one."""
-    to_onnx(clip, tmp_path / "plain.onnx")
-    graph = onnx.shape_inference.infer_shapes(onnx.load(str(tmp_path / "plain.onnx")))
+    graph = onnx.shape_inference.infer_shapes(onnx.load(str(clip_graph)))
     fuse_attention(graph)
     assert narrow_tokens(graph) >= 10
     assert narrow_tokens(graph) == 0
@@ -169,4 +173,4 @@ def test_what_follows_a_selected_token_is_computed_for_it_alone(clip: Model, tmp
     of_all = [name for name in products if len(inferred.get(name, [])) == 3 and inferred[name][1] == 17]
     assert (len(of_all), len(of_one)) == (3, 3), "in each block the projection and the two of the MLP"
     tensors = to_tensor(golden_pixels(clip), clip.preprocess)
-    assert np.abs(run(tmp_path / "narrow.onnx", tensors)[0] - run(tmp_path / "plain.onnx", tensors)[0]).max() <= 1e-5
+    assert np.abs(run(tmp_path / "narrow.onnx", tensors)[0] - run(clip_graph, tensors)[0]).max() <= 1e-5

@@ -104,8 +104,8 @@ def _select_inputs(narrowed: dict[str, int], nodes: Nodes, model: ModelProto) ->
     order: list[NodeProto] = []
     selected: dict[tuple[str, int], str] = {}
     for node in model.graph.node:
-        token = narrowed.get(node.output[0])
-        for position, name in enumerate(node.input) if token is not None else ():
+        token = narrowed.get(node.output[0], -1)
+        for position, name in enumerate(node.input) if token >= 0 else ():
             is_weight = name in nodes.constants or (node.op_type in BY_TOKEN_FIRST and position > 0)
             if is_weight or name in narrowed:
                 continue
