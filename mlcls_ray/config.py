@@ -31,8 +31,8 @@ from mlcls_ray.registry import EMBEDDING_ENGINES, ENGINES, TABLE_FORMATS
 RENAMED: Mapping[str, str] = {"workers_per_card": "workers_per_device"}
 """Old names of LabelJob's fields, and today's; the old ones are refused by a message that names the new one."""
 
-Precision = Literal["fp32", "bf16", "fp16", "int8"]
-PrecisionOrAuto = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
+PrecisionOrAuto = Literal["auto", "fp32", "tf32", "bf16", "fp16", "int8"]
 BatchSizeOrAuto = Literal["auto"] | PositiveInt
 if TYPE_CHECKING:
     EngineName = str
@@ -118,12 +118,12 @@ class EngineOptions(Options):
     engine: EngineOrAuto = Field(
         default="auto",
         description="Inference engine that executes the network. auto: the fastest one on this machine that gives Paddle's labels; it is "
-        "measured once and remembered.",
+        "measured once and remembered. On gpu that is onnxruntime; paddle and tensorrt are experimental there, and never tried by auto.",
     )
     precision: PrecisionOrAuto = Field(
         default="auto",
-        description="Number format that the network computes in. bf16 (CPUs that support it) and fp16 (GPUs) are faster and a little "
-        "less exact; int8 needs a model from `mlcls quantize`. auto: measured together with the engine, never int8.",
+        description="Number format that the network computes in. bf16 (CPUs that support it), tf32 and fp16 (NVIDIA GPUs) are faster and "
+        "a little less exact; int8 needs a model from `mlcls quantize`. auto: measured together with the engine, never int8.",
     )
 
 

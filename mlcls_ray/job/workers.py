@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlcls_ray import schema
+from mlcls_ray.engines.failures import is_out_of_memory
 from mlcls_ray.errors import DeviceLostError
 from mlcls_ray.job.devices import claim_device
 from mlcls_ray.job.monitor import MAX_LOSSES, StageTimer, StopFlag, ask
 from mlcls_ray.job.row_log import RowLog
 from mlcls_ray.prefetch import prefetch_map
-from mlcls_ray.stages.score import is_out_of_memory
 from mlcls_ray.stages.spec import RunSpec, Stage, model_rows
 
 BATCHES_AHEAD = 2

@@ -10,13 +10,13 @@ import pytest
 from hostile_corpus import write_corpus
 
 from mlcls_ray import schema
+from mlcls_ray.engines.failures import is_out_of_memory
 from mlcls_ray.errors import DeviceLostError
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.stages.decode import Decode
 from mlcls_ray.stages.decode_card import DecodeOnCard
 from mlcls_ray.stages.decode_rest import DecodeRest
 from mlcls_ray.stages.read import Read
-from mlcls_ray.stages.score import is_out_of_memory
 from mlcls_ray.stages.spec import Batch, RunSpec, pixels_column
 from tests.conftest import encode, picture
 from tests.images.test_jpeg_header import mutated, oriented

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from mlcls_ray.engines.card.cuda import has_jpeg_engines
-from mlcls_ray.engines.card.cuda_errors import is_device_lost, translated
+from mlcls_ray.engines.card.cuda_errors import translated
 from mlcls_ray.engines.card.decoder import decoder_problem
+from mlcls_ray.engines.failures import is_device_lost, is_out_of_memory
 from mlcls_ray.errors import DeviceLostError
-from mlcls_ray.stages.score import is_out_of_memory
 
 no_cupy = pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed here")
 
