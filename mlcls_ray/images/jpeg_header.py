@@ -25,12 +25,14 @@ SAMPLINGS = frozenset({(1, 1), (2, 1), (2, 2), (1, 2)})
 
 _MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
 """A marker, after any number of fill bytes."""
-_MARKER_IN_SCAN = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
-"""The marker that ends entropy-coded data, in which FF 00 is the byte FF and D0 to D7 mark restarts."""
+_MARKER_IN_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+"""The marker that ends entropy-coded data, in which FF 00 is the byte FF and D0 to D7 mark restarts. It begins with a literal byte, so
+that `re` searches at the speed of memchr."""
 _EXIF = b"Exif\0\0"
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _ORIENTATION = 0x0112
 _SHORT = 3
+_PACKED = struct.Struct("<HHBHB???")
 
 
 class JpegHeader(NamedTuple):
@@ -50,6 +52,20 @@ class JpegHeader(NamedTuple):
     """EXIF orientation, 1 to 8: 1 where there is none. 0: not certain, ask another reader."""
     is_whole: bool
     """True if the end marker comes after the last scan, with nothing odd between the scans."""
+
+    def pack(self) -> bytes:
+        """Pack the header into a few bytes, for a column of a batch."""
+        numbers = (self.width, self.height, self.components, self.scans, self.orientation)
+        flags = (self.is_progressive, self.is_ycc, self.is_whole)
+        return _PACKED.pack(*numbers, *flags) + bytes(factor for pair in self.sampling for factor in pair)
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> JpegHeader:
+        """Make the header of the bytes that `pack` gave."""
+        width, height, components, scans, orientation, is_progressive, is_ycc, is_whole = _PACKED.unpack_from(packed)
+        factors = packed[_PACKED.size :]
+        sampling = tuple(zip(factors[::2], factors[1::2], strict=True))
+        return cls(width, height, components, is_progressive, scans, sampling, is_ycc, orientation, is_whole)
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -72,7 +88,7 @@ def can_decode_on_card(header: JpegHeader, max_pixels: int) -> bool:
 def read_jpeg_header(image_bytes: bytes) -> JpegHeader | None:
     """Read the markers of a JPEG from its first byte to its end marker. None: it is no JPEG, or not one that cards decode. Never raises.
 
-    A file of 100 kB takes about 30 microseconds: the entropy-coded data are searched for the next marker, not decoded.
+    A photograph of 50 kB takes about 30 microseconds: the entropy-coded data are searched for the next marker, not decoded.
     """
     frame: tuple[int, bytes] | None = None
     transform: int | None = None

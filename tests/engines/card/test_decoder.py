@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from mlcls_ray.engines.card.decoder import GROUP, MAX_CARD_PIXELS, CardBatch, CardDecoder
+from mlcls_ray.engines.failures import is_out_of_memory
 from mlcls_ray.errors import DeviceLostError, UsageError
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.jpeg_header import JpegHeader, read_jpeg_header
 from mlcls_ray.images.preprocess import Preprocess
-from mlcls_ray.stages.score import is_out_of_memory
 from tests.engines.card.host_card import HostCard, decode_jpeg
 from tests.engines.card.test_resize import noise
 
