@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mlcls_ray.engines.card.backend import CardImage, Pixels
+from mlcls_ray.engines.card.backend import CardImage
 from mlcls_ray.engines.card.cuda_errors import translated
 from mlcls_ray.engines.card.probe import probes
 from mlcls_ray.engines.card.resize import KERNELS, SOURCE
@@ -91,12 +91,12 @@ class CudaCard:
             self.stream.synchronize()
         return result
 
-    def write_rows(self, pixels: Pixels, rows: np.ndarray, values: np.ndarray) -> None:
+    def write_rows(self, pixels: Any, rows: np.ndarray, values: np.ndarray) -> None:
         with self._current():
             for row, image in zip(rows, values, strict=True):
                 pixels[int(row)].set(np.ascontiguousarray(image), stream=self.stream)
 
-    def clear(self, pixels: Pixels) -> None:
+    def clear(self, pixels: Any) -> None:
         with self._current():
             if pixels.nbytes:
                 pixels.data.memset_async(0, pixels.nbytes, self.stream)
