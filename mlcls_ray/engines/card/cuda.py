@@ -138,9 +138,14 @@ class CudaCard:
     def _explain_none(self, images: int) -> None:
         """Raise if images were not decoded for another reason than their bytes; nvImageCodec does not tell."""
         self.stream.synchronize()  # raises if the card is lost
-        free, total = self.cupy.cuda.runtime.memGetInfo()
-        if images > 1 and free < LOW_MEMORY:
-            raise MemoryError(f"{self.name} is out of memory: {free >> 20} of {total >> 20} MiB are free")
+        if images > 1 and (full := self._fullness()):
+            raise MemoryError(full)
+
+    def _fullness(self) -> str:
+        """Say that the card's memory is full, if it is."""
+        with self._current():
+            free, total = self.cupy.cuda.runtime.memGetInfo()
+        return f"{self.name} is out of memory: {free >> 20} of {total >> 20} MiB are free" if free < LOW_MEMORY else ""
 
     def _open_decoder(self, index: int) -> tuple[Any, str]:
         """Open the best decoder that decodes a JPEG."""
@@ -151,8 +156,13 @@ class CudaCard:
                     self.decoder = open_decoder(self.codec, index, kinds, options)
                     if self.decode(probes()[:1])[0] is not None:
                         return self.decoder, options
-                except RuntimeError as error:  # "The requested backends are not supported", among others
+                except (
+                    RuntimeError,
+                    TypeError,
+                ) as error:  # "The requested backends are not supported"; an older version
                     problem = short_message(error)
+        if full := self._fullness():
+            raise UsageError(f"{full}; end the programs that use it, or choose another card")
         raise UsageError(f"{self.name}: nvImageCodec: {problem}: {WAY_OUT}")
 
 

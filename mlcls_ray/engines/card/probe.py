@@ -48,6 +48,8 @@ def check_probe(decoder: CardDecoder) -> None:
     name = decoder.backend.name
     batch = decoder.decode(probes(), [_header(probe) for probe in probes()])
     if not batch.decoded.all():
+        if decoder.group_bytes < decoder.backend.image_bytes:  # it met an error of memory
+            raise UsageError(f"{name} is out of memory; end the programs that use it, or choose another card")
         kind = "baseline" if not batch.decoded[0] else "progressive"
         raise UsageError(
             f"{name}: nvImageCodec decodes no {kind} JPEG on the card. Its nvJPEG library may be missing: "

@@ -135,10 +135,12 @@ def test_an_image_that_does_not_fit_a_full_card_is_left_to_the_cpu() -> None:
 
 
 class FullCard(HostCard):
-    """No room for the pixels of more than two images."""
+    """No room for the pixels of more images than two."""
+
+    room_for = 2
 
     def empty(self, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
-        if len(shape) == 4 and shape[0] > 2:
+        if len(shape) == 4 and shape[0] > self.room_for:
             raise MemoryError("gpu:0 (host memory) is out of memory: Out of memory allocating 5,184 bytes")
         return super().empty(shape, dtype)
 
@@ -149,6 +151,15 @@ def test_no_room_for_the_batch_is_what_a_scorer_halves_batches_for() -> None:
         decode_on(decoder, [jpeg(40, 30)] * 3)
     assert is_out_of_memory(raised.value)
     assert decode_on(decoder, [jpeg(40, 30)] * 2).decoded.all()
+
+
+def test_a_card_without_any_room_is_refused_at_the_start() -> None:
+    class NoRoom(FullCard):
+        room_for = 0
+
+    for card in (HostCard(room=0), NoRoom()):
+        with pytest.raises(UsageError, match="out of memory.*choose another"):
+            CardDecoder(0, (SMALL,), card)
 
 
 def test_a_decoder_that_falls_silent_is_a_lost_card() -> None:
