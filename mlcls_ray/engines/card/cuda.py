@@ -16,7 +16,7 @@ from mlcls_ray.engines.card.probe import probes
 from mlcls_ray.engines.card.resize import KERNELS, SOURCE
 from mlcls_ray.errors import RunError, UsageError, short_message
 
-WAY_OUT = "pip install 'mlcls-ray[gpu]', or use placement 'split', which decodes on CPUs"
+WAY_OUT = "pip install 'mlcls-ray[gpu]'"
 DECODE_THREADS = 4
 """CPU threads of nvImageCodec. They read headers, and a part of the Huffman code of progressive JPEGs."""
 STRICT = 4

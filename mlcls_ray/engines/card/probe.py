@@ -53,7 +53,7 @@ def check_probe(decoder: CardDecoder) -> None:
         kind = "baseline" if not batch.decoded[0] else "progressive"
         raise UsageError(
             f"{name}: nvImageCodec decodes no {kind} JPEG on the card. Its nvJPEG library may be missing: "
-            "pip install 'mlcls-ray[gpu]'; or use placement 'split'"
+            "pip install 'mlcls-ray[gpu]'"
         )
     for preprocess, pixels in zip(decoder.preprocesses, map(decoder.backend.download, batch.pixels), strict=True):
         expected = np.stack([preprocess.to_pixels(decode(probe).image) for probe in probes()])
@@ -61,7 +61,7 @@ def check_probe(decoder: CardDecoder) -> None:
         if difference > MAX_DIFFERENCE:
             raise UsageError(
                 f"{name}: the card's pixels differ from the CPU's by {difference:.1f} levels in the mean; "
-                "update the driver and nvImageCodec, or use placement 'split'"
+                "update the driver and nvImageCodec"
             )
 
 
