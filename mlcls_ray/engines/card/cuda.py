@@ -6,6 +6,7 @@ import importlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -148,19 +149,26 @@ class CudaCard:
         return f"{self.name} is out of memory: {free >> 20} of {total >> 20} MiB are free" if free < LOW_MEMORY else ""
 
     def _open_decoder(self, index: int) -> tuple[Any, str]:
-        """Open the best decoder that decodes a JPEG."""
+        """Open the best decoder that decodes both probes, or the best one that decodes a baseline JPEG at least."""
         problem = "it decodes no JPEG on the card. Its nvJPEG library may be missing"
-        for kinds in BACKENDS:
-            for options in OPTIONS:
-                try:
-                    self.decoder = open_decoder(self.codec, index, kinds, options)
-                    if self.decode(probes()[:1])[0] is not None:
-                        return self.decoder, options
-                except (
-                    RuntimeError,
-                    TypeError,
-                ) as error:  # "The requested backends are not supported"; an older version
-                    problem = short_message(error)
+        partial: tuple[Any, str] | None = None
+        for kinds, options in product(BACKENDS, OPTIONS):
+            try:
+                self.decoder = open_decoder(self.codec, index, kinds, options)
+                baseline, progressive = self.decode(probes())
+            except (
+                RuntimeError,
+                TypeError,
+                MemoryError,
+            ) as error:  # backends that are not supported; an older version; a full card
+                problem = short_message(error)
+                continue
+            if baseline and progressive:
+                return self.decoder, options
+            if baseline and partial is None:
+                partial = self.decoder, options
+        if partial:
+            return partial
         if full := self._fullness():
             raise UsageError(f"{full}; end the programs that use it, or choose another card")
         raise UsageError(f"{self.name}: nvImageCodec: {problem}: {WAY_OUT}")

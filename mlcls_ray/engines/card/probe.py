@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from mlcls_ray.images.jpeg_header import JpegHeader, read_jpeg_header
 if TYPE_CHECKING:
     from mlcls_ray.engines.card.decoder import CardDecoder
 
+log = logging.getLogger("mlcls_ray.engines")
 MAX_DIFFERENCE = 4.0
 """Levels, in the mean, by which the card's pixels may differ from the CPU's. Two correct decoders differ by 0.2."""
 
@@ -47,20 +49,21 @@ def check_probe(decoder: CardDecoder) -> None:
     """
     name = decoder.backend.name
     batch = decoder.decode(probes(), [_header(probe) for probe in probes()])
-    if not batch.decoded.all():
+    if not batch.decoded[0]:
         if decoder.group_bytes < decoder.backend.image_bytes:  # it met an error of memory
             raise UsageError(f"{name} is out of memory; end the programs that use it, or choose another card")
-        kind = "baseline" if not batch.decoded[0] else "progressive"
         raise UsageError(
-            f"{name}: nvImageCodec decodes no {kind} JPEG on the card. Its nvJPEG library may be missing: "
+            f"{name}: nvImageCodec decodes no JPEG on the card. Its nvJPEG library may be missing: "
             "pip install 'mlcls-ray[gpu]'"
         )
+    if not batch.decoded.all():
+        log.warning("%s decodes no progressive JPEGs; the CPUs of its workers decode them, which is slow", name)
     for preprocess, pixels in zip(decoder.preprocesses, map(decoder.backend.download, batch.pixels), strict=True):
         expected = np.stack([preprocess.to_pixels(decode(probe).image) for probe in probes()])
-        difference = float(np.abs(pixels.astype(np.int16) - expected).mean())
-        if difference > MAX_DIFFERENCE:
+        differences = np.abs(pixels.astype(np.int16) - expected)[batch.decoded]
+        if differences.mean() > MAX_DIFFERENCE:
             raise UsageError(
-                f"{name}: the card's pixels differ from the CPU's by {difference:.1f} levels in the mean; "
+                f"{name}: the card's pixels differ from the CPU's by {differences.mean():.1f} levels in the mean; "
                 "update the driver and nvImageCodec"
             )
 

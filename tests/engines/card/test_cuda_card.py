@@ -55,16 +55,26 @@ def test_a_library_that_knows_no_strict_streams_is_used_without() -> None:
     assert CudaCard(0, (Cupy(), codec)).options == OPTIONS[1]
 
 
+def test_a_decoder_of_baseline_jpegs_only_is_used_for_those() -> None:
+    codec = Codec()
+    codec.none.add(probes()[1])
+    decoder = CardDecoder(0, (SMALL,), CudaCard(0, (Cupy(), codec)))
+    assert len(codec.opened) == len(BACKENDS) * len(OPTIONS)  # a better one was looked for
+    assert decode_on(decoder, [jpeg(30, 20)]).decoded.all()
+
+
 @pytest.mark.parametrize("codec", [Codec(kinds=()), Codec(kinds=("CPU_ONLY",))], ids=["nothing", "its CPU decoder"])
 def test_a_decoder_without_nvjpeg_is_refused(codec: Codec) -> None:
     with pytest.raises(UsageError, match=r"nvJPEG library may be missing: pip install 'mlcls-ray\[gpu\]'"):
         CudaCard(0, (Cupy(), codec))
 
 
-@pytest.mark.parametrize("codec", [Codec(kinds=()), Codec()], ids=["its decoder finds no room", "its decoder opens"])
+@pytest.mark.parametrize(
+    "codec", [Codec(kinds=()), Codec()], ids=["its decoder does not open", "its decoder finds no room"]
+)
 def test_a_full_card_is_refused_as_such(codec: Codec) -> None:
     cupy = Cupy(free=90 << 20)
-    codec.none.add(probes()[1])
+    codec.none.update(probes())
     with pytest.raises(UsageError, match=r"gpu:0 \(NVIDIA Host\) is out of memory.*choose another card"):
         CardDecoder(0, (SMALL,), CudaCard(0, (cupy, codec)))
 

@@ -175,7 +175,7 @@ def test_a_decoder_that_falls_silent_is_a_lost_card() -> None:
 
 
 def test_a_card_that_decodes_nothing_is_refused_at_the_start() -> None:
-    with pytest.raises(UsageError, match=r"no baseline JPEG.*pip install 'mlcls-ray\[gpu\]'"):
+    with pytest.raises(UsageError, match=r"no JPEG on the card.*pip install 'mlcls-ray\[gpu\]'"):
         CardDecoder(0, (SMALL,), HostCard(decode=lambda image_bytes: None))
 
 
