@@ -56,8 +56,8 @@ class CudaCard:
         with _opening(index):
             self.device = self.cupy.cuda.Device(index)
             with self.device:
-                product = self.cupy.cuda.runtime.getDeviceProperties(index)["name"].decode()
-                self.name = f"gpu:{index} ({product})"
+                name = self.cupy.cuda.runtime.getDeviceProperties(index)["name"].decode()
+                self.name = f"gpu:{index} ({name})"
                 self.stream = self.cupy.cuda.Stream(non_blocking=True)
                 self.pool = self.cupy.cuda.MemoryPool()
                 total = self.cupy.cuda.runtime.memGetInfo()[1]
@@ -156,11 +156,8 @@ class CudaCard:
             try:
                 self.decoder = open_decoder(self.codec, index, kinds, options)
                 baseline, progressive = self.decode(probes())
-            except (
-                RuntimeError,
-                TypeError,
-                MemoryError,
-            ) as error:  # backends that are not supported; an older version; a full card
+            except (RuntimeError, TypeError, MemoryError) as error:
+                # Backends that are not supported, options or arguments that this version does not know, a full card.
                 problem = short_message(error)
                 continue
             if baseline and progressive:
