@@ -178,7 +178,7 @@ def open_decoder(codec: Any, index: int, kinds: Sequence[str], options: str) -> 
 
 
 def has_jpeg_engines(index: int) -> bool:
-    """Tell whether a card has JPEG engines (A100, H100, H200 …) that answer. Others decode on their cores, about half as fast."""
+    """Tell whether nvImageCodec finds JPEG engines on a card (A100, H100, H200 …). Other cards decode on their cores, half as fast."""
     try:
         _, codec = load_libraries()
         decoder = open_decoder(codec, index, ("HW_GPU_ONLY",), OPTIONS[-1])
@@ -195,7 +195,8 @@ def load_libraries() -> tuple[Any, Any]:
     """
     # Read by nvImageCodec when it is loaded. It would log each image that it does not decode; we say it in the label table.
     os.environ.setdefault("PYNVIMGCODEC_VERBOSITY", "0")
-    # In 0.9 any value of it makes the limit one byte, and no image is decoded. We check sizes before we decode.
+    # Against bombs, `can_decode_on_card` checks sizes and scans in the header, before any byte comes here. nvImageCodec's own limits do not
+    # do it: NVIMGCODEC_MAX_JPEG_SCANS is of its CPU decoder, and in 0.9 any value of this one makes the limit one byte, for all images.
     os.environ.pop("NVIMGCODEC_MAX_IMAGE_SIZE", None)
     # CuPy compiles our three kernels in a second; a home folder that cannot be written must not matter.
     os.environ.setdefault("CUPY_CACHE_IN_MEMORY", "1")
