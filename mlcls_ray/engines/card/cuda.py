@@ -155,7 +155,7 @@ class CudaCard:
         for kinds, options in product(BACKENDS, OPTIONS):
             try:
                 self.decoder = open_decoder(self.codec, index, kinds, options)
-                baseline, progressive = self.decode(probes())
+                baseline, progressive = self.decode(probes()[:2])
             except (RuntimeError, TypeError, MemoryError) as error:
                 # Backends that are not supported, options or arguments that this version does not know, a full card.
                 problem = short_message(error)

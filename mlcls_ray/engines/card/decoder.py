@@ -71,7 +71,7 @@ class CardDecoder:
     """
 
     def __init__(self, index: int, preprocesses: Sequence[Preprocess], backend: CardBackend | None = None) -> None:
-        """Open the card's decoder, compile its kernels, and decode two small images to see that it works.
+        """Open the card's decoder, compile its kernels, and decode a few small images to see that it works.
 
         Args:
             index: the card's number among those that this process sees.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -179,9 +180,23 @@ def test_a_card_that_decodes_nothing_is_refused_at_the_start() -> None:
         CardDecoder(0, (SMALL,), HostCard(decode=lambda image_bytes: None))
 
 
-def test_a_card_that_decodes_something_else_is_refused_at_the_start() -> None:
+def black(image_bytes: bytes) -> np.ndarray | None:
+    image = decode_jpeg(image_bytes)
+    return None if image is None else np.zeros_like(image)
+
+
+def garbled_where_larger(image_bytes: bytes) -> np.ndarray | None:
+    """As if an image kept the row length of the last one in its memory."""
+    image = decode_jpeg(image_bytes)
+    return np.roll(image.reshape(-1), 99_999).reshape(image.shape) if image is not None and len(image) == 400 else image
+
+
+@pytest.mark.parametrize("decoder", [black, garbled_where_larger])
+def test_a_card_that_decodes_something_else_is_refused_at_the_start(
+    decoder: Callable[[bytes], np.ndarray | None],
+) -> None:
     with pytest.raises(UsageError, match="differ from the CPU's"):
-        CardDecoder(0, (SMALL,), HostCard(decode=lambda image_bytes: np.zeros((240, 320, 3), np.uint8)))
+        CardDecoder(0, (SMALL,), HostCard(decode=decoder))
 
 
 def test_a_preprocessing_of_opencv_is_refused_at_the_start() -> None:
