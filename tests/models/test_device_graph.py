@@ -171,6 +171,8 @@ def test_what_follows_a_selected_token_is_computed_for_it_alone(clip: Model, cli
     products = [node.output[0] for node in graph.graph.node if node.op_type == "MatMul"]
     of_one = [name for name in products if len(inferred.get(name, [])) == 3 and inferred[name][1] == 1]
     of_all = [name for name in products if len(inferred.get(name, [])) == 3 and inferred[name][1] == 17]
-    assert (len(of_all), len(of_one)) == (3, 3 + 2), "a block has a projection and an MLP of two; the head looks at one token"
+    assert (len(of_all), len(of_one)) == (3, 3 + 2), (
+        "a block has a projection and an MLP of two; the head looks at one token"
+    )
     tensors = to_tensor(golden_pixels(clip), clip.preprocess)
     assert np.abs(run(tmp_path / "narrow.onnx", tensors)[0] - run(clip_graph, tensors)[0]).max() <= 1e-5
