@@ -31,6 +31,7 @@ _EXIF = b"Exif\0\0"
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _ORIENTATION = 0x0112
 _SHORT = 3
+_PACKED = struct.Struct("<HHBHB???")
 
 
 class JpegHeader(NamedTuple):
@@ -50,6 +51,20 @@ class JpegHeader(NamedTuple):
     """EXIF orientation, 1 to 8: 1 where there is none. 0: not certain, ask another reader."""
     is_whole: bool
     """True if the end marker comes after the last scan, with nothing odd between the scans."""
+
+    def pack(self) -> bytes:
+        """Pack the header into a few bytes, for a column of a batch."""
+        numbers = (self.width, self.height, self.components, self.scans, self.orientation)
+        flags = (self.is_progressive, self.is_ycc, self.is_whole)
+        return _PACKED.pack(*numbers, *flags) + bytes(factor for pair in self.sampling for factor in pair)
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> JpegHeader:
+        """Make the header of the bytes that `pack` gave."""
+        width, height, components, scans, orientation, is_progressive, is_ycc, is_whole = _PACKED.unpack_from(packed)
+        factors = packed[_PACKED.size :]
+        sampling = tuple(zip(factors[::2], factors[1::2], strict=True))
+        return cls(width, height, components, is_progressive, scans, sampling, is_ycc, orientation, is_whole)
 
     @property
     def upright_size(self) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from mlcls_ray.config import LabelJob
 from mlcls_ray.devices import Device, parse_device
+from mlcls_ray.engines.autotune import check_request
 from mlcls_ray.engines.load import check_embeds, embedding_engine
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.resume import check_same_run, unfinished_run
@@ -70,6 +71,7 @@ def check_job(job: LabelJob) -> CheckedJob:
     if not job.out:
         raise UsageError(NO_OUTPUT)
     device = parse_device(job.device)
+    check_request(job.engine, job.precision, device)
     check_format(job.format)
     if not job.retry:
         check_inputs(job.inputs, job.s3)

@@ -18,6 +18,7 @@ from mlcls_ray.errors import FailureLimitError, UsageError, resumable_error, sho
 from mlcls_ray.job.check import CheckedJob, check_job
 from mlcls_ray.job.cluster import check_device_on_workers, connect, living_nodes, starts_ray
 from mlcls_ray.job.commit import commit
+from mlcls_ray.job.placement import choose_placement
 from mlcls_ray.job.plan import list_pending, plan_run
 from mlcls_ray.job.pools import check_resources
 from mlcls_ray.stages.spec import Stage
@@ -96,7 +97,7 @@ def run_job(checked: CheckedJob, verbose: bool = False, stages: Sequence[type[St
     """Run a job to its commit.
 
     Args:
-        stages: the classes to run in place of `pipeline.STAGES`, for tests and measurements.
+        stages: the classes to run in place of the placement's own, for tests and measurements.
 
     Returns:
         The commit of each model; nothing where an incremental job or a retry found nothing to do.
@@ -141,16 +142,17 @@ def label_pending(
         check_device(checked.device, job.engine)
     connect(job.ray_address, verbose, checked.device)
     importing.join()
-    from mlcls_ray.job.pipeline import STAGES
     from mlcls_ray.job.supervise import label_until_done
 
     nodes = living_nodes()
     check_resources(checked.device, nodes)
     if not checked.device.is_cpu and not is_here:
         check_device_on_workers(checked.device, job.engine)
+    preprocesses = [model.model.preprocess for model in checked.models]
+    checked = checked._replace(job=choose_placement(job, preprocesses))
     run = plan_run(checked, nodes, listed)
     started = time.monotonic()
-    labeled = label_until_done(run, stages or STAGES)
+    labeled = label_until_done(run, stages)
     for lease in leases:
         lease.check()
     seconds = time.monotonic() - started

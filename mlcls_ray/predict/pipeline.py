@@ -54,7 +54,8 @@ def create_pipeline(
 ) -> Pipeline:
     """Load a model to label images on this machine, in this process.
 
-    Arguments override the YAML file. Without `engine`, `precision` and `use_hpip` the network runs on Paddle in fp32, as in PaddleX.
+    Arguments override the YAML file. Without `engine`, `precision` and `use_hpip` the network runs in fp32, on Paddle as in PaddleX, and on
+    NVIDIA GPUs on ONNX Runtime.
 
     Args:
         pipeline: a pipeline name of PaddleX (both spellings) or a YAML file in either of its formats. Default: the name.
@@ -65,8 +66,8 @@ def create_pipeline(
         threshold: see `Pipeline.predict`.
         engine: paddle, openvino, onnxruntime, tensorrt, or auto: the fastest on this machine that gives Paddle's labels. Auto measures
             for some seconds the first time, and remembers. PaddleX's paddle_static and paddle_dynamic mean paddle, its hpi means auto.
-            Default: paddle; with `use_hpip`: auto.
-        precision: fp32, bf16, fp16, int8 (a model from `mlcls quantize`), or auto: chosen together with the engine. Default: fp32; where
+            Default: paddle, on NVIDIA GPUs onnxruntime; with `use_hpip`: auto. On these, paddle and tensorrt are experimental.
+        precision: fp32, tf32 and fp16 (NVIDIA GPUs), bf16, int8 (a model from `mlcls quantize`), or auto: chosen together with the engine. Default: fp32; where
             the engine is auto: auto.
         use_hpip: True is the same as engine="auto"; an `engine` that is given wins. `enable_hpi` is PaddleX's other name for it.
 
