@@ -37,7 +37,9 @@ def doctor(*, device: str = "cpu", json: Annotated[bool, Parameter(negative=())]
             way_out = f"\n→ {check.way_out}" if check.way_out else ""
             table.add_row(Text(check.state, STYLES[check.state]), check.name, Text(f"{check.message}{way_out}"))
         console = Console(soft_wrap=False)
-        console.print(f"mlcls {report.version}: labeling on {report.device} {verdict} on this machine\n", highlight=False)
+        console.print(
+            f"mlcls {report.version}: labeling on {report.device} {verdict} on this machine\n", highlight=False
+        )
         console.print(table)
     sys.exit(0 if report.can_label else 1)
 

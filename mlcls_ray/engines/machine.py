@@ -15,7 +15,11 @@ def device_identity(device: Device) -> str:
     """Return what tells one type of processor or device from another."""
     if device.is_cpu:
         return _processor()
-    return card_name(device, read_driver(), os.environ.get(DEVICE_KINDS["gpu"].visible_devices)) if device.kind == "gpu" else _device_name(device)
+    return (
+        card_name(device, read_driver(), os.environ.get(DEVICE_KINDS["gpu"].visible_devices))
+        if device.kind == "gpu"
+        else _device_name(device)
+    )
 
 
 def card_name(device: Device, driver: Driver, visible: str | None) -> str:

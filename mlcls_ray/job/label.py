@@ -13,9 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from mlcls_ray.config import LabelJob, S3Options
 from mlcls_ray.config_file import make_job
-from mlcls_ray.engines.devices import check_device
 from mlcls_ray.errors import FailureLimitError, UsageError, resumable_error, short_message, suggest
-from mlcls_ray.job.check import CheckedJob, check_job
+from mlcls_ray.job.check import CheckedJob, check_before_ray, check_job
 from mlcls_ray.job.cluster import check_device_on_workers, connect, living_nodes, starts_ray
 from mlcls_ray.job.commit import commit
 from mlcls_ray.job.placement import choose_placement
@@ -138,8 +137,7 @@ def label_pending(
     # Ray's processes take some seconds to start, in which this one would only wait.
     importing = threading.Thread(target=import_module, args=("mlcls_ray.job.supervise",), daemon=True)
     importing.start()
-    if is_here:
-        check_device(checked.device, job.engine)
+    check_before_ray(checked, is_here)
     connect(job.ray_address, verbose, checked.device)
     importing.join()
     from mlcls_ray.job.supervise import label_until_done

@@ -81,7 +81,9 @@ def test_packages() -> None:
     assert packages_check("absent", "other").message == "other 2.0"
     missing = packages_check("absent")
     assert (missing.state, missing.way_out) == ("missing", "pip install thing")
-    broken = packages_check("good", code=1, errors="Traceback\nImportError: libGL.so.1: cannot open shared object file\n")
+    broken = packages_check(
+        "good", code=1, errors="Traceback\nImportError: libGL.so.1: cannot open shared object file\n"
+    )
     assert broken.state == "broken"
     assert "good 1.2 does not load: ImportError: libGL.so.1" in broken.message
     assert broken.way_out == "pip install --force-reinstall --no-deps good"

@@ -18,11 +18,22 @@ from tests.conftest import run_cli
 from tests.nvml_stand_in import StandInCard, StandInNvml
 
 HOST = Host(
-    processor="Xeon", architecture="x86_64", cores=4, total_bytes=16 * GIB, available_bytes=12 * GIB, shared_bytes=8 * GIB
+    processor="Xeon",
+    architecture="x86_64",
+    cores=4,
+    total_bytes=16 * GIB,
+    available_bytes=12 * GIB,
+    shared_bytes=8 * GIB,
 )
 BASE = {"ray": "2.60.0", "simplejpeg": "1.9", "paddlepaddle": "3.3.1", "openvino": "2026.4.1", "paddle2onnx": "2.1.0"}
 ON_CPU = {**BASE, "onnxruntime": "1.32.0"}
-ON_GPU = {**BASE, "onnxruntime-gpu": "1.31.1", "nvidia-nvimgcodec-cu13": "0.9", "cupy-cuda13x": "14.2", "nvidia-nvjpeg": "13"}
+ON_GPU = {
+    **BASE,
+    "onnxruntime-gpu": "1.31.1",
+    "nvidia-nvimgcodec-cu13": "0.9",
+    "cupy-cuda13x": "14.2",
+    "nvidia-nvjpeg": "13",
+}
 NO_DRIVER = StandInNvml(error=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 CARD = StandInNvml(StandInCard())
 
@@ -37,9 +48,7 @@ def examined(
             return Outcome(1, "", f"ImportError: {failing} does not load")
         return Outcome(0, "ok\n" if words[0] != "session" else f"{words[1]}\n")
 
-    probes = Probes(
-        version=lambda name: packages.get(name, ""), driver=lambda: read_driver(nvml), run=run, environ={}
-    )
+    probes = Probes(version=lambda name: packages.get(name, ""), driver=lambda: read_driver(nvml), run=run, environ={})
     return examine(parse_device(device), probes, host, cache)
 
 

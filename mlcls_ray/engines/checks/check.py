@@ -60,7 +60,9 @@ class Outcome(NamedTuple):
     def reason(self) -> str:
         """The line that says why it failed: the exception, else the last line about an error, else the last line."""
         lines = [line.strip() for line in self.errors.splitlines() if line.strip()]
-        telling = [line for line in lines if re.search(r"^[\w.]*(Error|Exception|Exit)\b|\[E:|cannot open shared", line)]
+        telling = [
+            line for line in lines if re.search(r"^[\w.]*(Error|Exception|Exit)\b|\[E:|cannot open shared", line)
+        ]
         died = f"the process ended with signal {-self.code}" if self.code < 0 else f"exit code {self.code}"
         return (telling or lines or [died])[-1]
 
@@ -78,7 +80,10 @@ def run_probe(words: Sequence[str], environ: Mapping[str, str]) -> Outcome:
             text=True,
             errors="replace",
             timeout=PROBE_TIMEOUT_S,
-            env={**environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # Ray adds the job's code to sys.path
+            env={
+                **environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            },  # Ray adds the job's code to sys.path
             stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired:

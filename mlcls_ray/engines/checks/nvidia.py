@@ -11,7 +11,13 @@ from mlcls_ray.engines.checks.check import Check, Outcome, Probes
 from mlcls_ray.engines.nvidia import GIB, MISSING_NVML, Card, Driver, visible_cards
 
 INSTALL = "pip install 'mlcls-ray[gpu]'"
-OTHER_BUILDS = ("onnxruntime", "onnxruntime-openvino", "onnxruntime-rocm", "onnxruntime-migraphx", "onnxruntime-training")
+OTHER_BUILDS = (
+    "onnxruntime",
+    "onnxruntime-openvino",
+    "onnxruntime-rocm",
+    "onnxruntime-migraphx",
+    "onnxruntime-training",
+)
 """Builds of ONNX Runtime that own the same files as onnxruntime-gpu."""
 CUDA, DRIVER = 13, 580
 """CUDA that the packages of the extra `gpu` are built for, and the first driver that has it."""
@@ -73,16 +79,22 @@ def check_driver(driver: Driver) -> Check:
         return Check(name=name, state="missing", message=MISSING_NVML, way_out="pip install nvidia-ml-py")
     container = "in a container: docker run --gpus all"
     if not driver.is_installed:
-        way_out = f"install NVIDIA's driver {first_driver} or newer (docs/hardware.md); {container}; or use --device cpu"
+        way_out = (
+            f"install NVIDIA's driver {first_driver} or newer (docs/hardware.md); {container}; or use --device cpu"
+        )
         return Check(name=name, state="missing", message="no NVIDIA driver on this machine", way_out=way_out)
     if driver.error:
         message = f"the NVIDIA driver does not answer ({driver.error})"
-        return Check(name=name, state="broken", message=message, way_out="sudo modprobe nvidia, else restart the machine")
+        return Check(
+            name=name, state="broken", message=message, way_out="sudo modprobe nvidia, else restart the machine"
+        )
     if not driver.cards:
         message = f"the NVIDIA driver {driver.version} manages no card"
         return Check(name=name, state="missing", message=message, way_out=f"nvidia-smi -L lists them; {container}")
     if driver.cuda[0] < cuda:
-        message = f"the NVIDIA driver {driver.version} has CUDA {driver.cuda[0]}.{driver.cuda[1]}, and CUDA {cuda} is needed"
+        message = (
+            f"the NVIDIA driver {driver.version} has CUDA {driver.cuda[0]}.{driver.cuda[1]}, and CUDA {cuda} is needed"
+        )
         return Check(name=name, state="broken", message=message, way_out=f"install driver {first_driver} or newer")
     return Check(name=name, state="ok", message=f"{driver.version}, for CUDA up to {driver.cuda[0]}.{driver.cuda[1]}")
 
@@ -109,7 +121,9 @@ def check_cards(device: Device, driver: Driver, environ: Mapping[str, str]) -> C
             return broken(*_unnamed_slices(index, card))
         if (0, 0) < card.compute_capability < MIN_CAPABILITY:
             major, minor = card.compute_capability
-            message = f"card {index} ({card.name}) has compute capability {major}.{minor}; 7.5 (Turing) or newer is needed"
+            message = (
+                f"card {index} ({card.name}) has compute capability {major}.{minor}; 7.5 (Turing) or newer is needed"
+            )
             return broken(message, "use another card, or --device cpu")
         if card.free_bytes is not None and card.free_bytes < NEEDED_BYTES:
             return broken(*_full(index, card, shown))
@@ -182,7 +196,11 @@ def explain(reason: str) -> tuple[str, str]:
 
 
 KNOWN_ERRORS = (
-    (r"out of memory|CUDA(_ERROR| failure| error)[ :]*2\b", "the card's memory is full", "nvidia-smi shows who uses it"),
+    (
+        r"out of memory|CUDA(_ERROR| failure| error)[ :]*2\b",
+        "the card's memory is full",
+        "nvidia-smi shows who uses it",
+    ),
     (
         r"not yet initialized|\b802\b",
         "the card's fabric manager does not run",
