@@ -74,7 +74,7 @@ RunProbe = Callable[[Sequence[str], Mapping[str, str]], Outcome]
 def run_probe(words: Sequence[str], environ: Mapping[str, str]) -> Outcome:
     """Run one of the probes of `probe` in another process, with this environment."""
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603
             [sys.executable, "-m", "mlcls_ray.engines.checks.probe", *words],
             capture_output=True,
             text=True,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mlcls_ray.engines.checks.check import Check, Outcome
-from mlcls_ray.engines.host import Host
+from mlcls_ray.engines.host import SHARED_MEMORY, Host
 from mlcls_ray.engines.nvidia import GIB
 from mlcls_ray.models.cache import HOME_VARIABLE
 
@@ -55,8 +55,8 @@ def check_memory(host: Host) -> Check:
 def check_shared_memory(host: Host) -> Check:
     """Check the place that Ray keeps its objects in; without it Ray uses the disk."""
     if host.shared_bytes is None:
-        return Check(name="shared memory", state="ok", message="no /dev/shm: Ray uses /tmp", is_required=False)
-    message = f"/dev/shm, {host.shared_bytes / GIB:.1f} GiB"
+        return Check(name="shared memory", state="ok", message=f"no {SHARED_MEMORY}: Ray uses /tmp", is_required=False)
+    message = f"{SHARED_MEMORY}, {host.shared_bytes / GIB:.1f} GiB"
     if host.shared_bytes < NEEDED_SHARED:
         message += ": too small, so Ray uses /tmp, which is slower"
         way_out = "docker run --shm-size=4g; in Kubernetes an emptyDir with medium: Memory"
