@@ -118,7 +118,7 @@ class EngineOptions(Options):
     engine: EngineOrAuto = Field(
         default="auto",
         description="Inference engine that executes the network. auto: the fastest one on this machine that gives Paddle's labels; it is "
-        "measured once and remembered.",
+        "measured once and remembered. On gpu that is onnxruntime; paddle and tensorrt are experimental there, and never tried by auto.",
     )
     precision: PrecisionOrAuto = Field(
         default="auto",

@@ -21,7 +21,7 @@ from mlcls_ray.registry import ENGINES
 
 __all__ = [
     "EngineConfig", "TrialOptions", "TrialRequest", "autotune", "cache_path", "candidates", "check_request", "default_engine", "fixed_batch",
-    "load_cached", "needs_autotune", "resolve_engine",
+    "load_cached", "needs_autotune", "resolve_engine", "try_candidates",
 ]  # fmt: skip
 
 TRIALS_VERSION = 4
@@ -82,7 +82,7 @@ def autotune(request: TrialRequest, options: TrialOptions = DEFAULT_OPTIONS) -> 
     path = cache_path(request)
 
     def make(path: Path) -> None:
-        path.write_text(_try_candidates(request, options).model_dump_json())
+        path.write_text(try_candidates(request, options).model_dump_json())
 
     once(path, make, lambda path: load_cached(path) is not None)
     return EngineConfig.model_validate_json(path.read_bytes())
@@ -114,7 +114,8 @@ def load_cached(path: Path) -> EngineConfig | None:
         return None
 
 
-def _try_candidates(request: TrialRequest, options: TrialOptions) -> EngineConfig:
+def try_candidates(request: TrialRequest, options: TrialOptions) -> EngineConfig:
+    """Try the candidates, whatever the cache holds. Raises as `autotune`."""
     batch_size = fixed_batch(request.batch_size, request.device)
     pixels, reference = score_reference(request, options)
     trials = tuple(

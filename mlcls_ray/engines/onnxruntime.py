@@ -112,4 +112,4 @@ def _open(
         onnxruntime.preload_dlls()
     path = cached_device_graph(model, "fp16" if precision == "fp16" else "fp32", graph)
     options = cuda_options(device.index, precision, is_brief) if accelerator is CUDA else {}
-    return DeviceSession(onnxruntime, path, device.index, options, accelerator)
+    return DeviceSession(onnxruntime, path, device, options, accelerator)

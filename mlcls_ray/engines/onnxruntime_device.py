@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import DevicePixels, Pixels
 from mlcls_ray.errors import UsageError, short_message
 
@@ -120,15 +121,14 @@ class DeviceSession:
     look for the kernels of each new shape, for seconds."""
 
     def __init__(
-        self, onnxruntime: Any, graph: Path, index: int, options: dict[str, str], accelerator: Accelerator = CUDA
+        self, onnxruntime: Any, graph: Path, device: Device, options: dict[str, str], accelerator: Accelerator = CUDA
     ) -> None:
         """`options`: the provider's.
 
         Raises:
             UsageError: the session cannot be made, or came up on another device.
         """
-        self._onnxruntime, self._index, self._accelerator = onnxruntime, index, accelerator
-        device = f"{accelerator.memory}:{index}"
+        self._index, self._accelerator = device.index, accelerator
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = 1  # the CPU only launches
         settings.log_severity_level = 3
@@ -138,7 +138,7 @@ class DeviceSession:
         except Exception as error:  # ONNX Runtime has a type for each status, and CUDA's errors are RuntimeErrors
             message = f"engine onnxruntime cannot start on '{device}': {short_message(error)}; {HINT}"
             raise UsageError(message) from error
-        check_session(self._session.get_providers(), accelerator, device)
+        check_session(self._session.get_providers(), accelerator, str(device))
         (self.input,) = self._session.get_inputs()
         self.outputs = self._session.get_outputs()
         self.sizes: set[int] = set()
