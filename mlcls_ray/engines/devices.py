@@ -31,16 +31,21 @@ def count_devices(device: Device, probes: Probes | None = None) -> int:
     return len(visible_cards(driver.cards, probes.environ.get(VARIABLE)))
 
 
-def check_device(device: Device, engine: EngineOrAuto = "auto", probes: Probes | None = None) -> None:
+def check_device(
+    device: Device, engine: EngineOrAuto = "auto", probes: Probes | None = None, tries_network: bool = True
+) -> None:
     """Check that an engine can score on the device on this machine.
+
+    Args:
+        tries_network: run a network on the device in another process, which takes seconds.
 
     Raises:
         UsageError: it cannot; with the way out.
     """
-    raise_first(device, device_checks(device, engine, probes or Probes()))
+    raise_first(device, device_checks(device, engine, probes or Probes(), tries_network))
 
 
-def device_checks(device: Device, engine: EngineOrAuto, probes: Probes) -> Iterator[Check]:
+def device_checks(device: Device, engine: EngineOrAuto, probes: Probes, tries_network: bool = True) -> Iterator[Check]:
     """Check a device step by step; nothing on a CPU."""
     if device.is_cpu:
         return
@@ -52,7 +57,7 @@ def device_checks(device: Device, engine: EngineOrAuto, probes: Probes) -> Itera
         yield check_cards(device, driver, probes.environ)
         yield _paddle_check(device)
     else:
-        yield from nvidia_checks(device, probes)
+        yield from nvidia_checks(device, probes, tries_network)
 
 
 def check_paddle_device(device: Device) -> None:
@@ -81,10 +86,13 @@ def _paddle_devices(device: Device) -> int:
     """Count the devices of its kind that Paddle sees on this machine.
 
     Raises:
-        UsageError: Paddle was built without the kind; names the package to install.
+        UsageError: Paddle is not installed, or was built without the kind; names the package to install.
     """
-    import paddle  # seconds to load; only where a device is really used
-
+    package = PADDLE_FOR_CUDA if device.kind == "gpu" else f"{DEVICE_KINDS[device.kind].package} {ELSEWHERE}"
+    try:
+        import paddle  # seconds to load; only where a device is really used
+    except ImportError:
+        raise UsageError(f"device '{device}': Paddle is not installed; install {package}") from None
     custom = [name for name in paddle.device.get_available_custom_device() if name.partition(":")[0] == device.kind]
     if device.kind == "gpu":
         is_built, count = paddle.is_compiled_with_cuda(), paddle.device.cuda.device_count()
@@ -96,6 +104,5 @@ def _paddle_devices(device: Device) -> int:
     else:
         is_built, count = device.kind in paddle.device.get_all_custom_device_type(), len(custom)
     if not is_built:
-        package = PADDLE_FOR_CUDA if device.kind == "gpu" else f"{DEVICE_KINDS[device.kind].package} {ELSEWHERE}"
         raise UsageError(f"device '{device}': this Paddle was built without {device.kind}; install {package}")
     return int(count)

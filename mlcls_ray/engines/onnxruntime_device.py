@@ -10,12 +10,13 @@ import numpy as np
 
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import DevicePixels, Pixels
+from mlcls_ray.engines.checks.nvidia import REPLACE
 from mlcls_ray.errors import UsageError, short_message
 
 CUDA_GRAPHS = False
 """Replay the launches of a batch as one CUDA graph. Off: it wants inputs and outputs at fixed addresses on the card, which is one more copy
 of each batch, and saves the launches of some hundred kernels, a millisecond beside a batch of 10 to 100 ms. It was not tried on a card."""
-HINT = "`mlcls doctor` says what is missing"
+HINT = "`mlcls doctor --device gpu` says what is missing"
 
 
 class Accelerator(NamedTuple):
@@ -72,7 +73,7 @@ def check_package(available: Sequence[str], accelerator: Accelerator, device: st
     if accelerator.provider not in available:
         raise UsageError(
             f"engine onnxruntime: this package cannot run on '{device}' in {precision}; for gpu install onnxruntime-gpu in place of "
-            "onnxruntime: pip uninstall -y onnxruntime onnxruntime-gpu; pip install 'onnxruntime-gpu[cuda,cudnn]'"
+            f"onnxruntime: {REPLACE}"
         )
 
 

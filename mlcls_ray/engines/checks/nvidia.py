@@ -11,6 +11,8 @@ from mlcls_ray.engines.checks.check import Check, Outcome, Probes
 from mlcls_ray.engines.nvidia import GIB, MISSING_NVML, Card, Driver, visible_cards
 
 INSTALL = "pip install 'mlcls-ray[gpu]'"
+REPLACE = f"pip uninstall -y onnxruntime onnxruntime-gpu && {INSTALL}"
+"""Puts the build of ONNX Runtime for cards in the place of the one for CPUs."""
 OTHER_BUILDS = (
     "onnxruntime",
     "onnxruntime-openvino",
@@ -43,15 +45,21 @@ NO_LIBRARY = re.compile(r"(lib\w+)\S*\.so[\d.]*(?=: cannot open shared object)")
 LOOK = "nvidia-smi shows whether the card answers"
 
 
-def nvidia_checks(device: Device, probes: Probes) -> Iterator[Check]:
-    """Check that networks run on the cards that the device names. Ends at the first check that fails: the next ones build on it."""
+def nvidia_checks(device: Device, probes: Probes, tries_network: bool = True) -> Iterator[Check]:
+    """Check that networks run on the cards that the device names. Ends at the first check that fails: the next ones build on it.
+
+    Args:
+        tries_network: run one on the card in another process, which takes seconds.
+    """
     driver = probes.driver()
-    steps: tuple[Callable[[], Check], ...] = (
+    steps: list[Callable[[], Check]] = [
         lambda: check_driver(driver),
         lambda: check_cards(device, driver, probes.environ),
         lambda: check_onnxruntime(probes.version),
-        lambda: check_session(probes.run(["session", "CUDAExecutionProvider", str(device.index)], probes.environ)),
-    )
+    ]
+    if tries_network:
+        words = ["session", "CUDAExecutionProvider", str(device.index)]
+        steps.append(lambda: check_session(probes.run(words, probes.environ)))
     for step in steps:
         check = step()
         yield check
@@ -158,7 +166,7 @@ def _describe(index: int, card: Card) -> str:
 def check_onnxruntime(version: Callable[[str], str]) -> Check:
     """Check that the build of ONNX Runtime for cards is installed, and no other beside it: they own the same files."""
     build, others = version("onnxruntime-gpu"), [name for name in OTHER_BUILDS if version(name)]
-    replace = f"pip uninstall -y {' '.join(others)} onnxruntime-gpu && {INSTALL}"
+    replace = REPLACE if others == ["onnxruntime"] else f"pip uninstall -y {' '.join(others)} onnxruntime-gpu && {INSTALL}"
     name = "onnxruntime-gpu"
     if build and others:
         message = f"{others[0]} {version(others[0])} and onnxruntime-gpu {build} are both installed, and one has overwritten the other"
