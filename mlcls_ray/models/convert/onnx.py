@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from mlcls_ray.errors import RunError, UsageError
@@ -12,7 +11,7 @@ from mlcls_ray.terminal import suppress_native_output
 
 OPSET = 17
 ONNX, OPENVINO = "inference.onnx", "inference.xml"
-MISSING = "needs paddle2onnx, onnx, onnx-graphsurgeon, onnxruntime and openvino, which are installed with mlcls-ray on x86-64 only"
+MISSING = "needs a package that is not installed here (`mlcls doctor` says which); on other machines than x86-64 there is only Paddle"
 
 
 def cached_onnx(model: Model) -> Path:
@@ -31,12 +30,13 @@ def to_onnx(model: Model, path: Path) -> None:
         UsageError: paddle2onnx is not installed.
         RunError: paddle2onnx cannot convert the program.
     """
-    # One of paddle2onnx's helpers would install packages at run time, from whatever index is configured.
-    os.environ["POLYGRAPHY_AUTOINSTALL_DEPS"] = "0"
     try:
         import paddle2onnx
+        from polygraphy import config
     except ImportError:
         raise UsageError(f"ONNX {MISSING}") from None
+    # paddle2onnx allows its helper to install packages at run time, and it would put onnxruntime beside onnxruntime-gpu.
+    config.AUTOINSTALL_DEPS = False
     try:
         with suppress_native_output():
             paddle2onnx.export(
