@@ -20,8 +20,8 @@ from mlcls_ray.models.cache import home, once
 from mlcls_ray.registry import ENGINES
 
 __all__ = [
-    "EngineConfig", "TrialOptions", "TrialRequest", "autotune", "cache_path", "candidates", "check_request", "default_engine", "fixed_batch",
-    "load_cached", "needs_autotune", "resolve_engine", "try_candidates",
+    "EngineConfig", "TrialOptions", "TrialRequest", "autotune", "cache_path", "candidates", "check_request", "default_engine",
+    "fixed_batch", "load_cached", "needs_autotune", "resolve_engine", "try_candidates",
 ]  # fmt: skip
 
 TRIALS_VERSION = 4

@@ -9,6 +9,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from mlcls_ray.config import BatchSizeOrAuto, EngineName, EngineOrAuto, Precision, PrecisionOrAuto
 from mlcls_ray.devices import Device
 
+CPU = Device("cpu")
 BATCH_SIZE, BATCH_SIZE_ON_DEVICES = 16, 64
 """Values of `batch_size: auto`, on a CPU and on other devices, where nothing is tried."""
 USUAL_ENGINES: Mapping[str, EngineName] = {"gpu": "onnxruntime"}
@@ -58,7 +59,7 @@ def default_engine(
     precision: PrecisionOrAuto,
     reason: str,
     batch_size: int = BATCH_SIZE,
-    device: Device = Device("cpu"),  # noqa: B008 – frozen
+    device: Device = CPU,
 ) -> EngineConfig:
     """Configure an engine without a trial; `auto` becomes the usual engine of the device, and fp32.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from mlcls_ray.config import Precision
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import EngineSpec, Pixels, check_scores, unit_length
 from mlcls_ray.engines.onnxruntime_device import CUDA, Accelerator, DeviceSession, check_package, cuda_options
@@ -16,7 +18,7 @@ from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.convert.device_graph import cached_device_graph
 from mlcls_ray.models.convert.onnx import MISSING, cached_onnx
 
-PRECISIONS = {"cpu": ("fp32",), "gpu": ("fp32", "tf32", "fp16")}
+PRECISIONS: Mapping[str, tuple[Precision, ...]] = {"cpu": ("fp32",), "gpu": ("fp32", "tf32", "fp16")}
 """Precisions by kind of device. TF32 is the fp32 graph, whose convolutions and products round their inputs to 10 bits."""
 
 
@@ -54,11 +56,11 @@ class OnnxRuntimeEngine:
         if precision not in PRECISIONS[device.kind]:
             usable = " or ".join(PRECISIONS[device.kind])
             raise UsageError(f"engine onnxruntime has no precision '{precision}': use {usable}")
-        self.precision = precision
+        self.precision: str = precision
         self._preprocess = model.preprocess
         self._class_num = len(model.vocabulary)
-        self._on_device = None if device.is_cpu else _open(
-            onnxruntime, model, device, precision, graph, is_brief, accelerator
+        self._on_device = (
+            None if device.is_cpu else _open(onnxruntime, model, device, precision, graph, is_brief, accelerator)
         )
         if self._on_device is None:
             options = onnxruntime.SessionOptions()

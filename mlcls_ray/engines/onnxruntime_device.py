@@ -49,7 +49,7 @@ def cuda_options(index: int, precision: str, is_brief: bool) -> dict[str, str]:
     """Return the CUDA provider's options.
 
     fp32 is honest: without `use_tf32=0` convolutions and products round their inputs to 10 bits. `prefer_nhwc` was faster for each network
-    but CLIP (within 1 %). cuDNN's EXHAUSTIVE search runs once for each convolution and batch shape, 5 to 13 s on an H200 for a whole network;
+    but CLIP (within 1 %). cuDNN's EXHAUSTIVE search runs once for each convolution and batch shape, 5 to 13 s on an H200 for a network;
     HEURISTIC starts sooner. The memory arena grows by what is needed instead of by doubling, because workers may share a card.
     """
     return {
@@ -158,5 +158,7 @@ class DeviceSession:
         bind_pixels(binding, self.input.name, bound, self._accelerator.memory, self._index)
         for output in self.outputs:
             binding.bind_output(output.name, "cpu")
-        self._session.run_with_iobinding(binding)  # returns when the outputs are in host memory; releases the GIL meanwhile
+        self._session.run_with_iobinding(
+            binding
+        )  # returns when the outputs are in host memory; releases the GIL meanwhile
         return [output.numpy()[: len(pixels)] for output in binding.get_outputs()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -50,9 +50,9 @@ class TrialOptions:
 
     trial_s: float = TRIAL_S
     clock: Callable[[], float] = time.perf_counter
-    load: LoadEngine = partial(load_engine, is_brief=True)
-    """Engines that start soon: on a card, choosing between the kernels of each convolution by trying them all takes longer than the rest of
-    the trials, and moves a rate by some percent, where precisions differ by half."""
+    load: LoadEngine = field(default=partial(load_engine, is_brief=True))
+    """Loads engines that start soon: on a card, to try all kernels of each convolution takes longer than the rest of the trials, and moves
+    a rate by some percent, where precisions differ by half."""
 
 
 def score_reference(request: TrialRequest, options: TrialOptions) -> tuple[np.ndarray, np.ndarray]:

@@ -71,15 +71,17 @@ def choose_engine(
     """
     engine, precision, batch_size = job.engine, job.precision, fixed_batch(job.batch_size, device)
     if not needs_autotune(engine, precision, device):
-        reason = "as the job says" if "auto" not in (engine, precision) else f"on {device.kind} nothing is tried for auto"
+        reason = (
+            "as the job says" if "auto" not in (engine, precision) else f"on {device.kind} nothing is tried for auto"
+        )
         return default_engine(engine, precision, reason, batch_size, device)
     if rows < WORTH_ROWS:
         # Which accelerator the workers have is not known here.
         request = _trial_request(job, model, thresholds, device, threads)
         path = cache_path(request) if device.is_cpu else None
         reason = f"{rows} images are too few to try engines for"
-        config = default_engine(engine, precision, reason, batch_size, device)
-        return (path and load_cached(path)) or (config if device.is_cpu else with_cached_reference(config, model))
+        default = default_engine(engine, precision, reason, batch_size, device)
+        return (path and load_cached(path)) or (default if device.is_cpu else with_cached_reference(default, model))
     # Its process ends with it, because it has loaded every engine that is installed.
     options = {"num_cpus": 1, "max_calls": 1, "max_retries": 1, "scheduling_strategy": "SPREAD"}
     task = ray.remote(**options, **device.ray_options())(_choose_here)

@@ -132,7 +132,7 @@ def plan_run(checked: CheckedJob, nodes: Sequence[Node], rows: int | None = None
             engine = choose_engine(
                 model.job, model.model, model.thresholds.values, checked.device, len(nodes), threads, rows
             )
-            record = _write_record(model, run_id, nodes, rows, engine)
+            record = _write_record(model, run_id, nodes, rows, engine, pools.placement)
         if record.rows != rows:
             raise UsageError(
                 f"run '{run_id}' has {record.rows:,} rows in '{redact_url(model.store.root)}' and {rows:,} in "
@@ -225,7 +225,7 @@ def _size_pools(checked: CheckedJob, nodes: Sequence[Node], rows: int, engines: 
 
 
 def _write_record(
-    checked: CheckedModel, run_id: str, nodes: Sequence[Node], rows: int, engine: EngineConfig
+    checked: CheckedModel, run_id: str, nodes: Sequence[Node], rows: int, engine: EngineConfig, placement: str
 ) -> RunRecord:
     model = checked.model
     record = RunRecord(
@@ -244,7 +244,12 @@ def _write_record(
             "python": platform.python_version(),
             **_versions((*PACKAGES, *engine_spec(engine.engine).packages)),
         },
-        hardware={"nodes": len(nodes), "cpus": [node.cpus for node in nodes], "machine": platform.machine()},
+        hardware={
+            "nodes": len(nodes),
+            "cpus": [node.cpus for node in nodes],
+            "machine": platform.machine(),
+            "placement": placement,
+        },
         engine=engine,
         created_at=datetime.now(timezone.utc),
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from itertools import takewhile
-from threading import Lock
+from threading import Lock, get_ident
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlcls_ray import schema
+from mlcls_ray.engines.failures import is_out_of_memory
 from mlcls_ray.errors import DeviceLostError
 from mlcls_ray.job.devices import claim_device
-from mlcls_ray.job.monitor import StageTimer, StopFlag
+from mlcls_ray.job.monitor import MAX_LOSSES, StageTimer, StopFlag, ask
 from mlcls_ray.job.row_log import RowLog
 from mlcls_ray.prefetch import prefetch_map
-from mlcls_ray.stages.score import is_out_of_memory
 from mlcls_ray.stages.spec import RunSpec, Stage, model_rows
 
 BATCHES_AHEAD = 2
@@ -45,7 +45,7 @@ class Worker:
     attempt labels those rows.
 
     A batch that the device's memory cannot hold is halved, and so are those after it. A lost device ends this process: Ray starts another
-    one, which labels the batches that this one had in hand.
+    one, which labels the batches that this one had in hand. It keeps an image from the card with which several were lost.
     """
 
     def __init__(self, stages: Sequence[type[Stage]], spec: RunSpec, monitor: Any) -> None:
@@ -53,7 +53,8 @@ class Worker:
         self.has_device = any(stage.uses_device for stage in stages)
         if self.has_device:
             self.device = claim_device(spec.device, spec.job.workers_per_device)  # held as long as this worker lives
-            spec = spec._replace(device=self.device.device)
+            suspects = frozenset(ask(monitor.suspects, otherwise=()))
+            spec = spec._replace(device=self.device.device, suspects=suspects)
         self.spec = spec
         self.stages = [stage(spec) for stage in stages]
         steps: list[Step] = [(stage, Lock() if stage.uses_device else nullcontext()) for stage in self.stages]
@@ -67,6 +68,8 @@ class Worker:
         self.timer = StageTimer(monitor)
         self.row_log = RowLog(spec.run_id)
         self.reporting = Lock()
+        self.in_hand: dict[int, Any] = {}
+        """The batch of each thread."""
 
     def __call__(self, block: Any) -> Iterator[Any]:
         for batch in prefetch_map(self._run_first, self._batches(block), self.threads, BATCHES_AHEAD):
@@ -88,17 +91,35 @@ class Worker:
         """Run the stages from the first one that uses the device on; yields the batch whole, or in parts that the memory holds."""
         count = count_rows(batch)
         if self.most_rows is None or count <= self.most_rows:
+            self.in_hand[get_ident()], rows = batch, None
             try:
-                yield run_steps(self.rest, batch)
-                return
+                rows = run_steps(self.rest, batch)
             except DeviceLostError as error:
-                end_process(error)
+                self._end(error)
             except Exception as error:
                 if not is_out_of_memory(error) or count < 2:
                     raise
                 self.most_rows = min(self.most_rows or count, -(-count // 2))
+            finally:
+                del self.in_hand[get_ident()]
+            if rows is not None:
+                yield rows
+                return
         for part in halves(batch, count):
             yield from self._run_rest(part)
+
+    def _end(self, error: DeviceLostError) -> NoReturn:
+        """End this process at once. The driver's and the libraries' threads may hang with the device, so nothing is cleaned up.
+
+        Raises:
+            DeviceLostError: devices were lost too often with the same row in hand; this ends the run.
+        """
+        rows = [row for batch in list(self.in_hand.values()) for row in batch[schema.ROW_ID].tolist()]
+        losses = ask(self.monitor.add_loss, rows, otherwise=1)
+        if losses >= MAX_LOSSES:
+            raise DeviceLostError(f"{error}; that happened {losses} times with the same images in hand") from error
+        print(f"worker {os.getpid()} ends: {error}", file=sys.stderr, flush=True)
+        os._exit(EX_UNAVAILABLE)
 
     def _report(self, rows: Any) -> None:
         """Tell the monitor and the log about finished rows, as the first model has them, and the monitor the time spent."""
@@ -150,9 +171,3 @@ def halves(batch: Any, count: int) -> tuple[Any, Any]:
     return {name: column[:half] for name, column in batch.items()}, {
         name: column[half:] for name, column in batch.items()
     }
-
-
-def end_process(error: DeviceLostError) -> NoReturn:
-    """End this worker at once. Its driver's and libraries' threads may hang with the device, so nothing is cleaned up."""
-    print(f"worker {os.getpid()} ends: {error}", file=sys.stderr, flush=True)
-    os._exit(EX_UNAVAILABLE)

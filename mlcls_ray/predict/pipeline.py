@@ -68,8 +68,8 @@ def create_pipeline(
         engine: paddle, openvino, onnxruntime, tensorrt, or auto: the fastest on this machine that gives Paddle's labels. Auto measures
             for some seconds the first time, and remembers. PaddleX's paddle_static and paddle_dynamic mean paddle, its hpi means auto.
             Default: paddle, on NVIDIA GPUs onnxruntime; with `use_hpip`: auto. On these, paddle and tensorrt are experimental.
-        precision: fp32, tf32 and fp16 (NVIDIA GPUs), bf16, int8 (a model from `mlcls quantize`), or auto: chosen together with the engine. Default: fp32; where
-            the engine is auto: auto.
+        precision: fp32, tf32 and fp16 (NVIDIA GPUs), bf16, int8 (a model from `mlcls quantize`), or auto: chosen together with the engine.
+            Default: fp32; where the engine is auto: auto.
         use_hpip: True is the same as engine="auto"; an `engine` that is given wins. `enable_hpi` is PaddleX's other name for it.
 
     Raises:

@@ -18,7 +18,8 @@ from mlcls_ray.stages.spec import Batch, RunSpec, pixels_column
 class DecodeOnCard:
     """A batch of `DecodeRest` → the batch with pixels on the card, one array for each distinct preprocessing, as `Decode` has them.
 
-    An image that the card does not decode after all goes through the CPU's decoder, and gets what that says of it.
+    An image that the card does not decode after all goes through the CPU's decoder, and gets what that says of it. So does one that may be
+    the reason that cards are lost.
     """
 
     uses_device: ClassVar[bool] = True
@@ -30,6 +31,7 @@ class DecodeOnCard:
             UsageError: the card's decoder does not answer.
         """
         self.cpu = Decode(spec)
+        self.suspects = spec.suspects
         self.decoder = decoder or CardDecoder(spec.device.index, spec.preprocesses)
         self.columns = [pixels_column(preprocess) for preprocess in spec.preprocesses]
         self.shapes = [(*preprocess.input_size[::-1], 3) for preprocess in spec.preprocesses]
@@ -40,11 +42,14 @@ class DecodeOnCard:
         started = time.perf_counter()
         columns = dict(batch)
         encoded, packed = columns[schema.IMAGE_BYTES], columns.pop(schema.JPEG_HEADER)
-        headers = [JpegHeader.unpack(header) if header else None for header in packed]
+        headers = [
+            JpegHeader.unpack(header) if header and row_id not in self.suspects else None
+            for header, row_id in zip(packed, columns[schema.ROW_ID].tolist(), strict=True)
+        ]
         images = [image_bytes if header else b"" for image_bytes, header in zip(encoded, headers, strict=True)]
         card = self.decoder.decode(images, headers)
         self.put_pixels(card, columns)
-        refused = [row for row, header in enumerate(headers) if header and not card.decoded[row]]
+        refused = [row for row, header in enumerate(packed) if header and not card.decoded[row]]
         if refused:
             self.decode_on_cpu(refused, card, columns)
         columns |= dict(zip(self.columns, card.pixels, strict=True))

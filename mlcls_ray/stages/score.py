@@ -10,8 +10,7 @@ import pyarrow as pa
 
 from mlcls_ray import schema
 from mlcls_ray.engines.base import Embedder, Engine, Pixels, is_on_device
-from mlcls_ray.engines.failures import is_device_lost
-from mlcls_ray.engines.failures import is_out_of_memory as is_out_of_memory
+from mlcls_ray.engines.failures import is_device_lost, is_out_of_memory
 from mlcls_ray.engines.golden import check_golden
 from mlcls_ray.engines.load import load_embedder, load_engine
 from mlcls_ray.errors import MESSAGE_LIMIT, DeviceLostError, Status, short_message

@@ -68,6 +68,8 @@ class RunSpec(NamedTuple):
     device: Device = Device("cpu")
     """In a worker: the device that it runs on."""
     engine_threads: int = 1
+    suspects: frozenset[int] = frozenset()
+    """Rows that were in hand when a device was lost, more than once: no card decodes them."""
 
     @property
     def preprocesses(self) -> tuple[Preprocess, ...]:

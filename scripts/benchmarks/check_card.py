@@ -28,7 +28,14 @@ from mlcls_ray.images.jpeg_header import JpegHeader, can_decode_on_card, read_jp
 from mlcls_ray.images.preprocess import Preprocess
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("cupy-cuda13x", "cupy-cuda12x", "nvidia-nvimgcodec-cu13", "nvidia-nvimgcodec-cu12", "nvidia-nvjpeg", "pillow")
+PACKAGES = (
+    "cupy-cuda13x",
+    "cupy-cuda12x",
+    "nvidia-nvimgcodec-cu13",
+    "nvidia-nvimgcodec-cu12",
+    "nvidia-nvjpeg",
+    "pillow",
+)
 MODELS = (
     Preprocess(size=(384, 384), backend="pil", interpolation="BILINEAR"),
     Preprocess(resize_short=256, crop=(224, 224), backend="pil", interpolation="BICUBIC"),
@@ -38,7 +45,9 @@ Encoded = tuple[bytes, JpegHeader]
 
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "mlcls_ray" / "demo", help="JPEGs, searched recursively")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=ROOT / "mlcls_ray" / "demo", help="JPEGs, searched recursively"
+    )
     parser.add_argument("--images", type=int, default=500, help="read at most so many")
     parser.add_argument("--sizes", type=int, default=2000, help="resize noise of so many sizes")
     parser.add_argument("--index", type=int, default=0, help="the card's number")
@@ -108,7 +117,9 @@ def check_decode(card: CardBackend, images: list[Encoded]) -> dict[str, Any]:
 def read_back(card: CardBackend, image: CardImage, header: JpegHeader) -> np.ndarray:
     """Copy a decoded image from the card, upright: a resize to its own size changes no pixel."""
     width, height = header.upright_size
-    return resized(card, image, header.orientation, Preprocess(size=(width, height), backend="pil", interpolation="NEAREST"))
+    return resized(
+        card, image, header.orientation, Preprocess(size=(width, height), backend="pil", interpolation="NEAREST")
+    )
 
 
 def resized(card: CardBackend, image: CardImage, orientation: int, preprocess: Preprocess) -> np.ndarray:
@@ -141,7 +152,9 @@ def check_noise(card: CardBackend, sizes: int) -> dict[str, int]:
     random = np.random.default_rng(1)
     total = different = 0
     for number in range(sizes):
-        width, height, out_width, out_height = (int(side) for side in np.exp(random.uniform(0, np.log(1500), 4)).round())
+        width, height, out_width, out_height = (
+            int(side) for side in np.exp(random.uniform(0, np.log(1500), 4)).round()
+        )
         noise = random.integers(0, 256, (height, width, 3), np.uint8)
         on_card = card.upload(noise)
         image = CardImage(address(on_card), width, height, 3 * width, on_card)

@@ -202,7 +202,9 @@ def test_candidates_follow_the_request_and_the_device() -> None:
 
 @pytest.mark.parametrize(("precision", "kind"), [("bf16", "gpu"), ("int8", "gpu"), ("int8", "cpu"), ("fp16", "cpu")])
 def test_a_precision_that_auto_has_no_engine_for_is_refused(precision: str, kind: str) -> None:
-    with pytest.raises(UsageError, match=f"precision '{precision}': engine auto has none for it on '{kind}'; use fp32,"):
+    with pytest.raises(
+        UsageError, match=f"precision '{precision}': engine auto has none for it on '{kind}'; use fp32,"
+    ):
         check_request("auto", precision, Device(kind))  # type: ignore[arg-type]
     check_request("openvino", precision, Device(kind))  # type: ignore[arg-type]
     check_request("auto", "fp32", Device("npu"))

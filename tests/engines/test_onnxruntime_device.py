@@ -56,14 +56,18 @@ def test_each_precision_is_what_its_name_says() -> None:
 
 
 def test_the_package_for_cpus_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"cannot run on 'gpu:0' in fp16.*pip uninstall -y onnxruntime.*onnxruntime-gpu"):
+    with pytest.raises(
+        UsageError, match=r"cannot run on 'gpu:0' in fp16.*pip uninstall -y onnxruntime.*onnxruntime-gpu"
+    ):
         check_package(["AzureExecutionProvider", "CPUExecutionProvider"], CUDA, "gpu:0", "fp16")
     check_package(["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"], CUDA, "gpu:0", "fp16")
 
 
 def test_a_session_that_came_up_on_the_cpu_is_refused() -> None:
     """ONNX Runtime only warns when a CUDA library is missing."""
-    with pytest.raises(UsageError, match="came up on CPUExecutionProvider instead of CUDAExecutionProvider.*mlcls doctor"):
+    with pytest.raises(
+        UsageError, match="came up on CPUExecutionProvider instead of CUDAExecutionProvider.*mlcls doctor"
+    ):
         check_session(["CPUExecutionProvider"], CUDA, "gpu:0")
     check_session(["CUDAExecutionProvider", "CPUExecutionProvider"], CUDA, "gpu:0")
 

@@ -10,16 +10,17 @@ import onnxruntime
 import paddle
 import pytest
 
+from mlcls_ray.devices import Device
 from mlcls_ray.engines.golden import TOLERANCE, golden_pixels
 from mlcls_ray.engines.load import load_engine
-from mlcls_ray.devices import Device
 from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.models.artifact import Model, load_model
 from mlcls_ray.models.build import build_network
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.convert.attention import fuse_attention
 from mlcls_ray.models.convert.device_graph import cached_device_graph, to_half, write_device_graph
-from mlcls_ray.models.convert.onnx import cached_onnx, to_onnx
+from mlcls_ray.models.convert.narrow import narrow_tokens
+from mlcls_ray.models.convert.onnx import cached_onnx
 from mlcls_ray.models.convert.paddle import export_network, write_config
 from mlcls_ray.models.features import converted_with_features
 from mlcls_ray.models.heads import WithSigmoid
@@ -115,9 +116,14 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return load_model(folder)
 
 
-def test_attention_is_one_operator(clip: Model, tmp_path: Path) -> None:
-    to_onnx(clip, tmp_path / "plain.onnx")
-    graph = onnx.load(str(tmp_path / "plain.onnx"))
+@pytest.fixture(scope="module")
+def clip_graph(clip: Model) -> Path:
+    """Its plain graph."""
+    return cached_onnx(clip)
+
+
+def test_attention_is_one_operator(clip: Model, clip_graph: Path, tmp_path: Path) -> None:
+    graph = onnx.load(str(clip_graph))
     before = [node.op_type for node in graph.graph.node]
     assert fuse_attention(graph) == 2
     after = [node.op_type for node in graph.graph.node]
@@ -125,10 +131,10 @@ def test_attention_is_one_operator(clip: Model, tmp_path: Path) -> None:
     assert after.count("Softmax") == before.count("Softmax") - 2
     assert fuse_attention(graph) == 0
     images = golden_pixels(clip)
-    expected = run(tmp_path / "plain.onnx", to_tensor(images, clip.preprocess))[0]
+    expected = run(clip_graph, to_tensor(images, clip.preprocess))[0]
     assert expected.std(axis=0).max() > 1e-3, "the scores depend on the image"
     for number_format, tolerance in (("fp32", 1e-4), ("fp16", TOLERANCE)):
-        write_device_graph(tmp_path / "plain.onnx", clip.preprocess, number_format, tmp_path / "device.onnx")  # type: ignore[arg-type]
+        write_device_graph(clip_graph, clip.preprocess, number_format, tmp_path / "device.onnx")  # type: ignore[arg-type]
         assert "Attention" in [node.op_type for node in onnx.load(str(tmp_path / "device.onnx")).graph.node]
         assert np.abs(run(tmp_path / "device.onnx", images)[0] - expected).max() <= tolerance
 
@@ -149,3 +155,22 @@ def test_half_precision_of_a_graph_whose_nodes_have_no_names(tiny_model: Model, 
     expected = load_engine("onnxruntime", tiny_model, Device("cpu"), 1).score(images)
     actual = run(tmp_path / "half.onnx", to_tensor(images, tiny_model.preprocess))[0]
     assert np.abs(actual - expected).max() <= TOLERANCE
+
+
+def test_what_follows_a_selected_token_is_computed_for_it_alone(clip: Model, clip_graph: Path, tmp_path: Path) -> None:
+    """The head takes one patch: the last block's projection and MLP, and its sums and norm, are for that one."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load(str(clip_graph)))
+    fuse_attention(graph)
+    assert narrow_tokens(graph) >= 10
+    assert narrow_tokens(graph) == 0
+    onnx.save(graph, str(tmp_path / "narrow.onnx"))
+    inferred = {
+        value.name: [side.dim_value for side in value.type.tensor_type.shape.dim]
+        for value in onnx.shape_inference.infer_shapes(graph).graph.value_info
+    }
+    products = [node.output[0] for node in graph.graph.node if node.op_type == "MatMul"]
+    of_one = [name for name in products if len(inferred.get(name, [])) == 3 and inferred[name][1] == 1]
+    of_all = [name for name in products if len(inferred.get(name, [])) == 3 and inferred[name][1] == 17]
+    assert (len(of_all), len(of_one)) == (3, 3), "in each block the projection and the two of the MLP"
+    tensors = to_tensor(golden_pixels(clip), clip.preprocess)
+    assert np.abs(run(tmp_path / "narrow.onnx", tensors)[0] - run(clip_graph, tensors)[0]).max() <= 1e-5

@@ -97,9 +97,7 @@ class CudaCard:
     def decode(self, images: Sequence[bytes]) -> list[CardImage | None]:
         with self._current():
             reused = [*self.kept, *[None] * len(images)][: len(images)]
-            decoded = self.decoder.decode(
-                list(images), images=reused, params=self.params, cuda_stream=self.stream.ptr
-            )
+            decoded = self.decoder.decode(list(images), images=reused, params=self.params, cuda_stream=self.stream.ptr)
             if len(decoded) != len(images):
                 raise RunError(f"nvImageCodec returned {len(decoded)} images of {len(images)}")
             self.kept[: len(images)] = [old if new is None else new for new, old in zip(decoded, reused, strict=True)]
@@ -200,7 +198,9 @@ def _opening(index: int) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise UsageError(f"gpu:{index} cannot be used: {short_message(error)}. The command 'mlcls doctor' says more") from error
+        raise UsageError(
+            f"gpu:{index} cannot be used: {short_message(error)}. The command 'mlcls doctor' says more"
+        ) from error
 
 
 @contextmanager

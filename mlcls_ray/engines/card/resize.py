@@ -71,9 +71,7 @@ def resize(backend: CardBackend, jobs: Sequence[ResizeJob], interpolation: str, 
         BLOCK,
         (columns, np.int32(FILTERS[interpolation]), *size, spans, weights),
     )
-    backend.launch(
-        "resize_rows", (_blocks(width), rows, len(jobs)), BLOCK, (columns, *size, spans, weights, between)
-    )
+    backend.launch("resize_rows", (_blocks(width), rows, len(jobs)), BLOCK, (columns, *size, spans, weights, between))
     backend.launch(
         "resize_columns", (_blocks(3 * width), height, len(jobs)), BLOCK, (columns, *size, spans, weights, between, output)
     )  # fmt: skip

@@ -21,16 +21,38 @@ SPLIT, SWAP, JOIN = [2, 0, 3, 1, 4], [0, 1, 3, 2], [0, 2, 1, 3]
 """Permutations: into query, key and value; of the key's last two sides; of the heads back to their token."""
 
 
+PASSING = ("Identity", "Dropout")
+"""Operators that do nothing when a network is not trained."""
+
+
 class Nodes(NamedTuple):
-    """A graph's nodes by the tensors they make, and its constants."""
+    """A graph's nodes by the tensors that they make and use, its constants, and the shapes of tensors as far as they are known."""
 
     maker: dict[str, NodeProto]
+    user: dict[str, NodeProto]
+    """The last one: the tensors inside of an attention have one user each."""
     constants: dict[str, np.ndarray]
+    shapes: dict[str, list[int]]
+    """0: a side that is not known."""
 
     def before(self, name: str, *kinds: str) -> NodeProto | None:
         """Return the node that makes a tensor, if it is of one of these kinds."""
         node = self.maker.get(name)
+        while node is not None and node.op_type in PASSING:
+            node = self.maker.get(node.input[0])
         return node if node is not None and node.op_type in kinds else None
+
+    def after(self, name: str, kind: str) -> NodeProto | None:
+        """Return the node that uses a tensor, if it is of this kind."""
+        node = self.user.get(name)
+        while node is not None and node.op_type in PASSING:
+            node = self.user.get(node.output[0])
+        return node if node is not None and node.op_type == kind else None
+
+    def shape(self, reshape: NodeProto) -> list[int]:
+        """Return the shape that a node gives a tensor; empty if it is not known. -1 and 0 are sides that are not known."""
+        constant = self.constants.get(reshape.input[1])
+        return self.shapes.get(reshape.output[0], []) if constant is None else [int(side) for side in constant]
 
 
 class Part(NamedTuple):
@@ -47,11 +69,10 @@ def fuse_attention(model: ModelProto) -> int:
     from onnx import helper
 
     nodes = read_nodes(model)
-    users = {name: node for node in model.graph.node for name in node.input}  # the last user: those here have one each
     replaced: dict[str, NodeProto] = {}
     for softmax in model.graph.node:
         if softmax.op_type == "Softmax":
-            fused = _fused(softmax, nodes, users)
+            fused = _fused(softmax, nodes)
             if fused is not None:
                 replaced[fused.output[0]] = fused
     if replaced:
@@ -69,11 +90,15 @@ def read_nodes(model: ModelProto) -> Nodes:
     from onnx import numpy_helper
 
     maker = {output: node for node in model.graph.node for output in node.output}
+    user = {name: node for node in model.graph.node for name in node.input}
+    shapes = {
+        tensor.name: [side.dim_value for side in tensor.type.tensor_type.shape.dim] for tensor in model.graph.value_info
+    }
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-    return Nodes(maker, constants)
+    return Nodes(maker, user, constants, shapes)
 
 
 def remove_unused(model: ModelProto) -> None:
@@ -90,14 +115,15 @@ def remove_unused(model: ModelProto) -> None:
     model.graph.initializer.extend(initializers)
 
 
-def _fused(softmax: NodeProto, nodes: Nodes, users: dict[str, NodeProto]) -> NodeProto | None:
+def _fused(softmax: NodeProto, nodes: Nodes) -> NodeProto | None:
     """Return the operator that replaces the attention around a softmax, or None if it is not of the known form."""
     from onnx import helper
 
     weights, scale = _unscaled(softmax.input[0], nodes)
-    product = nodes.before(weights, "MatMul")
-    context = users.get(softmax.output[0])
-    if product is None or context is None or context.op_type != "MatMul" or context.input[0] != softmax.output[0]:
+    product, context = nodes.before(weights, "MatMul"), nodes.after(softmax.output[0], "MatMul")
+    if product is None or context is None or _attribute(softmax, "axis") not in (None, -1, 3):
+        return None
+    if nodes.before(context.input[0], "Softmax") is not softmax:
         return None
     query, key, value = (_part(name, nodes) for name in (*product.input, context.input[1]))
     if query is None or key is None or value is None:
@@ -107,13 +133,12 @@ def _fused(softmax: NodeProto, nodes: Nodes, users: dict[str, NodeProto]) -> Nod
     if (query.is_swapped, key.is_swapped, value.is_swapped) != (False, True, False) or value.scale != 1:
         return None
     projection = _projection(query.tensor, nodes)
-    transpose = users.get(context.output[0])
-    if projection is None or transpose is None or _attribute(transpose, "perm") != JOIN:
+    transpose = nodes.after(context.output[0], "Transpose")
+    reshape = nodes.after(transpose.output[0], "Reshape") if transpose is not None else None
+    if projection is None or transpose is None or reshape is None or _attribute(transpose, "perm") != JOIN:
         return None
-    reshape = users.get(transpose.output[0])
     source, weight, bias, heads = projection
-    shape = nodes.constants.get(reshape.input[1]) if reshape is not None and reshape.op_type == "Reshape" else None
-    if reshape is None or shape is None or shape[-1] != nodes.constants[weight].shape[1] // 3:
+    if len(shape := nodes.shape(reshape)) != 3 or shape[-1] != nodes.constants[weight].shape[1] // 3:
         return None
     return helper.make_node(
         "Attention",
@@ -127,13 +152,19 @@ def _fused(softmax: NodeProto, nodes: Nodes, users: dict[str, NodeProto]) -> Nod
 
 
 def _unscaled(name: str, nodes: Nodes) -> tuple[str, float]:
-    """Go back over multiplications by one number. Returns the tensor before them, and their product."""
+    """Go back over multiplications and divisions by one number. Returns the tensor before them, and what they multiply it by.
+
+    Paddle's `scale` adds a bias after the product, which is 0 here.
+    """
     scale = 1.0
-    while (node := nodes.before(name, "Mul")) is not None:
-        numbers = [number for number in (0, 1) if np.size(nodes.constants.get(node.input[number], ())) == 1]
-        if not numbers:
+    while (node := nodes.before(name, "Mul", "Div", "Add")) is not None:
+        numbers = [number for number in (1, 0) if np.size(nodes.constants.get(node.input[number], ())) == 1]
+        if not numbers or (node.op_type == "Div" and numbers[0] == 0):
             break
-        scale *= float(nodes.constants[node.input[numbers[0]]].item())
+        factor = float(nodes.constants[node.input[numbers[0]]].item())
+        if node.op_type == "Add" and factor != 0:
+            break
+        scale *= {"Mul": factor, "Div": 1 / factor if factor else 0.0, "Add": 1.0}[node.op_type]
         name = node.input[1 - numbers[0]]
     return name, scale
 
@@ -169,14 +200,14 @@ def _projection(name: str, nodes: Nodes) -> tuple[str, str, str, int] | None:
     add = nodes.before(reshape.input[0], "Add") if reshape is not None else None
     if transpose is None or reshape is None or add is None or _attribute(transpose, "perm") != SPLIT:
         return None
-    shape = nodes.constants.get(reshape.input[1])
+    shape = nodes.shape(reshape)
     for product, bias in (tuple(add.input), tuple(reversed(add.input))):
         node = nodes.before(product, "MatMul")
-        if node is not None and shape is not None and len(shape) == 5 and shape[2] == 3:
+        if node is not None and len(shape) == 5 and shape[2] == 3 and shape[3] > 0:
             weight = nodes.constants.get(node.input[1])
             flat = nodes.constants.get(bias)
             if weight is not None and flat is not None and weight.ndim == 2 and flat.shape == weight.shape[1:]:
-                return node.input[0], node.input[1], bias, int(shape[3])
+                return node.input[0], node.input[1], bias, shape[3]
     return None
 
 

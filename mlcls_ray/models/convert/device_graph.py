@@ -14,6 +14,7 @@ from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import once
 from mlcls_ray.models.convert.attention import fuse_attention
+from mlcls_ray.models.convert.narrow import narrow_tokens
 from mlcls_ray.models.convert.onnx import MISSING, cached_onnx
 
 if TYPE_CHECKING:
@@ -56,8 +57,11 @@ def write_device_graph(plain: Path, preprocess: Preprocess, number_format: Liter
         import onnx
     except ImportError:
         raise UsageError(f"ONNX {MISSING}") from None
-    loaded = onnx.load(str(plain))
+    loaded = onnx.shape_inference.infer_shapes(
+        onnx.load(str(plain))
+    )  # before an operator that it does not know is in it
     fuse_attention(loaded)
+    narrow_tokens(loaded)
     if number_format == "fp16":
         loaded = to_half(loaded)
     add_normalization(loaded.graph, preprocess)
@@ -77,7 +81,7 @@ def to_half(model: ModelProto) -> ModelProto:
 
 
 def _drop_round_trips(graph: GraphProto, kept: Sequence[str]) -> None:
-    """Remove Cast to fp16 → Cast to fp32 behind nodes that were kept in fp32, in place. The converter leaves them, and they round the scores."""
+    """Remove the casts to fp16 and back behind nodes that were kept in fp32, in place. The converter leaves them; they round the scores."""
     from onnx import TensorProto, helper
 
     made = {output for node in graph.node if node.name in kept for output in node.output}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
 import tempfile
@@ -24,15 +25,20 @@ FENCE_BYTE, GARBAGE_BYTE = 0xA5, 0xCD
 
 @cache
 def kernels() -> ctypes.CDLL:
-    """Compile the kernels once per session."""
+    """Compile the kernels once per session: the tests' Ray workers find the library in the same home."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("needs g++, which compiles the card's kernels for the CPU")
-    library = Path(tempfile.mkdtemp(prefix="mlcls-kernels-")) / "kernels.so"
+    home = Path(os.environ["MLCLS_HOME"])
+    library = home / "kernels.so"
+    if library.exists():
+        return ctypes.CDLL(str(library))
+    unfinished = Path(tempfile.mkdtemp(prefix="kernels-", dir=home)) / "kernels.so"
     source = Path(__file__).with_name("kernels.cpp")
     # -ffp-contract=off: as --fmad=false on the card
     flags = ["-O2", "-std=c++17", "-Wall", "-Wno-unknown-pragmas", "-ffp-contract=off", "-shared", "-fPIC"]
-    subprocess.run([compiler, *flags, f"-I{SOURCE.parent}", str(source), "-o", str(library)], check=True)
+    subprocess.run([compiler, *flags, f"-I{SOURCE.parent}", str(source), "-o", str(unfinished)], check=True)
+    unfinished.rename(library)
     return ctypes.CDLL(str(library))
 
 

@@ -39,9 +39,7 @@ def test_it_finds_a_card_that_decodes_otherwise() -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed here")
-def test_without_a_card_it_says_what_is_missing(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_without_a_card_it_says_what_is_missing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert check_card.main([str(tmp_path)]) == 1
     report = json.loads(capsys.readouterr().out)
     assert not report["ok"] and "pip install 'mlcls-ray[gpu]'" in report["problem"]

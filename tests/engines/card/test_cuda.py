@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from mlcls_ray.engines.card.cuda import has_jpeg_engines
-from mlcls_ray.engines.card.cuda_errors import is_device_lost, translated
+from mlcls_ray.engines.card.cuda_errors import translated
 from mlcls_ray.engines.card.decoder import decoder_problem
+from mlcls_ray.engines.failures import is_device_lost, is_out_of_memory
 from mlcls_ray.errors import DeviceLostError
-from mlcls_ray.stages.score import is_out_of_memory
 
 no_cupy = pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed here")
 
@@ -32,7 +32,9 @@ LOST = [
     StatusError(214, "cudaErrorECCUncorrectable: uncorrectable ECC error encountered"),
     RuntimeError("CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure"),
     RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered"),
-    RuntimeError("[ONNXRuntimeError] : 1 : FAIL : CUDA failure 719: unspecified launch failure ; GPU=0 ; hostname=a ; expr=…"),
+    RuntimeError(
+        "[ONNXRuntimeError] : 1 : FAIL : CUDA failure 719: unspecified launch failure ; GPU=0 ; hostname=a ; expr=…"
+    ),
     RuntimeError("[ONNXRuntimeError] : 1 : FAIL : CUDA failure 999: unknown error ; GPU=0 ; hostname=a ; file=…"),
     RuntimeError("CUDA error 700"),
 ]

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from mlcls_ray.engines.card.decoder import GROUP, MAX_CARD_PIXELS, CardBatch, CardDecoder
+from mlcls_ray.engines.failures import is_out_of_memory
 from mlcls_ray.errors import DeviceLostError, UsageError
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.jpeg_header import JpegHeader, read_jpeg_header
 from mlcls_ray.images.preprocess import Preprocess
-from mlcls_ray.stages.score import is_out_of_memory
 from tests.engines.card.host_card import HostCard, decode_jpeg
 from tests.engines.card.test_resize import noise
 
@@ -21,7 +21,9 @@ SMALL = Preprocess(size=(24, 24), backend="pil", interpolation="BILINEAR")
 CROPPED = Preprocess(resize_short=32, crop=(28, 28), backend="pil", interpolation="BICUBIC")
 
 
-def jpeg(width: int, height: int, orientation: int = 1, mode: str = "RGB", progressive: bool = False, **options: int) -> bytes:
+def jpeg(
+    width: int, height: int, orientation: int = 1, mode: str = "RGB", progressive: bool = False, **options: int
+) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
     out = io.BytesIO()

@@ -111,7 +111,9 @@ def test_a_batch_of_many_sizes() -> None:
 
 def test_rows_of_the_source_may_be_padded() -> None:
     image, preprocess = noise(50, 30), preprocess_of((20, 20))
-    np.testing.assert_array_equal(resized([image], preprocess, [6], row_padding=14)[0], preprocess.to_pixels(upright(image, 6)))
+    np.testing.assert_array_equal(
+        resized([image], preprocess, [6], row_padding=14)[0], preprocess.to_pixels(upright(image, 6))
+    )
 
 
 def test_no_images() -> None:
