@@ -54,9 +54,10 @@ def read_driver(nvml: ModuleType | Any = None) -> Driver:
     """Ask NVML for the driver and its cards. `nvml`: the module, or what stands in for it in a test."""
     if nvml is None:
         try:
-            import pynvml as nvml
+            import pynvml
         except ImportError:
             return Driver(error=MISSING_NVML, is_installed=False)
+        nvml = pynvml
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:

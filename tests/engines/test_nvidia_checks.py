@@ -59,13 +59,13 @@ def probes(
 
 
 def lost_library(name: str) -> Outcome:
-    """ONNX Runtime 1.31 without a library of CUDA's: it says so, and runs the network on the CPU."""
+    """onnxruntime-gpu 1.31.1 without a library of CUDA's: it says so in red, and runs the network on the CPU."""
     errors = (
-        "[E:onnxruntime:Default, provider_bridge_ort.cc:2405 TryGetProviderInfo_CUDA] [ONNXRuntimeError] : 1 : FAIL "
-        f": Failed to load library libonnxruntime_providers_cuda.so with error: {name}: cannot open shared object file: No such file or "
-        "directory\n[W:onnxruntime:Default, onnxruntime_pybind_state.cc:1101] Failed to create CUDAExecutionProvider."
+        "\x1b[1;31m2026-11-28 [E:onnxruntime:Default, provider_bridge_ort.cc:2458 operator()] [ONNXRuntimeError] : 1 : FAIL : Failed to "
+        f"load library /env/capi/libonnxruntime_providers_cuda.so with error: {name}: cannot open shared object file: No such file or "
+        "directory\n\x1b[m\n\x1b[0;93m2026-11-28 [W:onnxruntime:Default] Failed to create CUDAExecutionProvider. Require cuDNN 9.*\x1b[m\n"
     )
-    return Outcome(0, "CPUExecutionProvider\n", errors)
+    return Outcome(0, f"Failed to load {name}: it is not there\nCPUExecutionProvider\n", errors)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,10 @@ PROBE_TIMEOUT_S = 60.0
 """Seconds that a probe in another process may take: a cold import from a network disk takes ten, a card that hangs takes for ever."""
 
 
+COLORS = re.compile(r"\x1b\[[\d;]*m")
+"""What ONNX Runtime puts around its log lines."""
+
+
 class Check(BaseModel):
     """One thing that a machine has, lacks, or has in a form that does not work."""
 
@@ -59,7 +63,7 @@ class Outcome(NamedTuple):
     @property
     def reason(self) -> str:
         """The line that says why it failed: the exception, else the last line about an error, else the last line."""
-        lines = [line.strip() for line in self.errors.splitlines() if line.strip()]
+        lines = [line.strip() for line in COLORS.sub("", self.errors).splitlines() if line.strip()]
         telling = [
             line for line in lines if re.search(r"^[\w.]*(Error|Exception|Exit)\b|\[E:|cannot open shared", line)
         ]
