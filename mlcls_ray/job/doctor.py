@@ -22,7 +22,8 @@ RAY = "2.60."
 """The series of Ray that this version runs on; pyproject.toml pins it."""
 BASE = "pip install mlcls-ray"
 CPU_EXTRA = "pip install 'mlcls-ray[cpu]'"
-CONVERTERS = ("paddle2onnx", "onnx", "onnx_graphsurgeon")
+CONVERTERS = ("onnx", "onnx_graphsurgeon", "polygraphy")
+"""Modules that a conversion loads, beside paddle2onnx, which loads Paddle for the second time."""
 PROBES_AT_ONCE = 4
 
 

@@ -87,6 +87,8 @@ def test_packages() -> None:
     assert broken.state == "broken"
     assert "good 1.2 does not load: ImportError: libGL.so.1" in broken.message
     assert broken.way_out == "pip install --force-reinstall --no-deps good"
+    incomplete = packages_check("good", code=1, errors="ModuleNotFoundError: No module named 'flatbuffers'\n")
+    assert incomplete.way_out == "pip install thing"
 
 
 def test_another_version_of_ray_is_refused() -> None:

@@ -81,7 +81,8 @@ def check_packages(
     if done.code != 0:
         message = f"{', '.join(installed)} does not load: {done.reason[-200:]}"
         package = installed[0].partition(" ")[0]
-        way_out = f"pip install --force-reinstall --no-deps {package}"
+        lacks_another = "No module named" in done.reason
+        way_out = install if lacks_another else f"pip install --force-reinstall --no-deps {package}"
         return Check(name=name, state="broken", message=message, way_out=way_out)
     return Check(name=name, state="ok", message=", ".join(installed))
 
