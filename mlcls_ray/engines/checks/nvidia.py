@@ -166,7 +166,9 @@ def _describe(index: int, card: Card) -> str:
 def check_onnxruntime(version: Callable[[str], str]) -> Check:
     """Check that the build of ONNX Runtime for cards is installed, and no other beside it: they own the same files."""
     build, others = version("onnxruntime-gpu"), [name for name in OTHER_BUILDS if version(name)]
-    replace = REPLACE if others == ["onnxruntime"] else f"pip uninstall -y {' '.join(others)} onnxruntime-gpu && {INSTALL}"
+    replace = (
+        REPLACE if others == ["onnxruntime"] else f"pip uninstall -y {' '.join(others)} onnxruntime-gpu && {INSTALL}"
+    )
     name = "onnxruntime-gpu"
     if build and others:
         message = f"{others[0]} {version(others[0])} and onnxruntime-gpu {build} are both installed, and one has overwritten the other"
