@@ -13,9 +13,6 @@ from mlcls_ray.engines.base import DevicePixels, Pixels
 from mlcls_ray.engines.checks.nvidia import REPLACE
 from mlcls_ray.errors import UsageError, short_message
 
-CUDA_GRAPHS = False
-"""Replay the launches of a batch as one CUDA graph. Off: it wants inputs and outputs at fixed addresses on the card, which is one more copy
-of each batch, and saves the launches of some hundred kernels, a millisecond beside a batch of 10 to 100 ms. It was not tried on a card."""
 HINT = "`mlcls doctor --device gpu` says what is missing"
 
 
@@ -51,6 +48,9 @@ def cuda_options(index: int, precision: str, is_brief: bool) -> dict[str, str]:
     fp32 is honest: without `use_tf32=0` convolutions and products round their inputs to 10 bits. `prefer_nhwc` was faster for each network
     but CLIP (within 1 %). cuDNN's EXHAUSTIVE search runs once for each convolution and batch shape, 5 to 13 s on an H200 for a network;
     HEURISTIC starts sooner. The memory arena grows by what is needed instead of by doubling, because workers may share a card.
+
+    No CUDA graph: it reads its input at one address, which would be one more copy of each batch, and saves the launches of some hundred
+    kernels, about a millisecond beside the 10 to 100 ms of a batch.
     """
     return {
         "device_id": str(index),
@@ -60,7 +60,6 @@ def cuda_options(index: int, precision: str, is_brief: bool) -> dict[str, str]:
         "cudnn_conv_use_max_workspace": "1",
         "arena_extend_strategy": "kSameAsRequested",
         "do_copy_in_default_stream": "1",
-        "enable_cuda_graph": "1" if CUDA_GRAPHS else "0",
     }
 
 
@@ -158,7 +157,6 @@ class DeviceSession:
         bind_pixels(binding, self.input.name, bound, self._accelerator.memory, self._index)
         for output in self.outputs:
             binding.bind_output(output.name, "cpu")
-        self._session.run_with_iobinding(
-            binding
-        )  # returns when the outputs are in host memory; releases the GIL meanwhile
+        # It returns when the outputs are in host memory, so the pixels may be used again; meanwhile it does not hold the GIL.
+        self._session.run_with_iobinding(binding)
         return [output.numpy()[: len(pixels)] for output in binding.get_outputs()]

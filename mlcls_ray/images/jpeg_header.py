@@ -25,8 +25,9 @@ SAMPLINGS = frozenset({(1, 1), (2, 1), (2, 2), (1, 2)})
 
 _MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
 """A marker, after any number of fill bytes."""
-_MARKER_IN_SCAN = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
-"""The marker that ends entropy-coded data, in which FF 00 is the byte FF and D0 to D7 mark restarts."""
+_MARKER_IN_SCAN = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+"""The marker that ends entropy-coded data, in which FF 00 is the byte FF and D0 to D7 mark restarts. It begins with a literal byte, so
+that `re` searches at the speed of memchr."""
 _EXIF = b"Exif\0\0"
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _ORIENTATION = 0x0112
@@ -87,7 +88,7 @@ def can_decode_on_card(header: JpegHeader, max_pixels: int) -> bool:
 def read_jpeg_header(image_bytes: bytes) -> JpegHeader | None:
     """Read the markers of a JPEG from its first byte to its end marker. None: it is no JPEG, or not one that cards decode. Never raises.
 
-    A file of 100 kB takes about 30 microseconds: the entropy-coded data are searched for the next marker, not decoded.
+    A photograph of 50 kB takes about 30 microseconds: the entropy-coded data are searched for the next marker, not decoded.
     """
     frame: tuple[int, bytes] | None = None
     transform: int | None = None

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from mlcls_ray.config import LabelJob
 from mlcls_ray.devices import Device
-from mlcls_ray.engines.card.decoder import decoder_problem, unsupported_reason
+from mlcls_ray.engines.card.decoder import decoder_problem
+from mlcls_ray.engines.card.geometry import unsupported_reason
 from mlcls_ray.errors import UsageError, ray_cause
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.models.artifact import Model

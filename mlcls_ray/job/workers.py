@@ -20,7 +20,7 @@ from mlcls_ray import schema
 from mlcls_ray.engines.failures import is_out_of_memory
 from mlcls_ray.errors import DeviceLostError
 from mlcls_ray.job.devices import claim_device
-from mlcls_ray.job.monitor import MAX_LOSSES, StageTimer, StopFlag, ask
+from mlcls_ray.job.monitor import MAX_LOSSES, StageTimer, StopFlag, ask, count_failures
 from mlcls_ray.job.row_log import RowLog
 from mlcls_ray.prefetch import prefetch_map
 from mlcls_ray.stages.spec import RunSpec, Stage, model_rows
@@ -127,8 +127,10 @@ class Worker:
             if self.rest:
                 labeled = model_rows(rows, self.spec.models[0].name)
                 size = pc.sum(labeled.column(schema.SIZE_BYTES)).as_py() or 0
-                self.monitor.add.remote(dict(Counter(labeled.column(schema.STATUS).to_pylist())), size)
-                self.row_log.log(labeled)
+                statuses = Counter(labeled.column(schema.STATUS).to_pylist())
+                self.monitor.add.remote(dict(statuses), size)
+                if count_failures(statuses):
+                    self.row_log.log(labeled)
             self.timer.report(sum((Counter(stage.seconds) for stage in self.stages), Counter()))
 
 

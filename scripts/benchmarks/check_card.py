@@ -83,15 +83,17 @@ def for_card(image_bytes: bytes) -> Encoded | None:
     return (image_bytes, header) if header and can_decode_on_card(header, MAX_CARD_PIXELS) else None
 
 
-def check(card: CardBackend, images: list[Encoded], sizes: int, seconds: float = 3.0) -> dict[str, Any]:
-    """Run every check; `ok` is true if nothing differs that must be equal. `seconds`: how long each speed is measured."""
+def check(
+    card: CardBackend, images: list[Encoded], sizes: int, batch_sizes: tuple[int, ...] = (64, 256), seconds: float = 3.0
+) -> dict[str, Any]:
+    """Run every check; `ok` is true if nothing differs that must be equal. `seconds`: how long the speed with a batch size is measured."""
     decoder = CardDecoder(0, MODELS, card)
     result = {
         "decode": check_decode(card, images),
         "resize_photographs": check_photographs(card, images),
         "resize_noise": check_noise(card, sizes),
         "damaged": check_damaged(decoder, images),
-        "images_per_s": measure(decoder, images, seconds),
+        "images_per_s": measure(decoder, images, batch_sizes, seconds),
     }
     pixels_ok = result["decode"]["decoded"] == len(images) and result["decode"]["mean_difference"] < 1
     resize_ok = result["resize_photographs"]["different_bytes"] == result["resize_noise"]["different_bytes"] == 0
@@ -201,10 +203,12 @@ def cpu_status(image_bytes: bytes) -> str:
     return "ok"
 
 
-def measure(decoder: CardDecoder, images: list[Encoded], seconds: float) -> dict[str, float]:
-    """Measure decode and resize together, for both preprocessings, in batches of 64 and 256."""
+def measure(
+    decoder: CardDecoder, images: list[Encoded], batch_sizes: tuple[int, ...], seconds: float
+) -> dict[str, float]:
+    """Measure decode and resize together, for both preprocessings."""
     rates = {}
-    for size in (64, 256):
+    for size in batch_sizes:
         batch = (images * (size // max(len(images), 1) + 1))[:size] if images else []
         if not batch:
             continue

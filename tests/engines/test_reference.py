@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mlcls_ray.cli import models
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.golden import golden_pixels
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.engines.reference import cached_reference, golden_reference, prepare, reference_path
 from mlcls_ray.models.artifact import Model
-from tests.conftest import run_cli
 
 CPU = Device("cpu")
 
@@ -82,6 +82,7 @@ SCORE = (
 from pathlib import Path
 import mlcls_ray.job.workers, mlcls_ray.job.pipeline, mlcls_ray.job.plan
 from mlcls_ray.config import LabelJob
+from mlcls_ray.cli import models
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.autotune import TrialRequest, resolve_engine
 from mlcls_ray.models.artifact import load_model
@@ -143,9 +144,11 @@ for attempt in (lambda: golden_reference(model, 1), lambda: cached_onnx(model)):
     assert "needs paddle2onnx" in second
 
 
-def test_the_command_fills_the_cache(tiny_model: Model, tiny_folder: Path, home: Path) -> None:
-    done = run_cli("models", "prepare", tiny_folder)
-    printed = {Path(line).name for line in done.stdout.splitlines()}
+def test_the_command_fills_the_cache(
+    tiny_model: Model, tiny_folder: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models.prepare(str(tiny_folder))
+    printed = {Path(line).name for line in capsys.readouterr().out.splitlines() if line.startswith("/")}
     assert printed == {path.name for path in (home / "converted").iterdir() if not path.name.startswith(".")}
     assert len(printed) == 4
     assert cached_reference(tiny_model) is not None

@@ -72,6 +72,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return str(base / "one"), str(base / "two")
 
 
+@pytest.mark.slow
 def test_hostile_corpus_with_two_models(models: tuple[str, str], tmp_path: Path) -> None:
     """On a card that says nothing of damaged data: statuses, messages, sizes and labels are those of the CPUs' decoder."""
     with warnings.catch_warnings():

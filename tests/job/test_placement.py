@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import logging.handlers
 
 import pytest
 
@@ -10,7 +10,7 @@ from mlcls_ray.config import LabelJob
 from mlcls_ray.devices import Device
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import Preprocess
-from mlcls_ray.job.placement import choose_placement, preprocess_fingerprint
+from mlcls_ray.job.placement import choose_placement, log, preprocess_fingerprint
 from mlcls_ray.models.artifact import Model
 
 PIL = Preprocess(size=(32, 32), backend="pil", interpolation="BILINEAR")
@@ -46,11 +46,15 @@ def test_what_decodes_on_cpus_asks_no_card(fields: dict[str, str]) -> None:
     assert not job.may_decode_on_card
 
 
-def test_a_decoder_that_does_not_answer(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_decoder_that_does_not_answer() -> None:
     job = LabelJob(device="gpu")
-    with caplog.at_level(logging.WARNING):
-        assert choose_placement(job, [PIL], is_missing) is job
-    assert MISSING in caplog.text
+    lines = logging.handlers.BufferingHandler(10)
+    log.addHandler(lines)
+    assert choose_placement(job, [PIL], is_missing) is job
+    log.removeHandler(lines)
+    assert [line.getMessage() for line in lines.buffer] == [
+        f"images are decoded on the CPUs, not on the card: {MISSING}"
+    ]
     with pytest.raises(
         UsageError, match="placement 'card': nvImageCodec is not installed.*pip install.*--placement split"
     ):

@@ -25,7 +25,9 @@ def pools(
     images_per_s: float | None = None,
     **job: object,
 ) -> Pools:
-    return size_pools(LabelJob(**job), parse_device(device), cluster, rows, PIXEL_BYTES, batch_size, images_per_s)
+    return size_pools(
+        LabelJob(device=device, **job), parse_device(device), cluster, rows, PIXEL_BYTES, batch_size, images_per_s
+    )
 
 
 @pytest.mark.parametrize("cpus", [(1,), (2,), (4,), (64,), (4, 4), (2, 16), (1, 8), (64,) * 10])

@@ -15,7 +15,6 @@ from mlcls_ray.engines.golden import TOLERANCE, golden_pixels
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.models.artifact import Model, load_model
-from mlcls_ray.models.build import build_network
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.convert.attention import fuse_attention
 from mlcls_ray.models.convert.device_graph import cached_device_graph, to_half, write_device_graph
@@ -25,6 +24,7 @@ from mlcls_ray.models.convert.paddle import export_network, write_config
 from mlcls_ray.models.features import converted_with_features
 from mlcls_ray.models.heads import WithSigmoid
 from mlcls_ray.models.networks import network_spec
+from mlcls_ray.models.networks.clip_vit import ClipViTML
 
 
 def run(path: Path, values: np.ndarray) -> list[np.ndarray]:
@@ -108,9 +108,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """CLIP's network with two of its twelve blocks, for images of 64 pixels, with random weights."""
     folder = tmp_path_factory.mktemp("clip")
     spec = network_spec("CLIP_vit_base_patch16_448_ML")
-    network = build_network(spec, 3, seed=0)
-    network.blocks = paddle.nn.LayerList(list(network.blocks)[:2])
-    export_network(WithSigmoid(network), 64, folder)
+    paddle.seed(0)
+    export_network(WithSigmoid(ClipViTML(3, depth=2)), 64, folder)
     preprocess = spec.preprocess.model_copy(update={"size": (64, 64)})
     write_config(folder, spec.name, preprocess, ("a", "b", "c"), 0.5)
     return load_model(folder)
@@ -171,6 +170,8 @@ def test_what_follows_a_selected_token_is_computed_for_it_alone(clip: Model, cli
     products = [node.output[0] for node in graph.graph.node if node.op_type == "MatMul"]
     of_one = [name for name in products if len(inferred.get(name, [])) == 3 and inferred[name][1] == 1]
     of_all = [name for name in products if len(inferred.get(name, [])) == 3 and inferred[name][1] == 17]
-    assert (len(of_all), len(of_one)) == (3, 3), "in each block the projection and the two of the MLP"
+    assert (len(of_all), len(of_one)) == (3, 3 + 2), (
+        "a block has a projection and an MLP of two; the head looks at one token"
+    )
     tensors = to_tensor(golden_pixels(clip), clip.preprocess)
     assert np.abs(run(tmp_path / "narrow.onnx", tensors)[0] - run(clip_graph, tensors)[0]).max() <= 1e-5

@@ -33,6 +33,8 @@ class CardBackend(Protocol):
 
     name: str
     """The device and its product name, for messages."""
+    image_bytes: int
+    """Memory for decoded images, and for what their resize needs, at once."""
 
     def empty(self, shape: tuple[int, ...], dtype: type[np.generic]) -> Any:
         """Allocate an array on the card."""

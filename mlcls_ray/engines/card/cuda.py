@@ -27,6 +27,8 @@ BACKENDS = (("HW_GPU_ONLY", "GPU_ONLY", "HYBRID_CPU_GPU"), ("GPU_ONLY", "HYBRID_
 """Kinds of decoders, the best first; not every card has JPEG engines. Without CPU_ONLY, nothing falls back to the CPU in silence."""
 POOL_BYTES = 4 << 30
 """Memory of the card for pixels and buffers, at most; an eighth of the card if that is less. The models need the rest."""
+IMAGE_BYTES = 512 << 20
+"""Memory for decoded images, and for what their resize needs, at once; a sixteenth of the card if that is less."""
 KEPT_BYTES = 1 << 30
 """Memory of decoded images that is kept for the next ones, at most."""
 LOW_MEMORY = 256 << 20
@@ -54,7 +56,9 @@ class CudaCard:
                 self.name = f"gpu:{index} ({product})"
                 self.stream = self.cupy.cuda.Stream(non_blocking=True)
                 self.pool = self.cupy.cuda.MemoryPool()
-                self.pool.set_limit(size=min(POOL_BYTES, self.cupy.cuda.runtime.memGetInfo()[1] // 8))
+                total = self.cupy.cuda.runtime.memGetInfo()[1]
+                self.pool.set_limit(size=min(POOL_BYTES, total // 8))
+                self.image_bytes = min(IMAGE_BYTES, total // 16)
                 # A fused multiply-add would round once where Pillow rounds twice.
                 module = self.cupy.RawModule(code=SOURCE.read_text("utf-8"), options=("--fmad=false",))
                 self.kernels = {name: module.get_function(name) for name in KERNELS}

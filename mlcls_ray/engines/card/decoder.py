@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +20,6 @@ MAX_CARD_PIXELS = 64_000_000
 """Pixels of an image, width * height, above which the CPU decodes it: the card's memory is for the models."""
 GROUP = 64
 """Images that are decoded at once: an H200's JPEG engines decode 20,000 photographs a second in groups of 64, half of that in 256."""
-GROUP_BYTES = 512 << 20
-"""Decoded images, and what their resize needs, on the card at once."""
 SUSPICIOUS = 8
 """Images that are refused together, at least, before we ask whether the decoder itself has failed."""
 
@@ -90,7 +89,9 @@ class CardDecoder:
             backend = CudaCard(index)
         self.preprocesses = tuple(preprocesses)
         self.backend: CardBackend = backend
-        self.group_bytes = GROUP_BYTES
+        self.group_bytes = backend.image_bytes
+        """Decoded images, and what their resize needs, on the card at once. Less after the card was full, and slowly more again."""
+        self.geometries = lru_cache(maxsize=4096)(self._geometries)  # images of a corpus have few sizes
         check_probe(self)
 
     def decode(self, images: Sequence[bytes], headers: Sequence[JpegHeader | None]) -> CardBatch:
@@ -120,12 +121,17 @@ class CardDecoder:
         """Plan an image; None: the CPU decodes it, or says why it is not decoded."""
         if header is None or header.width * header.height > MAX_CARD_PIXELS or not 1 <= header.orientation <= 8:
             return None
-        geometries = tuple(geometry(preprocess, *header.upright_size) for preprocess in self.preprocesses)
-        known = tuple(plan for plan in geometries if plan is not None)
-        if len(known) < len(geometries):
+        geometries = self.geometries(*header.upright_size)
+        if geometries is None:
             return None
-        plan = _Plan(image_bytes, header.width, header.height, header.orientation, known, row)
-        return plan if plan.card_bytes <= GROUP_BYTES else None
+        plan = _Plan(image_bytes, header.width, header.height, header.orientation, geometries, row)
+        return plan if plan.card_bytes <= self.backend.image_bytes else None
+
+    def _geometries(self, width: int, height: int) -> tuple[Geometry, ...] | None:
+        """Plan the resize of an upright image for each preprocessing; None: the CPU refuses it for one of them."""
+        geometries = [geometry(preprocess, width, height) for preprocess in self.preprocesses]
+        known = tuple(plan for plan in geometries if plan is not None)
+        return known if len(known) == len(geometries) else None
 
     def _decode_group(self, group: list[_Plan], batch: CardBatch) -> None:
         """Decode images that fit the card together. If they do not, try the halves; one image that does not fit is left to the CPU."""
@@ -143,6 +149,7 @@ class CardDecoder:
             self._decode_group(group[middle:], batch)
         else:
             batch.decoded[decoded] = True
+            self.group_bytes = min(self.backend.image_bytes, self.group_bytes + self.group_bytes // 16)
 
     def _decode_and_resize(self, group: list[_Plan], batch: CardBatch) -> list[int]:
         """Return the rows that were decoded."""

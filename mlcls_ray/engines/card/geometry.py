@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import PIL
+
 from mlcls_ray.errors import ImageError
 from mlcls_ray.images.preprocess import Preprocess
 
@@ -44,25 +46,26 @@ class Axis(NamedTuple):
 
 
 class Geometry(NamedTuple):
-    """The resize of one image."""
+    """The resize of one image: along `first`, then along `second`."""
 
-    x: Axis
-    y: Axis
-    first_row: int
-    rows: int
-    """Rows of the upright image that the output depends on."""
-    weights_x: int
-    """Integers that the weights of all columns take."""
-    weights_y: int
+    first: Axis
+    second: Axis
+    is_vertical_first: bool
+    """True if `first` is the height."""
+    first_line: int
+    """First line of the upright image, along `first`, that the output depends on."""
+    lines: int
+    weights: tuple[int, int]
+    """Integers that the weights of all positions take, for each axis."""
 
     @property
     def between_bytes(self) -> int:
-        """The size of the rows between the passes."""
-        return self.rows * self.x.length * 3
+        """The size of the lines between the passes."""
+        return self.lines * self.first.length * 3
 
     @property
     def scratch_bytes(self) -> int:
-        return self.between_bytes + 4 * (self.weights_x + self.weights_y)
+        return self.between_bytes + 4 * sum(self.weights)
 
 
 def geometry(preprocess: Preprocess, width: int, height: int) -> Geometry | None:
@@ -75,8 +78,22 @@ def geometry(preprocess: Preprocess, width: int, height: int) -> Geometry | None
     out_width, out_height = preprocess.input_size
     x = Axis(width, resized[0], max(0, (resized[0] - out_width) // 2), out_width)
     y = Axis(height, resized[1], max(0, (resized[1] - out_height) // 2), out_height)
-    first_row, rows = y.span(filter_number)
-    return Geometry(x, y, first_row, rows, x.taps(filter_number) * x.length, y.taps(filter_number) * y.length)
+    is_vertical_first = resizes_vertically_first(x, y)
+    first, second = (y, x) if is_vertical_first else (x, y)
+    weights = first.taps(filter_number) * first.length, second.taps(filter_number) * second.length
+    return Geometry(first, second, is_vertical_first, *second.span(filter_number), weights)
+
+
+def resizes_vertically_first(x: Axis, y: Axis, pillow: str = PIL.__version__) -> bool:
+    """Tell whether a version of Pillow resizes this image along its height first. The order decides what is rounded to 8 bits.
+
+    Since 12.2 Pillow does so with tall images that lose height (python-pillow/Pillow#9524), since 13.0 with all that lose much more height
+    than width (#9549). From there on the rule was found by trying 13.0.0.
+    """
+    version = tuple(map(int, pillow.split(".")[:2]))
+    if y.resized >= y.size or version < (12, 2):
+        return False
+    return y.size - y.resized > 2 * (x.size - x.resized) if version >= (13, 0) else y.size > 100 * x.size
 
 
 def unsupported_reason(preprocess: Preprocess) -> str | None:

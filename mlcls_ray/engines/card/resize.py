@@ -11,10 +11,9 @@ import numpy as np
 
 from mlcls_ray.engines.card.backend import CardBackend, CardImage, Pixels
 from mlcls_ray.engines.card.geometry import FILTERS, Geometry
-from mlcls_ray.images.decode import SIDES_SWAPPED
 
 SOURCE = Path(__file__).with_name("resize.cu")
-KERNELS = ("compute_weights", "resize_rows", "resize_columns")
+KERNELS = ("compute_weights", "resize_first", "resize_second")
 BLOCK = 128
 """Threads of a block."""
 
@@ -29,16 +28,6 @@ class ResizeJob(NamedTuple):
     output_row: int
 
 
-class _View(NamedTuple):
-    """The upright image in the memory of the stored one."""
-
-    address: int
-    step_x: int
-    step_y: int
-    width: int
-    height: int
-
-
 def resize(backend: CardBackend, jobs: Sequence[ResizeJob], interpolation: str, output: Pixels) -> None:
     """Resize images into the rows of `output`, uint8 [N, H, W, 3]. It is queued; the images must stay until it is done.
 
@@ -47,56 +36,61 @@ def resize(backend: CardBackend, jobs: Sequence[ResizeJob], interpolation: str, 
     """
     if not jobs:
         return
-    height, width = output.shape[1:3]
     geometries = [job.geometry for job in jobs]
-    weight_counts = [count for geometry in geometries for count in (geometry.weights_x, geometry.weights_y)]
-    weight_offsets = [0, *accumulate(weight_counts)]
-    between_offsets = [0, *accumulate(geometry.between_bytes for geometry in geometries)]
-    table = np.array(
-        [
-            _columns(job, weight_offsets[2 * number], weight_offsets[2 * number + 1], between_offsets[number])
-            for number, job in enumerate(jobs)
-        ],
-        np.int64,
-    )
-    columns = backend.upload(table)
-    spans = backend.empty((len(jobs) * (width + height) * 2,), np.int32)
-    weights = backend.empty((_rounded(weight_offsets[-1]),), np.int32)
-    between = backend.empty((_rounded(between_offsets[-1]),), np.uint8)
-    size = np.int32(width), np.int32(height)
-    rows = max(geometry.rows for geometry in geometries)
+    weights_at = [0, *accumulate(count for geometry in geometries for count in geometry.weights)]
+    between_at = [0, *accumulate(geometry.between_bytes for geometry in geometries)]
+    places = zip(weights_at[::2], weights_at[1::2], between_at, strict=False)  # the last offset is the size
+    columns = [_columns(job, place, *output.shape[1:3]) for job, place in zip(jobs, places, strict=False)]
+    table = backend.upload(np.array(columns, np.int64))
+    positions = output.shape[1] + output.shape[2]
+    spans = backend.empty((len(jobs) * positions * 2,), np.int32)
+    weights = backend.empty((_rounded(weights_at[-1]),), np.int32)
+    between = backend.empty((_rounded(between_at[-1]),), np.uint8)
+    first_length = max(geometry.first.length for geometry in geometries)
+    second_length = max(geometry.second.length for geometry in geometries)
+    lines = max(geometry.lines for geometry in geometries)
     backend.launch(
         "compute_weights",
-        (_blocks(width + height), len(jobs), 1),
+        (_blocks(positions), len(jobs), 1),
         BLOCK,
-        (columns, np.int32(FILTERS[interpolation]), *size, spans, weights),
+        (table, np.int32(FILTERS[interpolation]), np.int32(positions), spans, weights),
     )
-    backend.launch("resize_rows", (_blocks(width), rows, len(jobs)), BLOCK, (columns, *size, spans, weights, between))
-    backend.launch(
-        "resize_columns", (_blocks(3 * width), height, len(jobs)), BLOCK, (columns, *size, spans, weights, between, output)
-    )  # fmt: skip
+    arguments = table, np.int32(positions), spans, weights, between
+    backend.launch("resize_first", (_blocks(first_length), lines, len(jobs)), BLOCK, arguments)
+    backend.launch("resize_second", (_blocks(3 * first_length), second_length, len(jobs)), BLOCK, (*arguments, output))
 
 
-def _columns(job: ResizeJob, weights_x: int, weights_y: int, between: int) -> tuple[int, ...]:
-    """Make the columns of `resize.cu`."""
-    view, geometry = _upright(job.image, job.orientation), job.geometry
+def _columns(job: ResizeJob, place: tuple[int, int, int], height: int, width: int) -> tuple[int, ...]:
+    """Make the columns of `resize.cu`. `place`: where the weights of both axes and the lines begin; `height`, `width`: of the output."""
+    geometry = job.geometry
+    first, second = geometry.first, geometry.second
+    address, *steps = _upright(job.image, job.orientation)
+    out_steps = [3, 3 * width]
+    if geometry.is_vertical_first:
+        steps.reverse()
+        out_steps.reverse()
     return (
-        *view,
-        geometry.x.resized,
-        geometry.y.resized,
-        geometry.x.start,
-        geometry.y.start,
-        geometry.first_row,
-        geometry.rows,
-        weights_x,
-        weights_y,
-        between,
-        job.output_row,
+        address,
+        *steps,
+        first.size,
+        second.size,
+        first.resized,
+        second.resized,
+        first.start,
+        second.start,
+        first.length,
+        second.length,
+        *place[:2],
+        *out_steps,
+        geometry.first_line,
+        geometry.lines,
+        place[2],
+        job.output_row * height * width * 3,
     )
 
 
-def _upright(image: CardImage, orientation: int) -> _View:
-    """Turn an image without moving a pixel: EXIF's orientation says where the first row and the first column are."""
+def _upright(image: CardImage, orientation: int) -> tuple[int, int, int]:
+    """Turn an image without moving a pixel: return the address of the upright image's first pixel, and the steps to the right and down."""
     right, down = 3, image.row_bytes
     last_x, last_y = right * (image.width - 1), down * (image.height - 1)
     offset, step_x, step_y = {
@@ -109,8 +103,7 @@ def _upright(image: CardImage, orientation: int) -> _View:
         7: (last_x + last_y, -down, -right),
         8: (last_x, down, -right),
     }[orientation]
-    size = (image.height, image.width) if orientation in SIDES_SWAPPED else (image.width, image.height)
-    return _View(image.address + offset, step_x, step_y, *size)
+    return image.address + offset, step_x, step_y
 
 
 def _blocks(threads: int) -> int:

@@ -46,6 +46,7 @@ class HostCard:
     """See `CardBackend`. `calls` has the number of images of each decode."""
 
     name = "gpu:0 (host memory)"
+    image_bytes = 512 << 20
 
     def __init__(
         self, decode: Callable[[bytes], np.ndarray | None] | None = None, room: int | None = None, row_padding: int = 0

@@ -21,18 +21,17 @@ static void each_thread(int x, int y, int z, int block, Kernel kernel) {
 }
 
 extern "C" void run_compute_weights(
-    int x, int y, int z, int block, const long long *jobs, int filter, int out_width, int out_height, int *spans, int *weights) {
-    each_thread(x, y, z, block, [=] { compute_weights(jobs, filter, out_width, out_height, spans, weights); });
+    int x, int y, int z, int block, const long long *jobs, int filter, int positions, int *spans, int *weights) {
+    each_thread(x, y, z, block, [=] { compute_weights(jobs, filter, positions, spans, weights); });
 }
 
-extern "C" void run_resize_rows(
-    int x, int y, int z, int block, const long long *jobs, int out_width, int out_height, const int *spans, const int *weights,
-    unsigned char *between) {
-    each_thread(x, y, z, block, [=] { resize_rows(jobs, out_width, out_height, spans, weights, between); });
+extern "C" void run_resize_first(
+    int x, int y, int z, int block, const long long *jobs, int positions, const int *spans, const int *weights, unsigned char *between) {
+    each_thread(x, y, z, block, [=] { resize_first(jobs, positions, spans, weights, between); });
 }
 
-extern "C" void run_resize_columns(
-    int x, int y, int z, int block, const long long *jobs, int out_width, int out_height, const int *spans, const int *weights,
+extern "C" void run_resize_second(
+    int x, int y, int z, int block, const long long *jobs, int positions, const int *spans, const int *weights,
     const unsigned char *between, unsigned char *output) {
-    each_thread(x, y, z, block, [=] { resize_columns(jobs, out_width, out_height, spans, weights, between, output); });
+    each_thread(x, y, z, block, [=] { resize_second(jobs, positions, spans, weights, between, output); });
 }

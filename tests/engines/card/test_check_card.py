@@ -20,7 +20,7 @@ def encoded(count: int = 3) -> list[check_card.Encoded]:
 
 
 def test_two_equal_decoders_differ_in_nothing() -> None:
-    report = check_card.check(HostCard(), encoded(), sizes=10, seconds=0.01)
+    report = check_card.check(HostCard(), encoded(), sizes=10, batch_sizes=(2,), seconds=0.01)
     assert report["ok"] and report["decode"] == {
         "images": 3, "decoded": 3, "mean_difference": 0.0, "worst_mean": 0.0, "largest": 0
     }  # fmt: skip

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from mlcls_ray.engines.card.geometry import FILTERS, geometry, unsupported_reason
+from mlcls_ray.engines.card.geometry import FILTERS, Axis, geometry, resizes_vertically_first, unsupported_reason
 from mlcls_ray.engines.card.resize import ResizeJob, resize
 from mlcls_ray.images.preprocess import Preprocess
 from tests.engines.card.host_card import HostCard
@@ -170,6 +170,29 @@ def test_huge_ratios() -> None:
     for size in [(65_000, 1), (1, 65_000), (20_000, 2), (40_000, 700), (12_000, 9_000)]:
         for interpolation in ("BILINEAR", "BICUBIC"):
             assert_same([noise(*size)], preprocess_of((448, 448), interpolation))
+
+
+@pytest.mark.parametrize(
+    ("pillow", "width", "height", "is_vertical_first"),
+    [
+        ("11.3.0", (4, 9), (900, 3), False),
+        ("12.1.1", (4, 9), (900, 3), False),
+        ("12.2.0", (4, 9), (900, 3), True),
+        ("12.3.0", (4, 9), (400, 3), False),
+        ("12.3.0", (4, 9), (900, 901), False),
+        ("13.0.0", (427, 448), (640, 448), True),
+        ("13.0.0", (640, 448), (480, 448), False),
+        ("13.0.0", (20, 10), (40, 20), False),
+        ("13.0.0", (20, 10), (41, 20), True),
+        ("13.1.0.dev0", (20, 10), (41, 20), True),
+    ],
+)
+def test_the_order_of_the_passes_is_that_of_the_version_of_pillow(
+    pillow: str, width: tuple[int, int], height: tuple[int, int], is_vertical_first: bool
+) -> None:
+    """`width` and `height` are (before, after)."""
+    axes = (Axis(before, after, 0, after) for before, after in (width, height))
+    assert resizes_vertically_first(*axes, pillow=pillow) == is_vertical_first
 
 
 def test_what_the_card_leaves_to_the_cpu() -> None:
