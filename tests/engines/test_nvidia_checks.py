@@ -264,9 +264,15 @@ def test_a_card_is_known_by_its_name() -> None:
     ],
 )
 def test_errors_of_cuda_are_explained(reason: str, expected: str, way_out: str) -> None:
-    message, actual = explain(reason)
+    message, actual = explain(reason, cuda=13)
     assert expected in message
     assert way_out in actual
+
+
+def test_the_packages_of_cuda_12_have_other_names() -> None:
+    """Python 3.10 has no ONNX Runtime for CUDA 13."""
+    for library, package in (("libcudnn.so.9", "nvidia-cudnn-cu12"), ("libcublas.so.12", "nvidia-cublas-cu12")):
+        assert explain(f"{library}: cannot open shared object file", cuda=12)[1].endswith(f"--no-deps {package}")
 
 
 @pytest.mark.parametrize(

@@ -189,14 +189,21 @@ def check_session(outcome: Outcome) -> Check:
     return Check(name="network on the card", state="broken", message=message, way_out=way_out)
 
 
-def explain(reason: str) -> tuple[str, str]:
-    """Say what an error of CUDA's means, and what to do. `reason`: its line, as a library wrote it."""
+def explain(reason: str, cuda: int | None = None) -> tuple[str, str]:
+    """Say what an error of CUDA's means, and what to do.
+
+    Args:
+        reason: its line, as a library wrote it.
+        cuda: the major version of CUDA; None: the one for this Python.
+    """
     library = NO_LIBRARY.search(reason)
     if library:
         name = library[0].rpartition("/")[2]
         if name.startswith("libcuda.so"):
             return f"the driver's library {name} is missing", "in a container: docker run --gpus all"
         package = next((value for beginning, value in PACKAGE_OF.items() if name.startswith(beginning)), None)
+        if package and (cuda or needed_cuda()[0]) == CUDA_ON_3_10:
+            package = f"{package.removesuffix('-cu13')}-cu12"
         way_out = f"pip install --force-reinstall --no-deps {package}" if package else INSTALL
         return f"the CUDA library {name} is missing", way_out
     for pattern, message, way_out in KNOWN_ERRORS:
@@ -247,7 +254,7 @@ def check_decoder(version: Callable[[str], str], outcome: Outcome) -> Check:
         return Check(name=DECODER, state="ok", message="the decoder answered", is_required=False)
     if not version("nvidia-nvjpeg") and not version("nvidia-nvjpeg-cu12"):
         message = "nvImageCodec is installed without nvJPEG: the CPUs decode"
-        way_out = "pip install 'nvidia-nvimgcodec-cu13[nvjpeg]'"
+        way_out = f"pip install 'nvidia-nvimgcodec-cu{needed_cuda()[0]}[nvjpeg]'"
         return Check(name=DECODER, state="broken", message=message, way_out=way_out, is_required=False)
     said = outcome.answer if outcome.code == 0 else outcome.reason
     message = f"the CPUs decode, because the card's decoder does not answer: {said[-200:]}"
