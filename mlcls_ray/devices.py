@@ -17,14 +17,14 @@ class DeviceKind(NamedTuple):
     visible_devices: str
     """The environment variable that says which devices a process sees, by their indices."""
     package: str
-    """The package that brings Paddle for it."""
+    """The packages that let a job score on it. Paddle's for accelerators are in Paddle's own package index, not on PyPI."""
     ray_managed: bool = False
     """Ray counts these devices by itself, and each worker sees its own one as index 0."""
 
 
 DEVICE_KINDS: Mapping[str, DeviceKind] = {
     "cpu": DeviceKind("CPU", "", "paddlepaddle", ray_managed=True),
-    "gpu": DeviceKind("GPU", "CUDA_VISIBLE_DEVICES", "paddlepaddle-gpu", ray_managed=True),
+    "gpu": DeviceKind("GPU", "CUDA_VISIBLE_DEVICES", "mlcls-ray[gpu]", ray_managed=True),
     "npu": DeviceKind("NPU", "ASCEND_RT_VISIBLE_DEVICES", "paddlepaddle and paddle-custom-npu", ray_managed=True),
     "xpu": DeviceKind("XPU", "XPU_VISIBLE_DEVICES", "paddlepaddle-xpu"),
     "mlu": DeviceKind("MLU", "MLU_VISIBLE_DEVICES", "paddlepaddle and paddle-custom-mlu"),

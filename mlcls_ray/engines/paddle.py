@@ -8,7 +8,7 @@ import numpy as np
 
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import EngineSpec, check_scores
-from mlcls_ray.engines.devices import check_device
+from mlcls_ray.engines.devices import check_paddle_device
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.images.preprocess import normalize
 from mlcls_ray.models.artifact import Model
@@ -57,7 +57,7 @@ class PaddleEngine:
         self._is_cpu = device.is_cpu
         with suppress_native_output():
             try:
-                check_device(device)
+                check_paddle_device(device)
                 from paddle import inference
             except ImportError:
                 raise UsageError(f"engine paddle {MISSING}") from None

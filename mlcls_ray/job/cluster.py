@@ -6,8 +6,10 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 from typing import Any, NamedTuple
 
+from mlcls_ray.config import EngineOrAuto
 from mlcls_ray.devices import DEVICE_KINDS, Device
 from mlcls_ray.engines.devices import check_device, count_devices
 from mlcls_ray.errors import UsageError, short_message
@@ -116,16 +118,22 @@ def living_nodes() -> list[Node]:
     ]
 
 
-def check_device_on_workers(device: Device) -> None:
-    """Check that Paddle can use the device where Ray would place a worker. Loads Paddle there, so only for accelerators.
+def starts_ray(address: str | None) -> bool:
+    """Tell whether `connect` would start Ray on this machine, so that the workers' machine is this one."""
+    ray = sys.modules.get("ray")  # nobody has connected to a cluster without importing it
+    return not (address or os.environ.get("RAY_ADDRESS") or (ray and ray.is_initialized()))
+
+
+def check_device_on_workers(device: Device, engine: EngineOrAuto = "auto") -> None:
+    """Check that an engine can use the device where Ray would place a worker. Takes seconds, so only for accelerators.
 
     Raises:
-        UsageError: it cannot; names the package to install.
+        UsageError: it cannot; with the way out.
     """
     import ray
 
     task = ray.remote(check_device).options(num_cpus=0, max_retries=0, **device.ray_options())
     try:
-        ray.get(task.remote(device.in_worker()))
+        ray.get(task.remote(device.in_worker(), engine))
     except ray.exceptions.RayTaskError as error:
         raise UsageError(f"{error.cause} (on the Ray worker that has the {device.resource})") from None
