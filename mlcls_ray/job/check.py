@@ -11,7 +11,9 @@ from mlcls_ray.config import LabelJob
 from mlcls_ray.devices import Device, parse_device
 from mlcls_ray.engines.load import check_embeds, embedding_engine
 from mlcls_ray.errors import UsageError
+from mlcls_ray.job.cluster import starts_ray_here
 from mlcls_ray.job.resume import check_same_run, unfinished_run
+from mlcls_ray.job.surroundings import check_surroundings
 from mlcls_ray.labels.thresholds import ResolvedThresholds
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import open_model
@@ -70,6 +72,8 @@ def check_job(job: LabelJob) -> CheckedJob:
     if not job.out:
         raise UsageError(NO_OUTPUT)
     device = parse_device(job.device)
+    if starts_ray_here(job.ray_address):
+        check_surroundings()
     check_format(job.format)
     if not job.retry:
         check_inputs(job.inputs, job.s3)
