@@ -24,9 +24,7 @@ GROW_S = 60.0
 """A job starts with the machines that have come when no other one has come for so long."""
 
 
-def wait_for_room(
-    device: Device, workers: int | None, wait_s: float, settle_s: float = SETTLE_S
-) -> list[Node]:
+def wait_for_room(device: Device, workers: int | None, wait_s: float, settle_s: float = SETTLE_S) -> list[Node]:
     """Wait until the connected cluster has a free CPU and a free device; return its nodes with what is free on them.
 
     Args:
@@ -45,7 +43,9 @@ def wait_for_room(
             wait_for_bundles(bundles, f"the cluster had no free {device.resource}", wait_s)
         nodes = _settled(lambda free: has_room(device, free), max(settle_s, SETTLE_S))
         if not has_room(device, nodes):  # another job was quicker
-            raise UsageError(f"the cluster has no free {device.resource}; start the job again when other jobs have ended")
+            raise UsageError(
+                f"the cluster has no free {device.resource}; start the job again when other jobs have ended"
+            )
     total = _cpus(living_nodes())
     if _cpus(nodes) < total:
         tell(f"other jobs hold {total - _cpus(nodes)} of the cluster's {total} CPUs; this one uses what is free")

@@ -23,7 +23,8 @@ TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
 def check_surroundings(
-    variables: Mapping[str, str] = os.environ, shared_memory: str | None = SHARED_MEMORY if sys.platform == "linux" else None
+    variables: Mapping[str, str] = os.environ,
+    shared_memory: str | None = SHARED_MEMORY if sys.platform == "linux" else None,
 ) -> None:
     """Check what a Ray on this machine needs: a temporary folder, shared memory, a cache that can be written.
 

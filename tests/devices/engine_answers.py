@@ -1,6 +1,8 @@
-"""Score on stand-in devices of several kinds, and on one whose memory is too small; prints the answers as JSON. Run by test_custom_devices.py.
+"""Score on stand-in devices of several kinds, and load where the memory is too small; print the answers as JSON.
 
-    python -m tests.devices.engine_answers MODEL KIND …
+Run by test_custom_devices.py:
+
+python -m tests.devices.engine_answers MODEL KIND …
 """
 
 from __future__ import annotations

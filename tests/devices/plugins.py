@@ -1,4 +1,4 @@
-"""Stand-ins for devices that Paddle reaches through a plug-in (NPU, MLU …): real plug-ins, compiled here, that work on the host's memory."""
+"""Stand-ins for devices that Paddle reaches through a plug-in (NPU, MLU …): real plug-ins, compiled here, on the host's memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def build(folder: Path) -> dict[str, str]:
         pytest.skip("needs g++ to compile a plug-in for Paddle")
     if not header.is_file():
         pytest.skip("needs a Paddle that was built with custom devices")
-    compilers = [subprocess.Popen([compiler, *options(kind), "-o", folder / f"libstand-in-{kind}.so"]) for kind in KINDS]
+    compilers = [
+        subprocess.Popen([compiler, *options(kind), "-o", folder / f"libstand-in-{kind}.so"]) for kind in KINDS
+    ]
     assert [process.wait(timeout=120) for process in compilers] == [0] * len(KINDS)
     passes = folder / "paddle_custom_device" / "gcu" / "passes.py"
     passes.parent.mkdir(parents=True)

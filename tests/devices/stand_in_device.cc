@@ -2,6 +2,7 @@
 // does where a plug-in lacks a kernel. tests/devices/plugins.py compiles it, once for each kind; environment variables of a process:
 //   VISIBLE_DEVICES (a macro: the kind's variable)   the devices that the process sees, as "1" or "0,1"; default: both
 //   STAND_IN_LOG     a file that gets a line "KIND:NUMBER PID", by the devices' numbers on the machine, for each device that is used
+//   STAND_IN_LINES   a device's first use waits until the log has so many lines: so many processes use devices at once
 //   STAND_IN_BYTES   bytes that may be allocated on a device; the next allocation fails
 #include <unistd.h>
 
@@ -31,6 +32,14 @@ std::vector<int> Visible() {
   return numbers;
 }
 
+int Lines(const char* path) {
+  FILE* log = std::fopen(path, "r");
+  int lines = 0;
+  for (int letter; (letter = std::fgetc(log)) != EOF;) lines += letter == '\n';
+  std::fclose(log);
+  return lines;
+}
+
 void Log(int index) {
   static std::atomic<bool> is_logged[2];
   const char* path = std::getenv("STAND_IN_LOG");
@@ -38,6 +47,8 @@ void Log(int index) {
   FILE* log = std::fopen(path, "a");
   std::fprintf(log, "%s:%d %d\n", DEVICE_KIND, Visible().at(index), static_cast<int>(getpid()));
   std::fclose(log);
+  const char* lines = std::getenv("STAND_IN_LINES");
+  for (int waited = 0; lines != nullptr && Lines(path) < std::atoi(lines) && waited < 1200; ++waited) usleep(100000);
 }
 
 thread_local int current = 0;

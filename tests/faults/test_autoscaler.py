@@ -17,7 +17,9 @@ NODE_TYPES = {"cpu": {"CPU": 2}, "gpu": {"CPU": 2, "GPU": 1}, "npu": {"CPU": 2, 
 STORE = {"object_store_memory": 200_000_000}
 
 
-def label(address: str, images: Path, out: Path, model: Path, *words: object, check: int) -> subprocess.CompletedProcess[str]:
+def label(
+    address: str, images: Path, out: Path, model: Path, *words: object, check: int
+) -> subprocess.CompletedProcess[str]:
     return run_cli(
         "label", images, "--out", out, "--model", model, "--ray-address", address, *words, check=check, timeout=400
     )

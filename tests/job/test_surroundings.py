@@ -27,7 +27,9 @@ def test_a_long_temporary_folder(variable: str) -> None:
     most = MAX_SOCKET_BYTES - len(SOCKET.format(pid=os.getpid()))
     check_surroundings({variable: "/tmp/" + "x" * (most - 5)}, None)
     for folder in ("/tmp/" + "x" * (most - 4), "/tmp/" + "é" * (most // 2)):
-        with pytest.raises(UsageError, match=rf"^{variable}={folder} is too long .* set RAY_TMPDIR to a shorter folder"):
+        with pytest.raises(
+            UsageError, match=rf"^{variable}={folder} is too long .* set RAY_TMPDIR to a shorter folder"
+        ):
             check_surroundings({variable: folder}, None)
 
 
