@@ -60,7 +60,7 @@ FailureLimit = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^(\d
 
 def _check_duration(value: str) -> str:
     if not re.fullmatch(r"\d{1,6}[smh]", value):
-        raise ValueError("write a number and s, m or h, as in 15m")
+        raise ValueError(f"'{value}' is not a time: write a number and s, m or h, as in 15m")
     return value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -85,9 +86,12 @@ def needs_own_token(variables: Mapping[str, str] = os.environ) -> bool:
 
 
 def can_write(folder: str | Path) -> bool:
-    """Tell whether a folder can be written, or made first."""
-    existing = nearest(folder)
-    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    """Tell whether a folder can be written, or made first. Tries it: permissions say nothing about file systems like /proc."""
+    try:
+        with tempfile.TemporaryFile(dir=nearest(folder)):
+            return True
+    except OSError:
+        return False
 
 
 def nearest(folder: str | Path) -> Path:
