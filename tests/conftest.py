@@ -45,15 +45,15 @@ MLCLS = str(Path(sys.executable).parent / "mlcls")
 TINY_VOCABULARY = ("cat", "dog", "猫")
 
 
-RAY_FOLDERS = {"e2e", "faults", "notebooks", "serve"}
-RAY_WORDS = re.compile(
-    r"loopback_ray|fresh_ray|LOOPBACK_ONLY|run_cli\(\s*\"(label|demo|nightly|retry)|MLCLS, |\blabeled: |run_python"
-)
+RAY_FOLDERS = {"e2e", "faults", "notebooks"}
+QUIET_FOLDERS = {"datasets", "explore", "serve", "train"}
+"""Their tests use Ray little enough to run beside the others."""
+RAY_WORDS = re.compile(r"loopback_ray|fresh_ray|LOOPBACK_ONLY|MLCLS, \"label|run_cli\(\s*\"(label|demo|nightly|retry)")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give the test files that start Ray to one process: two Rays on two cores take four times as long. The others run beside it.
+    """Give the test files that start Ray to one process: two Rays on two cores take more than twice as long. The others run beside it.
 
     Not by marks of `xdist_group`: xdist 3.8 changes a field for them that pytest 9.2 does not read.
     """
@@ -69,7 +69,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @functools.cache
 def starts_ray(path: Path) -> bool:
-    return path.parent.name in RAY_FOLDERS or bool(RAY_WORDS.search(path.read_text("utf-8")))
+    folder = path.parent.name
+    return folder in RAY_FOLDERS or (folder not in QUIET_FOLDERS and bool(RAY_WORDS.search(path.read_text("utf-8"))))
 
 
 @pytest.fixture(scope="session")
