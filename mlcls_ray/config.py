@@ -33,8 +33,8 @@ from mlcls_ray.registry import EMBEDDING_ENGINES, ENGINES, TABLE_FORMATS
 RENAMED: Mapping[str, str] = {"workers_per_card": "workers_per_device"}
 """Old names of LabelJob's fields, and today's; the old ones are refused by a message that names the new one."""
 
-Precision = Literal["fp32", "bf16", "fp16", "int8"]
-PrecisionOrAuto = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
+PrecisionOrAuto = Literal["auto", "fp32", "tf32", "bf16", "fp16", "int8"]
 BatchSizeOrAuto = Literal["auto"] | PositiveInt
 if TYPE_CHECKING:
     EngineName = str
@@ -130,12 +130,12 @@ class EngineOptions(Options):
     engine: EngineOrAuto = Field(
         default="auto",
         description="Inference engine that executes the network. auto: the fastest one on this machine that gives Paddle's labels; it is "
-        "measured once and remembered.",
+        "measured once and remembered. On gpu that is onnxruntime; paddle and tensorrt are experimental there, and never tried by auto.",
     )
     precision: PrecisionOrAuto = Field(
         default="auto",
-        description="Number format that the network computes in. bf16 (CPUs that support it) and fp16 (GPUs) are faster and a little "
-        "less exact; int8 needs a model from `mlcls quantize`. auto: measured together with the engine, never int8.",
+        description="Number format that the network computes in. bf16 (CPUs that support it), tf32 and fp16 (NVIDIA GPUs) are faster and "
+        "a little less exact; int8 needs a model from `mlcls quantize`. auto: measured together with the engine, never int8.",
     )
 
 
@@ -155,7 +155,8 @@ class ScoringOptions(Options):
     )
     decode: Literal["auto", "exact"] = Field(
         default="auto",
-        description="auto: decode a JPEG that is much larger than the model's input at a fraction of its size. exact: always at full size.",
+        description="auto: decode a JPEG that is much larger than the model's input at a fraction of its size. "
+        "exact: always at full size, and on a CPU.",
     )
 
 
@@ -258,10 +259,11 @@ class RayOptions(Options):
 class RunOptions(Options):
     """Division of the work, and the limit of failures."""
 
-    placement: Literal["auto", "split", "fused"] = Field(
+    placement: Literal["auto", "fused", "split", "card"] = Field(
         default="auto",
-        description="fused: decode and score in one process. split: in two, on different CPUs. "
-        "auto: fused on CPUs, split with accelerators.",
+        description="Where images are decoded. fused: in the process that scores them. split: in another one, on a CPU. card: on the "
+        "NVIDIA card that scores them (JPEGs; the rest on CPUs). "
+        "auto: fused on CPUs, card where a card's JPEG decoder answers, else split.",
     )
     workers: PositiveInt | None = Field(
         default=None, description="Number of scoring workers. Default: as many as the machine or cluster has room for."
@@ -312,6 +314,11 @@ class LabelJob(
         """The models of the job: `models`, or `model` alone."""
         return self.models or (self.model,)
 
+    @property
+    def may_decode_on_card(self) -> bool:
+        """True if the job lets an NVIDIA card decode, where one can."""
+        return self.device.kind == "gpu" and self.decode == "auto" and self.placement in ("auto", "card")
+
     def failure_limit(self, rows: int) -> int | None:
         """Number of `rows` inputs that may fail; None: all."""
         if isinstance(self.max_failures, str):
@@ -333,7 +340,20 @@ def find_conflict(job: LabelJob) -> str | None:
             return f"models: {field} looks into one model's table, which decides {decides}; run the job once for each model"
     if job.top_k != LabelJob.model_fields["top_k"].default and job.all_scores != "top_k":
         return f"top_k: {job.top_k} has no effect with all_scores: {job.all_scores}; set all_scores: top_k, or leave top_k out"
-    return find_embedding_conflict(job.engine, job.precision) if job.embeddings else None
+    return find_placement_conflict(job) or (
+        find_embedding_conflict(job.engine, job.precision) if job.embeddings else None
+    )
+
+
+def find_placement_conflict(job: LabelJob) -> str | None:
+    """Describe why images cannot be decoded on the card, where the job asks for that; None if they can."""
+    if job.placement != "card":
+        return None
+    if job.device.kind != "gpu":
+        return f"placement: card decodes on NVIDIA cards, and the device is {job.device}; use device: gpu, or leave placement out"
+    if job.decode == "exact":
+        return "placement: card gives pixels that differ from decode: exact by a level or two; leave one of them out"
+    return None
 
 
 def find_embedding_conflict(engine: EngineOrAuto, precision: PrecisionOrAuto) -> str | None:

@@ -17,7 +17,7 @@ class DeviceKind(NamedTuple):
     visible_devices: str
     """The environment variable that says which devices a process sees, by their indices."""
     package: str
-    """The package that brings Paddle for it."""
+    """The packages that let a job score on it. Paddle's for accelerators are in Paddle's own package index, not on PyPI."""
     ray_managed: bool = False
     """Ray numbers these devices, and each worker sees its own one as index 0."""
     is_plugin: bool = False
@@ -26,7 +26,7 @@ class DeviceKind(NamedTuple):
 
 DEVICE_KINDS: Mapping[str, DeviceKind] = {
     "cpu": DeviceKind("CPU", "", "paddlepaddle", ray_managed=True),
-    "gpu": DeviceKind("GPU", "CUDA_VISIBLE_DEVICES", "paddlepaddle-gpu", ray_managed=True),
+    "gpu": DeviceKind("GPU", "CUDA_VISIBLE_DEVICES", "mlcls-ray[gpu]", ray_managed=True),
     "npu": DeviceKind(
         "NPU", "ASCEND_RT_VISIBLE_DEVICES", "paddlepaddle and paddle-custom-npu", ray_managed=True, is_plugin=True
     ),

@@ -98,6 +98,12 @@ def test_wrong_values_are_named(tmp_path: Path, text: str, message: str) -> None
         ({"models": "a,b,a"}, "models: 'a' is there more than once; name each model once"),
         ({"models": "a,b", "incremental": True}, "incremental looks into one model's table.*once for each model"),
         ({"models": "a,b", "retry": ["timeout"]}, "retry looks into one model's table.*once for each model"),
+        ({"placement": "card"}, "placement: card decodes on NVIDIA cards, and the device is cpu; use device: gpu"),
+        ({"placement": "card", "device": "npu:0"}, "and the device is npu:0"),
+        (
+            {"placement": "card", "device": "gpu", "decode": "exact"},
+            "placement: card .*decode: exact.*leave one of them out",
+        ),
         ({"top_k": 3}, "top_k: 3 has no effect with all_scores: all; set all_scores: top_k"),
         ({"embeddings": True, "engine": "paddle"}, "embeddings: engine paddle gives scores only; use openvino"),
         ({"embeddings": True, "precision": "int8"}, "embeddings: an int8 graph gives scores only"),

@@ -10,8 +10,9 @@ import socket
 import sys
 from typing import Any, NamedTuple
 
+from mlcls_ray.config import EngineOrAuto
 from mlcls_ray.devices import DEVICE_KINDS, Device
-from mlcls_ray.engines.devices import check_device, count_devices
+from mlcls_ray.engines.devices import check_device, check_paddle_device, count_devices
 from mlcls_ray.errors import UsageError, short_message
 from mlcls_ray.job.surroundings import check_surroundings, needs_own_token
 from mlcls_ray.terminal import suppress_native_output
@@ -82,10 +83,10 @@ def cluster_address(address: str | None) -> str | None:
     return None if target == "local" else target
 
 
-def starts_ray_here(address: str | None) -> bool:
-    """Tell whether `connect` would start Ray on this machine. Does not import Ray."""
-    ray = sys.modules.get("ray")
-    return not cluster_address(address) and not (ray and ray.is_initialized())
+def starts_ray(address: str | None) -> bool:
+    """Tell whether `connect` would start Ray on this machine, so that the workers' machine is this one."""
+    ray = sys.modules.get("ray")  # nobody has connected to a cluster without importing it
+    return not (cluster_address(address) or (ray and ray.is_initialized()))
 
 
 def _local_devices(device: Device) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def _local_devices(device: Device) -> dict[str, Any]:
     is_found_by_ray = kind.ray_managed and not kind.is_plugin
     if not is_found_by_ray:
         with suppress_native_output():
-            check_device(device)  # before the variable below changes what this process sees
+            check_paddle_device(device)  # before the variable below changes what this process sees
             count = len(device.indices) or count_devices(device)
     if kind.ray_managed and device.indices:
         seen = [name for name in os.environ.get(kind.visible_devices, "").split(",") if name]
@@ -167,17 +168,17 @@ def _node(resources: dict[str, float]) -> Node:
     return Node(int(resources.get("CPU", 0)), resources)
 
 
-def check_device_on_workers(device: Device) -> None:
-    """Check that Paddle can use the device where Ray would place a worker. Loads Paddle there, so only for accelerators.
+def check_device_on_workers(device: Device, engine: EngineOrAuto = "auto") -> None:
+    """Check that an engine can use the device where Ray would place a worker. Takes seconds, so only for accelerators.
 
     Raises:
-        UsageError: it cannot; names the package to install.
+        UsageError: it cannot; with the way out.
     """
     import ray
 
     # Its process ends with it: in another one's place it would go on seeing this task's device.
     task = ray.remote(max_calls=1, max_retries=0, num_cpus=0, **device.ray_options())(check_device)
     try:
-        ray.get(task.remote(device.in_worker()))
+        ray.get(task.remote(device.in_worker(), engine))
     except ray.exceptions.RayTaskError as error:
         raise UsageError(f"{error.cause} (on the Ray worker that has the {device.resource})") from None

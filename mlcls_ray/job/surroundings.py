@@ -41,7 +41,7 @@ def check_surroundings(
         state = "cannot be written" if os.path.isdir(shared_memory) else "is missing"
         raise UsageError(
             f"{shared_memory} {state}, and Ray's processes share images through it: mount a tmpfs there "
-            "(in a container: --shm-size=2g)"
+            "(docker run --shm-size=2g)"
         )
     cache = home()
     if not can_write(cache):
