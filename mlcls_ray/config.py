@@ -28,7 +28,7 @@ from mlcls_ray.devices import DEVICE_KINDS, Device, parse_device
 from mlcls_ray.errors import Status, UsageError
 from mlcls_ray.images import MAX_PIXELS as MAX_PIXELS
 from mlcls_ray.labels.thresholds import Thresholds as Thresholds
-from mlcls_ray.registry import EMBEDDING_ENGINES, ENGINES, TABLE_FORMATS
+from mlcls_ray.registry import CARD_ENGINES, EMBEDDING_ENGINES, ENGINES, TABLE_FORMATS
 
 RENAMED: Mapping[str, str] = {"workers_per_card": "workers_per_device"}
 """Old names of LabelJob's fields, and today's; the old ones are refused by a message that names the new one."""
@@ -317,7 +317,12 @@ class LabelJob(
     @property
     def may_decode_on_card(self) -> bool:
         """True if the job lets an NVIDIA card decode, where one can."""
-        return self.device.kind == "gpu" and self.decode == "auto" and self.placement in ("auto", "card")
+        return (
+            self.device.kind == "gpu"
+            and self.decode == "auto"
+            and self.placement in ("auto", "card")
+            and self.engine in ("auto", *CARD_ENGINES)
+        )
 
     def failure_limit(self, rows: int) -> int | None:
         """Number of `rows` inputs that may fail; None: all."""
@@ -353,6 +358,9 @@ def find_placement_conflict(job: LabelJob) -> str | None:
         return f"placement: card decodes on NVIDIA cards, and the device is {job.device}; use device: gpu, or leave placement out"
     if job.decode == "exact":
         return "placement: card gives pixels that differ from decode: exact by a level or two; leave one of them out"
+    if job.engine not in ("auto", *CARD_ENGINES):
+        engines = ", ".join(CARD_ENGINES)
+        return f"placement: card leaves the pixels there, and engine {job.engine} takes them from host memory; use {engines}"
     return None
 
 

@@ -104,6 +104,10 @@ def test_wrong_values_are_named(tmp_path: Path, text: str, message: str) -> None
             {"placement": "card", "device": "gpu", "decode": "exact"},
             "placement: card .*decode: exact.*leave one of them out",
         ),
+        (
+            {"placement": "card", "device": "gpu", "engine": "tensorrt"},
+            "engine tensorrt takes them from host.*; use onnxruntime",
+        ),
         ({"top_k": 3}, "top_k: 3 has no effect with all_scores: all; set all_scores: top_k"),
         ({"embeddings": True, "engine": "paddle"}, "embeddings: engine paddle gives scores only; use openvino"),
         ({"embeddings": True, "precision": "int8"}, "embeddings: an int8 graph gives scores only"),

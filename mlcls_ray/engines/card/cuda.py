@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mlcls_ray.engines.card.backend import CardImage, Pixels
+from mlcls_ray.engines.card.backend import CardImage
 from mlcls_ray.engines.card.cuda_errors import translated
 from mlcls_ray.engines.card.probe import probes
 from mlcls_ray.engines.card.resize import KERNELS, SOURCE
@@ -42,13 +42,16 @@ class CudaCard:
     stream waits for that stream first.
     """
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, libraries: tuple[Any, Any] | None = None) -> None:
         """Open the card `index` of those that this process sees.
+
+        Args:
+            libraries: the modules `cupy` and `nvidia.nvimgcodec`; None: import them.
 
         Raises:
             UsageError: a package, a library or the card is missing; says what to install or to choose.
         """
-        self.cupy, self.codec = load_libraries()
+        self.cupy, self.codec = libraries or load_libraries()
         with _opening(index):
             self.device = self.cupy.cuda.Device(index)
             with self.device:
@@ -88,12 +91,12 @@ class CudaCard:
             self.stream.synchronize()
         return result
 
-    def write_rows(self, pixels: Pixels, rows: np.ndarray, values: np.ndarray) -> None:
+    def write_rows(self, pixels: Any, rows: np.ndarray, values: np.ndarray) -> None:
         with self._current():
             for row, image in zip(rows, values, strict=True):
                 pixels[int(row)].set(np.ascontiguousarray(image), stream=self.stream)
 
-    def clear(self, pixels: Pixels) -> None:
+    def clear(self, pixels: Any) -> None:
         with self._current():
             if pixels.nbytes:
                 pixels.data.memset_async(0, pixels.nbytes, self.stream)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlcls_ray.engines.card.backend import CardBackend, Pixels
+from mlcls_ray.engines.base import Pixels
+from mlcls_ray.engines.card.backend import CardBackend
 from mlcls_ray.engines.card.geometry import Geometry, geometry, unsupported_reason
 from mlcls_ray.engines.card.probe import check_probe, decodes_probe
 from mlcls_ray.engines.card.resize import ResizeJob, resize
