@@ -58,7 +58,7 @@ def connect(address: str | None, verbose: bool = False, device: Device | None = 
             check_surroundings()
             if needs_own_token():
                 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-            options |= _local_devices(device) if device is not None else {}
+            options |= local_devices(device) if device is not None else {}
         if not verbose:
             options |= {"log_to_driver": False, "logging_level": logging.ERROR}
         if target:
@@ -89,7 +89,7 @@ def starts_ray(address: str | None) -> bool:
     return not (cluster_address(address) or (ray and ray.is_initialized()))
 
 
-def _local_devices(device: Device) -> dict[str, Any]:
+def local_devices(device: Device) -> dict[str, Any]:
     """Return the options that tell a Ray that is started here of this machine's devices. Shows its workers those that are named.
 
     Ray finds NVIDIA's and AMD's by itself; it is told of those that only Paddle sees. Paddle is not loaded for the others.
@@ -106,7 +106,9 @@ def _local_devices(device: Device) -> dict[str, Any]:
             raise UsageError(f"device '{device}': {kind.visible_devices}={','.join(seen)} shows {len(seen)} device(s)")
         os.environ[kind.visible_devices] = ",".join(seen[index] if seen else str(index) for index in device.indices)
     if is_found_by_ray:
-        return {}
+        shown = os.environ.get(kind.visible_devices, "").split(",")
+        # Ray counts whole cards, and of two slices of one card it would use one.
+        return {"num_gpus": len(shown)} if device.kind == "gpu" and shown[0].startswith("MIG-") else {}
     return {"num_gpus": count} if kind.resource == "GPU" else {"resources": {kind.resource: float(count)}}
 
 
