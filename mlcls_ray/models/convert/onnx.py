@@ -18,6 +18,8 @@ PROGRAM = "mlcls_ray.models.convert.onnx_program"
 ONNX, OPENVINO = "inference.onnx", "inference.xml"
 MISSING = "needs a package that is not installed here (`mlcls doctor` says which); on other machines than x86-64 there is only Paddle"
 
+MISSING_RUNTIME = "needs ONNX Runtime: pip install 'mlcls-ray[cpu]', or on a machine with an NVIDIA card pip install 'mlcls-ray[gpu]'"
+
 
 def cached_onnx(model: Model) -> Path:
     """Convert a model to ONNX in this machine's cache, keyed by its fingerprint.
