@@ -6,11 +6,13 @@ To add an option, add a field to a group here and use it where it takes effect.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -54,6 +56,16 @@ def _to_device(value: Any) -> Any:
 ParsedDevice = Annotated[Device, BeforeValidator(_to_device), PlainSerializer(str, return_type=str)]
 """A device as a field: parsed from text such as `gpu:0,1`, and written as the same text."""
 FailureLimit = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^(\d{1,2}(\.\d+)?|100)%$")]
+
+
+def _check_duration(value: str) -> str:
+    if not re.fullmatch(r"\d{1,6}[smh]", value):
+        raise ValueError(f"'{value}' is not a time: write a number and s, m or h, as in 15m")
+    return value
+
+
+Duration = Annotated[str, AfterValidator(_check_duration)]
+"""A number of seconds, minutes or hours, as in `15m`."""
 RunId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
@@ -232,6 +244,16 @@ class RayOptions(Options):
         default=None,
         description="Address of a Ray cluster. Default: the variable RAY_ADDRESS, else a Ray that is started on this machine.",
     )
+    wait_for_resources: Duration = Field(
+        default="15m",
+        description="How long to wait for CPUs and devices that an autoscaler has to start, or that other jobs hold: a number and s, m "
+        "or h. An autoscaler is asked for as many devices (or CPUs) as `workers` says, at least one.",
+    )
+
+    @property
+    def wait_s(self) -> float:
+        """`wait_for_resources` in seconds."""
+        return float(self.wait_for_resources[:-1]) * {"s": 1, "m": 60, "h": 3600}[self.wait_for_resources[-1]]
 
 
 class RunOptions(Options):

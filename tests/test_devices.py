@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import paddle
 import pytest
 
@@ -9,6 +11,7 @@ from mlcls_ray.devices import DEVICE_KINDS, Device, parse_device
 from mlcls_ray.engines.devices import check_device, check_paddle_device, count_devices
 from mlcls_ray.engines.nvidia import read_driver
 from mlcls_ray.errors import UsageError
+from mlcls_ray.job.cluster import local_devices
 
 
 def test_strings() -> None:
@@ -57,3 +60,21 @@ def test_a_machine_without_a_driver() -> None:
     for check in (check_device, count_devices):
         with pytest.raises(UsageError, match="device 'gpu': no NVIDIA driver on this machine; install"):
             check(Device("gpu"))
+
+
+@pytest.mark.parametrize(
+    ("device", "shown", "options", "left"),
+    [
+        ("gpu", "MIG-a,MIG-b", {"num_gpus": 2}, "MIG-a,MIG-b"),
+        ("gpu:1", "MIG-a,MIG-b", {"num_gpus": 1}, "MIG-b"),
+        ("gpu:1", "5,7", {}, "7"),
+        ("gpu", "5,7", {}, "5,7"),
+    ],
+)
+def test_ray_is_told_of_slices(
+    device: str, shown: str, options: dict[str, int], left: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray counts whole cards by itself."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    assert local_devices(parse_device(device)) == options
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == left

@@ -13,7 +13,9 @@ from mlcls_ray.engines.autotune import check_request
 from mlcls_ray.engines.devices import ON_PADDLE, check_device
 from mlcls_ray.engines.load import check_embeds, embedding_engine
 from mlcls_ray.errors import RunError, UsageError
+from mlcls_ray.job.cluster import starts_ray
 from mlcls_ray.job.resume import check_same_run, unfinished_run
+from mlcls_ray.job.surroundings import check_surroundings
 from mlcls_ray.labels.thresholds import ResolvedThresholds
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import open_model
@@ -73,6 +75,8 @@ def check_job(job: LabelJob) -> CheckedJob:
     if not job.out:
         raise UsageError(NO_OUTPUT)
     device = parse_device(job.device)
+    if starts_ray(job.ray_address):
+        check_surroundings()
     check_request(job.engine, job.precision, device)
     check_format(job.format)
     if not job.retry:

@@ -16,7 +16,12 @@ from mlcls_ray.models.cache import home, once
 OPSET = 17
 PROGRAM = "mlcls_ray.models.convert.onnx_program"
 ONNX, OPENVINO = "inference.onnx", "inference.xml"
-MISSING = "needs a package that is not installed here (`mlcls doctor` says which); on other machines than x86-64 there is only Paddle"
+MISSING = (
+    "needs Paddle, paddle2onnx, onnx, onnx-graphsurgeon and openvino, which are installed with mlcls-ray on x86-64 only; "
+    "`mlcls doctor` says what is missing"
+)
+
+MISSING_RUNTIME = "needs ONNX Runtime: pip install 'mlcls-ray[cpu]', or on a machine with an NVIDIA card pip install 'mlcls-ray[gpu]'"
 
 
 def cached_onnx(model: Model) -> Path:
@@ -37,7 +42,7 @@ def to_onnx(model: Model, path: Path) -> None:
         UsageError: paddle2onnx is not installed.
         RunError: paddle2onnx cannot convert the program.
     """
-    if any(find_spec(name) is None for name in ("paddle", "paddle2onnx", "polygraphy", "onnx")):
+    if not all(map(_is_installed, ("paddle", "paddle2onnx", "polygraphy", "onnx"))):
         raise UsageError(f"ONNX {MISSING}")
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-m", PROGRAM, str(model.program), str(model.parameters), str(path), str(OPSET)],
@@ -49,6 +54,13 @@ def to_onnx(model: Model, path: Path) -> None:
     )
     if done.returncode or not path.is_file():
         raise RunError(f"model '{model.name}': paddle2onnx cannot convert it: {_reason(done.stdout + done.stderr)}")
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ImportError:  # a finder that refuses it
+        return False
 
 
 def _reason(output: str) -> str:
