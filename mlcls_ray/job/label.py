@@ -14,12 +14,11 @@ from pydantic import BaseModel, ConfigDict
 from mlcls_ray.config import LabelJob, S3Options
 from mlcls_ray.config_file import make_job
 from mlcls_ray.errors import FailureLimitError, UsageError, resumable_error, short_message, suggest
-from mlcls_ray.job.check import CheckedJob, check_job
-from mlcls_ray.job.cluster import check_device_on_workers, connect, living_nodes
+from mlcls_ray.job.check import CheckedJob, check_before_ray, check_job
+from mlcls_ray.job.cluster import check_device_on_workers, connect, starts_ray
 from mlcls_ray.job.commit import commit
 from mlcls_ray.job.placement import choose_placement
 from mlcls_ray.job.plan import list_pending, plan_run
-from mlcls_ray.job.pools import check_resources
 from mlcls_ray.stages.spec import Stage
 from mlcls_ray.storage.lease import Lease
 from mlcls_ray.table import layout
@@ -133,17 +132,19 @@ def label_pending(
         listed = list_pending(checked)  # before Ray: most nights there is nothing to start it for
         if listed is None:
             return False
+    is_here = starts_ray(job.ray_address)
     # Ray's processes take some seconds to start, in which this one would only wait.
     importing = threading.Thread(target=import_module, args=("mlcls_ray.job.supervise",), daemon=True)
     importing.start()
+    check_before_ray(checked, is_here)
     connect(job.ray_address, verbose, checked.device)
     importing.join()
+    from mlcls_ray.job.capacity import wait_for_room
     from mlcls_ray.job.supervise import label_until_done
 
-    nodes = living_nodes()
-    check_resources(checked.device, nodes)
-    if not checked.device.is_cpu:
-        check_device_on_workers(checked.device)
+    nodes = wait_for_room(checked.device, job.workers, job.wait_s)
+    if not checked.device.is_cpu and not is_here:
+        check_device_on_workers(checked.device, job.engine)
     preprocesses = [model.model.preprocess for model in checked.models]
     checked = checked._replace(job=choose_placement(job, preprocesses))
     run = plan_run(checked, nodes, listed)

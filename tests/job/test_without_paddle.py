@@ -29,15 +29,3 @@ def test_a_job_with_a_filled_cache(tiny_model: Model, tiny_folder: Path, tmp_pat
     assert "paddlepaddle" not in record["versions"] and "onnxruntime" in record["versions"]
     assert len(record["engine"]["reference"]) == 12
     assert record["engine"]["trials"][0]["engine"] == "onnxruntime"
-    without = run_cli(
-        "label",
-        images,
-        "--out",
-        tmp_path / "other",
-        *words[:2],
-        "--limit",
-        5,
-        env={"PYTHONPATH": str(site)},
-        check=None,
-    )
-    assert without.returncode != 0 and "Paddle" in without.stderr, "the engine of small jobs is Paddle"
