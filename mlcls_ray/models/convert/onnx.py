@@ -21,7 +21,9 @@ MISSING = (
     "`mlcls doctor` says what is missing"
 )
 
-MISSING_RUNTIME = "needs ONNX Runtime: pip install 'mlcls-ray[cpu]', or on a machine with an NVIDIA card pip install 'mlcls-ray[gpu]'"
+MISSING_RUNTIME = (
+    "needs ONNX Runtime: pip install 'mlcls-ray[cpu]', or on a machine with an NVIDIA card pip install 'mlcls-ray[gpu]'"
+)
 
 
 def cached_onnx(model: Model) -> Path:

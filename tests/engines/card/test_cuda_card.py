@@ -7,6 +7,7 @@ import pytest
 
 from mlcls_ray.engines.card.cuda import BACKENDS, KEPT_BYTES, OPTIONS, POOL_BYTES, CudaCard
 from mlcls_ray.engines.card.decoder import CardDecoder
+from mlcls_ray.engines.card.probe import probes
 from mlcls_ray.errors import DeviceLostError, UsageError
 from tests.engines.card.host_cuda import Codec, Cupy
 from tests.engines.card.test_decoder import CROPPED, SMALL, decode_on, expected_pixels, jpeg
@@ -54,10 +55,28 @@ def test_a_library_that_knows_no_strict_streams_is_used_without() -> None:
     assert CudaCard(0, (Cupy(), codec)).options == OPTIONS[1]
 
 
+def test_a_decoder_of_baseline_jpegs_only_is_used_for_those() -> None:
+    codec = Codec()
+    codec.none.add(probes()[1])
+    decoder = CardDecoder(0, (SMALL,), CudaCard(0, (Cupy(), codec)))
+    assert len(codec.opened) == len(BACKENDS) * len(OPTIONS)  # a better one was looked for
+    assert decode_on(decoder, [jpeg(30, 20)]).decoded.all()
+
+
 @pytest.mark.parametrize("codec", [Codec(kinds=()), Codec(kinds=("CPU_ONLY",))], ids=["nothing", "its CPU decoder"])
 def test_a_decoder_without_nvjpeg_is_refused(codec: Codec) -> None:
     with pytest.raises(UsageError, match=r"nvJPEG library may be missing: pip install 'mlcls-ray\[gpu\]'"):
         CudaCard(0, (Cupy(), codec))
+
+
+@pytest.mark.parametrize(
+    "codec", [Codec(kinds=()), Codec()], ids=["its decoder does not open", "its decoder finds no room"]
+)
+def test_a_full_card_is_refused_as_such(codec: Codec) -> None:
+    cupy = Cupy(free=90 << 20)
+    codec.none.update(probes())
+    with pytest.raises(UsageError, match=r"gpu:0 \(NVIDIA Host\) is out of memory.*choose another card"):
+        CardDecoder(0, (SMALL,), CudaCard(0, (cupy, codec)))
 
 
 def test_a_card_that_does_not_exist_is_refused() -> None:
