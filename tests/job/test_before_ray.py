@@ -68,6 +68,7 @@ def test_every_command_refuses_it(command: str, demo: Path, tmp_path: Path) -> N
     done = run_cli(*words, "--device", "gpu", check=2, env={"RAY_ADDRESS": ""})
     assert done.stderr.startswith("mlcls: device 'gpu': no NVIDIA driver on this machine; install NVIDIA's driver")
     assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out" / "runs").exists()
 
 
 def test_a_cluster_is_no_ray_of_ours() -> None:
