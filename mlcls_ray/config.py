@@ -6,11 +6,13 @@ To add an option, add a field to a group here and use it where it takes effect.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -26,7 +28,7 @@ from mlcls_ray.devices import DEVICE_KINDS, Device, parse_device
 from mlcls_ray.errors import Status, UsageError
 from mlcls_ray.images import MAX_PIXELS as MAX_PIXELS
 from mlcls_ray.labels.thresholds import Thresholds as Thresholds
-from mlcls_ray.registry import EMBEDDING_ENGINES, ENGINES, TABLE_FORMATS
+from mlcls_ray.registry import CARD_ENGINES, EMBEDDING_ENGINES, ENGINES, TABLE_FORMATS
 
 RENAMED: Mapping[str, str] = {"workers_per_card": "workers_per_device"}
 """Old names of LabelJob's fields, and today's; the old ones are refused by a message that names the new one."""
@@ -54,6 +56,16 @@ def _to_device(value: Any) -> Any:
 ParsedDevice = Annotated[Device, BeforeValidator(_to_device), PlainSerializer(str, return_type=str)]
 """A device as a field: parsed from text such as `gpu:0,1`, and written as the same text."""
 FailureLimit = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^(\d{1,2}(\.\d+)?|100)%$")]
+
+
+def _check_duration(value: str) -> str:
+    if not re.fullmatch(r"\d{1,6}[smh]", value):
+        raise ValueError(f"'{value}' is not a time: write a number and s, m or h, as in 15m")
+    return value
+
+
+Duration = Annotated[str, AfterValidator(_check_duration)]
+"""A number of seconds, minutes or hours, as in `15m`."""
 RunId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
@@ -232,6 +244,16 @@ class RayOptions(Options):
         default=None,
         description="Address of a Ray cluster. Default: the variable RAY_ADDRESS, else a Ray that is started on this machine.",
     )
+    wait_for_resources: Duration = Field(
+        default="15m",
+        description="How long to wait for CPUs and devices that an autoscaler has to start, or that other jobs hold: a number and s, m "
+        "or h. An autoscaler is asked for as many devices (or CPUs) as `workers` says, at least one.",
+    )
+
+    @property
+    def wait_s(self) -> float:
+        """`wait_for_resources` in seconds."""
+        return float(self.wait_for_resources[:-1]) * {"s": 1, "m": 60, "h": 3600}[self.wait_for_resources[-1]]
 
 
 class RunOptions(Options):
@@ -295,7 +317,12 @@ class LabelJob(
     @property
     def may_decode_on_card(self) -> bool:
         """True if the job lets an NVIDIA card decode, where one can."""
-        return self.device.kind == "gpu" and self.decode == "auto" and self.placement in ("auto", "card")
+        return (
+            self.device.kind == "gpu"
+            and self.decode == "auto"
+            and self.placement in ("auto", "card")
+            and self.engine in ("auto", *CARD_ENGINES)
+        )
 
     def failure_limit(self, rows: int) -> int | None:
         """Number of `rows` inputs that may fail; None: all."""
@@ -331,6 +358,9 @@ def find_placement_conflict(job: LabelJob) -> str | None:
         return f"placement: card decodes on NVIDIA cards, and the device is {job.device}; use device: gpu, or leave placement out"
     if job.decode == "exact":
         return "placement: card gives pixels that differ from decode: exact by a level or two; leave one of them out"
+    if job.engine not in ("auto", *CARD_ENGINES):
+        engines = ", ".join(CARD_ENGINES)
+        return f"placement: card leaves the pixels there, and engine {job.engine} takes them from host memory; use {engines}"
     return None
 
 

@@ -75,6 +75,8 @@ def test_threshold_as_people_write_it(text: str, default: float | None, classes:
         ("max_pixels: 999999999999", "max_pixels"),
         ("threshold: 1.5", "threshold"),
         ("device: tpu", "device: unknown device 'tpu': did you mean 'xpu'"),
+        ("wait_for_resources: 15", "wait_for_resources: .*string"),
+        ("wait_for_resources: 15min", "wait_for_resources: '15min' is not a time: .* s, m or h, as in 15m"),
         ("engine: fast", "engine: .*'openvino'.*it is 'fast'"),
         ("workers_per_card: 2", "'workers_per_card' is called workers_per_device now"),
         ("[1, 2]", "not a mapping"),
@@ -101,6 +103,10 @@ def test_wrong_values_are_named(tmp_path: Path, text: str, message: str) -> None
         (
             {"placement": "card", "device": "gpu", "decode": "exact"},
             "placement: card .*decode: exact.*leave one of them out",
+        ),
+        (
+            {"placement": "card", "device": "gpu", "engine": "tensorrt"},
+            "engine tensorrt takes them from host.*; use onnxruntime",
         ),
         ({"top_k": 3}, "top_k: 3 has no effect with all_scores: all; set all_scores: top_k"),
         ({"embeddings": True, "engine": "paddle"}, "embeddings: engine paddle gives scores only; use openvino"),

@@ -20,6 +20,7 @@ LOST = {
     100: "NoDevice",
     214: "ECCUncorrectable",
     220: "NvlinkUncorrectable",
+    226: "Contained",
     700: "IllegalAddress",
     702: "LaunchTimeout",
     709: "ContextIsDestroyed",
@@ -30,7 +31,7 @@ LOST = {
     717: "InvalidAddressSpace",
     718: "InvalidPc",
     719: "LaunchFailure",
-    721: "ContainedError",
+    721: "TensorMemoryLeak",
     999: "Unknown",
 }
 """Errors after which a process can do nothing more with its card, by CUDA's numbers and names. Most "leave the process in an inconsistent

@@ -16,7 +16,7 @@ from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.convert.device_graph import cached_device_graph
-from mlcls_ray.models.convert.onnx import MISSING, cached_onnx
+from mlcls_ray.models.convert.onnx import MISSING_RUNTIME, cached_onnx
 
 PRECISIONS: Mapping[str, tuple[Precision, ...]] = {"cpu": ("fp32",), "gpu": ("fp32", "tf32", "fp16")}
 """Precisions by kind of device. TF32 is the fp32 graph, whose convolutions and products round their inputs to 10 bits."""
@@ -50,7 +50,7 @@ class OnnxRuntimeEngine:
         try:
             import onnxruntime
         except ImportError:
-            raise UsageError(f"engine onnxruntime {MISSING}") from None
+            raise UsageError(f"engine onnxruntime {MISSING_RUNTIME}") from None
         if device.kind not in PRECISIONS:
             raise UsageError(f"engine onnxruntime cannot run on '{device}': use cpu or gpu")
         if precision not in PRECISIONS[device.kind]:

@@ -10,9 +10,10 @@ import numpy as np
 
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import DevicePixels, Pixels
+from mlcls_ray.engines.checks.nvidia import REPLACE
 from mlcls_ray.errors import UsageError, short_message
 
-HINT = "`mlcls doctor` says what is missing"
+HINT = "`mlcls doctor --device gpu` says what is missing"
 
 
 class Accelerator(NamedTuple):
@@ -71,7 +72,7 @@ def check_package(available: Sequence[str], accelerator: Accelerator, device: st
     if accelerator.provider not in available:
         raise UsageError(
             f"engine onnxruntime: this package cannot run on '{device}' in {precision}; for gpu install onnxruntime-gpu in place of "
-            "onnxruntime: pip uninstall -y onnxruntime onnxruntime-gpu; pip install 'onnxruntime-gpu[cuda,cudnn]'"
+            f"onnxruntime: {REPLACE}"
         )
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import EngineSpec, check_scores
-from mlcls_ray.engines.devices import check_device
-from mlcls_ray.errors import RunError, UsageError
+from mlcls_ray.engines.devices import check_paddle_device
+from mlcls_ray.errors import RunError, UsageError, short_message
 from mlcls_ray.images.preprocess import normalize
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.terminal import suppress_native_output
@@ -23,6 +23,8 @@ MISSING = (
 )
 PRECISIONS = {"cpu": ("fp32", "bf16"), "gpu": ("fp32", "fp16")}
 """Precisions by kind of device; kinds that are not listed have fp32 only."""
+PLUGIN_FAILED = "CustomDevice error, the error code is : 2"
+"""Paddle's words where a plug-in (NPU …) answers C_FAILED to an allocation."""
 DCU_REMOVED_PASSES = ("conv2d_add_act_fuse_pass", "conv2d_add_fuse_pass")
 XPU_REMOVED_PASSES = ("conv2d_bn_xpu_fuse_pass", "transfer_layout_pass")
 """Fusion passes that PaddleX removes on these devices, because they have no kernels for them."""
@@ -57,7 +59,7 @@ class PaddleEngine:
         self._is_cpu = device.is_cpu
         with suppress_native_output():
             try:
-                check_device(device)
+                check_paddle_device(device)
                 from paddle import inference
             except ImportError:
                 raise UsageError(f"engine paddle {MISSING}") from None
@@ -74,7 +76,9 @@ class PaddleEngine:
         try:
             self._predictor = inference.create_predictor(config)
         except Exception as error:  # Paddle raises what its C++ side maps to: ValueError, RuntimeError, OSError …
-            raise RunError(f"model '{model.name}': Paddle cannot load {model.program}: {error}") from None
+            hint = "; the device failed to allocate memory: is it full?" if PLUGIN_FAILED in str(error) else ""
+            message = f"Paddle cannot load {model.program}: {short_message(error)}{hint}"
+            raise RunError(f"model '{model.name}': {message}") from None
         (input_name,) = self._predictor.get_input_names()
         (output_name,) = self._predictor.get_output_names()
         self._input = self._predictor.get_input_handle(input_name)

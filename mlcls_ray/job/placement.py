@@ -22,7 +22,8 @@ def try_on_worker(device: Device) -> str | None:
     """Try the card's decoder on the machine and the card where Ray would place a worker. Loads its libraries there."""
     import ray
 
-    task = ray.remote(decoder_problem).options(num_cpus=0, max_retries=0, **device.ray_options())
+    # Its process ends with it: in a worker's place it would go on seeing this task's card.
+    task = ray.remote(max_calls=1, max_retries=0, num_cpus=0, **device.ray_options())(decoder_problem)
     try:
         problem: str | None = ray.get(task.remote(device.in_worker().index))
     except ray.exceptions.RayError as error:  # a library may end its process, too

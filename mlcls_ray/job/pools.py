@@ -190,7 +190,9 @@ def check_resources(device: Device, nodes: Sequence[Node]) -> None:
     if not any(node.resources.get(device.resource, 0) >= 1 for node in nodes):
         resources = dict.fromkeys(kind.resource for kind in DEVICE_KINDS.values())
         present = ", ".join(name for name in resources if any(node.resources.get(name) for node in nodes))
-        hint = "" if device.ray_managed else f""", or start its nodes with --resources '{{"{device.resource}": 8}}'"""
+        hint = f""", or start its nodes with --resources '{{"{device.resource}": 8}}'"""
+        if device.resource == "GPU":
+            hint = ", or start its nodes with --num-gpus"
         raise UsageError(
             f"device '{device.kind}': the Ray cluster has no {device.resource} (it has: {present}); use --device cpu{hint}"
         )

@@ -10,6 +10,7 @@ import ray
 import ray.exceptions
 
 from mlcls_ray.errors import FailureLimitError, RunInterruptedError, UsageError, ray_cause, resumable_error
+from mlcls_ray.job.capacity import wait_for_nodes
 from mlcls_ray.job.cluster import living_nodes
 from mlcls_ray.job.duplicates import copy_rows
 from mlcls_ray.job.monitor import RunMonitor
@@ -53,6 +54,7 @@ def label_until_done(run: Run, stages: Sequence[type[Stage]] | None = None, work
             return Labeled(run, outcome.fragments, seconds)
         no_copies = RowSet(run.rows)
         try:
+            wait_for_nodes(run.device, run.job.workers, run.job.wait_s)
             run = next_attempt(run, living_nodes(), run.copies if outcome.lost_nodes else no_copies)
         except UsageError as error:  # the last node that can run the job is lost
             raise resumable_error(run.run_id, f"stopped: {error}") from error

@@ -20,6 +20,7 @@ import numpy as np
 from mlcls_ray.devices import parse_device
 from mlcls_ray.engines.autotune import TrialRequest, resolve_engine
 from mlcls_ray.engines.base import Engine
+from mlcls_ray.engines.devices import check_device
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import ImageError, PredictError, Status, UsageError
 from mlcls_ray.images.chips import select_chips
@@ -95,6 +96,7 @@ def load_engines(model: Model, settings: PipelineConfig, thresholds: np.ndarray)
     device = parse_device(settings.device or "cpu")
     threads = os.cpu_count() or 1
     engine, precision = choose_engine(settings)
+    check_device(device, engine, tries_network=False)
     chosen = resolve_engine(
         TrialRequest(
             engine=engine,

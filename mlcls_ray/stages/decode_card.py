@@ -49,8 +49,10 @@ class DecodeOnCard:
         images = [image_bytes if header else b"" for image_bytes, header in zip(encoded, headers, strict=True)]
         card = self.decoder.decode(images, headers)
         self.put_pixels(card, columns)
-        refused = [row for row, header in enumerate(packed) if header and not card.decoded[row]]
-        if refused:
+        refused = np.array(
+            [row for row, header in enumerate(packed) if header and not card.decoded[row]], dtype=np.int64
+        )
+        if len(refused):
             self.decode_on_cpu(refused, card, columns)
         columns |= dict(zip(self.columns, card.pixels, strict=True))
         if self.cpu.annotated:
@@ -69,20 +71,13 @@ class DecodeOnCard:
             if len(rows):
                 card.put(number, rows, np.stack([np.frombuffer(made[row], np.uint8).reshape(shape) for row in rows]))
 
-    def decode_on_cpu(self, rows: list[int], card: CardBatch, columns: Batch) -> None:
-        """Decode the rows that the card refused, as the stage `Decode` does, and upload their pixels."""
+    def decode_on_cpu(self, rows: np.ndarray, card: CardBatch, columns: Batch) -> None:
+        """Decode the rows that the card refused by the stage `Decode`, and upload their pixels."""
+        taken = (schema.ROW_ID, schema.STATUS, schema.ERROR_MESSAGE, schema.IMAGE_BYTES)
+        decoded = self.cpu({name: columns[name][rows] for name in taken})
         for name in (schema.STATUS, schema.ERROR_MESSAGE, schema.WIDTH, schema.HEIGHT, schema.FORMAT):
             columns[name] = columns[name].copy()  # a batch of Ray's is not ours to change
-        pixels = {
-            name: np.zeros((len(rows), *shape), np.uint8) for name, shape in zip(self.columns, self.shapes, strict=True)
-        }
-        for place, row in enumerate(rows):
-            image = self.cpu.decode_image(
-                columns[schema.IMAGE_BYTES][row], {name: column[place] for name, column in pixels.items()}
-            )
-            self.seconds["decode"] += image.seconds
-            columns[schema.STATUS][row], columns[schema.ERROR_MESSAGE][row] = image.status.value, image.error_message
-            columns[schema.WIDTH][row], columns[schema.HEIGHT][row] = image.width, image.height
-            columns[schema.FORMAT][row] = image.format
-        for number, column in enumerate(pixels.values()):
-            card.put(number, np.array(rows, dtype=np.int64), column)
+            columns[name][rows] = decoded[name]
+        for number, name in enumerate(self.columns):
+            card.put(number, rows, decoded[name])
+        self.seconds["decode"] = self.cpu.seconds["decode"]

@@ -58,7 +58,9 @@ def main(words: list[str] | None = None) -> int:
 
         card = CudaCard(arguments.index)
         report |= {"card": card.name, "options": card.options, "jpeg_engines": has_jpeg_engines(arguments.index)}
-        report |= check(card, read_images(arguments.folder, arguments.images), arguments.sizes)
+        images = read_images(arguments.folder, arguments.images)
+        report |= check(card, images, arguments.sizes)
+        report["decoders"] = compare_decoders(arguments.index, images)
     except (MlclsError, MemoryError) as error:
         report |= {"ok": False, "problem": short_message(error)}
     print(json.dumps(report, indent=1))
@@ -219,6 +221,32 @@ def measure(
             done += int(decoder.decode(encoded, headers).decoded.sum())
         rates[f"batch {size}"] = round(done / spent, 1)
     return rates
+
+
+def compare_decoders(
+    index: int, images: list[Encoded], seconds: float = 2.0, libraries: tuple[Any, Any] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Measure each kind of decoder and each set of options that we may choose: decode alone, and what it says of damaged files."""
+    from mlcls_ray.engines.card.cuda import BACKENDS, OPTIONS, CudaCard, open_decoder
+
+    found: dict[str, dict[str, Any]] = {}
+    card = CudaCard(index, libraries)
+    decoder = CardDecoder(index, MODELS[:1], card)
+    encoded = [pair[0] for pair in (images * GROUP)[:GROUP]]
+    for kinds in BACKENDS:
+        for options in OPTIONS:
+            name = f"{'+'.join(kinds)} {options}"
+            try:
+                card.decoder = open_decoder(card.codec, index, kinds, options)
+                card.decode(encoded)
+                done, started = 0, time.perf_counter()
+                while (spent := time.perf_counter() - started) < seconds:
+                    done += sum(image is not None for image in card.decode(encoded))
+                    card.synchronize()
+                found[name] = {"images_per_s": round(done / spent, 1), "damaged": check_damaged(decoder, images)}
+            except Exception as error:  # a set of options that this version does not know is a result, too
+                found[name] = {"error": short_message(error)}
+    return found
 
 
 def groups(images: list[Encoded]) -> list[list[Encoded]]:

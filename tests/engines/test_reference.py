@@ -141,7 +141,7 @@ for attempt in (lambda: golden_reference(model, 1), lambda: cached_onnx(model)):
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
     assert "needs Paddle" in first and "mlcls models prepare" in first
-    assert "needs paddle2onnx" in second
+    assert "needs Paddle, paddle2onnx" in second
 
 
 def test_the_command_fills_the_cache(

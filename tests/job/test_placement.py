@@ -38,7 +38,7 @@ def test_card_is_the_default_where_its_decoder_answers() -> None:
 @pytest.mark.parametrize(
     "fields",
     [{}, {"device": "npu"}, {"device": "gpu", "decode": "exact"}, {"device": "gpu", "placement": "split"},
-     {"device": "gpu", "placement": "fused"}, {"device": "dcu"}],
+     {"device": "gpu", "placement": "fused"}, {"device": "dcu"}, {"device": "gpu", "engine": "paddle"}],
 )  # fmt: skip
 def test_what_decodes_on_cpus_asks_no_card(fields: dict[str, str]) -> None:
     job = LabelJob(**fields)

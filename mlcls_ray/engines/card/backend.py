@@ -7,8 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-Pixels = Any
-"""An array on the card, uint8 [N, H, W, 3], C-contiguous: `cupy.ndarray`, or numpy's where a test plays the card."""
+from mlcls_ray.engines.base import Pixels
 
 
 class CardImage(NamedTuple):

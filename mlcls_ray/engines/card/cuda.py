@@ -6,17 +6,18 @@ import importlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import product
 from typing import Any
 
 import numpy as np
 
-from mlcls_ray.engines.card.backend import CardImage, Pixels
+from mlcls_ray.engines.card.backend import CardImage
 from mlcls_ray.engines.card.cuda_errors import translated
 from mlcls_ray.engines.card.probe import probes
 from mlcls_ray.engines.card.resize import KERNELS, SOURCE
 from mlcls_ray.errors import RunError, UsageError, short_message
 
-WAY_OUT = "pip install 'mlcls-ray[gpu]', or use placement 'split', which decodes on CPUs"
+WAY_OUT = "pip install 'mlcls-ray[gpu]'"
 DECODE_THREADS = 4
 """CPU threads of nvImageCodec. They read headers, and a part of the Huffman code of progressive JPEGs."""
 STRICT = 4
@@ -42,18 +43,21 @@ class CudaCard:
     stream waits for that stream first.
     """
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, libraries: tuple[Any, Any] | None = None) -> None:
         """Open the card `index` of those that this process sees.
+
+        Args:
+            libraries: the modules `cupy` and `nvidia.nvimgcodec`; None: import them.
 
         Raises:
             UsageError: a package, a library or the card is missing; says what to install or to choose.
         """
-        self.cupy, self.codec = load_libraries()
+        self.cupy, self.codec = libraries or load_libraries()
         with _opening(index):
             self.device = self.cupy.cuda.Device(index)
             with self.device:
-                product = self.cupy.cuda.runtime.getDeviceProperties(index)["name"].decode()
-                self.name = f"gpu:{index} ({product})"
+                name = self.cupy.cuda.runtime.getDeviceProperties(index)["name"].decode()
+                self.name = f"gpu:{index} ({name})"
                 self.stream = self.cupy.cuda.Stream(non_blocking=True)
                 self.pool = self.cupy.cuda.MemoryPool()
                 total = self.cupy.cuda.runtime.memGetInfo()[1]
@@ -88,12 +92,12 @@ class CudaCard:
             self.stream.synchronize()
         return result
 
-    def write_rows(self, pixels: Pixels, rows: np.ndarray, values: np.ndarray) -> None:
+    def write_rows(self, pixels: Any, rows: np.ndarray, values: np.ndarray) -> None:
         with self._current():
             for row, image in zip(rows, values, strict=True):
                 pixels[int(row)].set(np.ascontiguousarray(image), stream=self.stream)
 
-    def clear(self, pixels: Pixels) -> None:
+    def clear(self, pixels: Any) -> None:
         with self._current():
             if pixels.nbytes:
                 pixels.data.memset_async(0, pixels.nbytes, self.stream)
@@ -135,21 +139,35 @@ class CudaCard:
     def _explain_none(self, images: int) -> None:
         """Raise if images were not decoded for another reason than their bytes; nvImageCodec does not tell."""
         self.stream.synchronize()  # raises if the card is lost
-        free, total = self.cupy.cuda.runtime.memGetInfo()
-        if images > 1 and free < LOW_MEMORY:
-            raise MemoryError(f"{self.name} is out of memory: {free >> 20} of {total >> 20} MiB are free")
+        if images > 1 and (full := self._fullness()):
+            raise MemoryError(full)
+
+    def _fullness(self) -> str:
+        """Say that the card's memory is full, if it is."""
+        with self._current():
+            free, total = self.cupy.cuda.runtime.memGetInfo()
+        return f"{self.name} is out of memory: {free >> 20} of {total >> 20} MiB are free" if free < LOW_MEMORY else ""
 
     def _open_decoder(self, index: int) -> tuple[Any, str]:
-        """Open the best decoder that decodes a JPEG."""
+        """Open the best decoder that decodes both probes, or the best one that decodes a baseline JPEG at least."""
         problem = "it decodes no JPEG on the card. Its nvJPEG library may be missing"
-        for kinds in BACKENDS:
-            for options in OPTIONS:
-                try:
-                    self.decoder = open_decoder(self.codec, index, kinds, options)
-                    if self.decode(probes()[:1])[0] is not None:
-                        return self.decoder, options
-                except RuntimeError as error:  # "The requested backends are not supported", among others
-                    problem = short_message(error)
+        partial: tuple[Any, str] | None = None
+        for kinds, options in product(BACKENDS, OPTIONS):
+            try:
+                self.decoder = open_decoder(self.codec, index, kinds, options)
+                baseline, progressive = self.decode(probes()[:2])
+            except (RuntimeError, TypeError, MemoryError) as error:
+                # Backends that are not supported, options or arguments that this version does not know, a full card.
+                problem = short_message(error)
+                continue
+            if baseline and progressive:
+                return self.decoder, options
+            if baseline and partial is None:
+                partial = self.decoder, options
+        if partial:
+            return partial
+        if full := self._fullness():
+            raise UsageError(f"{full}; end the programs that use it, or choose another card")
         raise UsageError(f"{self.name}: nvImageCodec: {problem}: {WAY_OUT}")
 
 
@@ -160,7 +178,7 @@ def open_decoder(codec: Any, index: int, kinds: Sequence[str], options: str) -> 
 
 
 def has_jpeg_engines(index: int) -> bool:
-    """Tell whether a card has JPEG engines (A100, H100, H200 …) that answer. Others decode on their cores, about half as fast."""
+    """Tell whether nvImageCodec finds JPEG engines on a card (A100, H100, H200 …). Other cards decode on their cores, half as fast."""
     try:
         _, codec = load_libraries()
         decoder = open_decoder(codec, index, ("HW_GPU_ONLY",), OPTIONS[-1])
@@ -177,7 +195,8 @@ def load_libraries() -> tuple[Any, Any]:
     """
     # Read by nvImageCodec when it is loaded. It would log each image that it does not decode; we say it in the label table.
     os.environ.setdefault("PYNVIMGCODEC_VERBOSITY", "0")
-    # In 0.9 any value of it makes the limit one byte, and no image is decoded. We check sizes before we decode.
+    # Against bombs, `can_decode_on_card` checks sizes and scans in the header, before any byte comes here. nvImageCodec's own limits do not
+    # do it: NVIMGCODEC_MAX_JPEG_SCANS is of its CPU decoder, and in 0.9 any value of this one makes the limit one byte, for all images.
     os.environ.pop("NVIMGCODEC_MAX_IMAGE_SIZE", None)
     # CuPy compiles our three kernels in a second; a home folder that cannot be written must not matter.
     os.environ.setdefault("CUPY_CACHE_IN_MEMORY", "1")

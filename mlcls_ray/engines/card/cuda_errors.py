@@ -1,4 +1,4 @@
-"""Errors of CUDA, as CuPy and nvImageCodec word them, made into the two kinds that a worker acts on."""
+"""Errors of CUDA made into the two kinds that a worker acts on."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ def translated(device: str) -> Iterator[None]:
     """
     try:
         yield
+    except (DeviceLostError, MemoryError):
+        raise
     except Exception as error:
         if is_device_lost(error):
             raise DeviceLostError(f"{device} stopped answering: {short_message(error)}") from error
-        if is_out_of_memory(error) and not isinstance(error, MemoryError):
+        if is_out_of_memory(error):
             raise MemoryError(f"{device} is out of memory: {short_message(error)}") from error
         raise

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlcls_ray.engines.card.backend import CardBackend, Pixels
+from mlcls_ray.engines.base import Pixels
+from mlcls_ray.engines.card.backend import CardBackend
 from mlcls_ray.engines.card.geometry import Geometry, geometry, unsupported_reason
 from mlcls_ray.engines.card.probe import check_probe, decodes_probe
 from mlcls_ray.engines.card.resize import ResizeJob, resize
@@ -70,7 +71,7 @@ class CardDecoder:
     """
 
     def __init__(self, index: int, preprocesses: Sequence[Preprocess], backend: CardBackend | None = None) -> None:
-        """Open the card's decoder, compile its kernels, and decode two small images to see that it works.
+        """Open the card's decoder, compile its kernels, and decode a few small images to see that it works.
 
         Args:
             index: the card's number among those that this process sees.
@@ -78,8 +79,8 @@ class CardDecoder:
             backend: the card; None: NVIDIA's, by CuPy and nvImageCodec.
 
         Raises:
-            UsageError: a preprocessing that the card cannot do (`unsupported_reason`), a package or a library is missing, or the
-                card's JPEG decoder does not answer; says what to install or to choose.
+            UsageError: a preprocessing that the card cannot do (`unsupported_reason`), a package or a library is missing, the card's
+                memory is full, or its JPEG decoder does not answer; says what to install or to choose.
         """
         for reason in filter(None, map(unsupported_reason, preprocesses)):
             raise UsageError(f"the card cannot prepare this model's images: {reason}. Use placement 'split'")
@@ -92,7 +93,10 @@ class CardDecoder:
         self.group_bytes = backend.image_bytes
         """Decoded images, and what their resize needs, on the card at once. Less after the card was full, and slowly more again."""
         self.geometries = lru_cache(maxsize=4096)(self._geometries)  # images of a corpus have few sizes
-        check_probe(self)
+        try:
+            check_probe(self)
+        except MemoryError as error:
+            raise UsageError(f"{error}; end the programs that use the card, or choose another one") from error
 
     def decode(self, images: Sequence[bytes], headers: Sequence[JpegHeader | None]) -> CardBatch:
         """Decode and resize a batch of any length. It is split by what fits the card's buffers; what does not fit is left to the CPU.

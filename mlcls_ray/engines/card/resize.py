@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlcls_ray.engines.card.backend import CardBackend, CardImage, Pixels
+from mlcls_ray.engines.base import Pixels
+from mlcls_ray.engines.card.backend import CardBackend, CardImage
 from mlcls_ray.engines.card.geometry import FILTERS, Geometry
 
 SOURCE = Path(__file__).with_name("resize.cu")

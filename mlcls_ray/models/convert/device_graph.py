@@ -15,7 +15,7 @@ from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import once
 from mlcls_ray.models.convert.attention import fuse_attention
 from mlcls_ray.models.convert.narrow import narrow_tokens
-from mlcls_ray.models.convert.onnx import MISSING, cached_onnx
+from mlcls_ray.models.convert.onnx import MISSING, MISSING_RUNTIME, cached_onnx
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
@@ -69,8 +69,15 @@ def write_device_graph(plain: Path, preprocess: Preprocess, number_format: Liter
 
 
 def to_half(model: ModelProto) -> ModelProto:
-    """Convert a graph to fp16 between its inputs and outputs, which stay float32; so do the operators behind the logits."""
-    from onnxruntime.transformers.float16 import convert_float_to_float16
+    """Convert a graph to fp16 between its inputs and outputs, which stay float32; so do the operators behind the logits.
+
+    Raises:
+        UsageError: onnxruntime is not installed.
+    """
+    try:
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+    except ImportError:
+        raise UsageError(f"a graph in fp16 {MISSING_RUNTIME}") from None
 
     for number, node in enumerate(model.graph.node):
         node.name = f"{node.op_type}_{number}"  # they are excepted by name, and names may be missing or repeated

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from benchmarks import check_card
 
+from mlcls_ray.engines.card.cuda import BACKENDS, OPTIONS
 from tests.engines.card.host_card import HostCard, decode_jpeg
+from tests.engines.card.host_cuda import Codec, Cupy
 from tests.engines.card.test_decoder import jpeg
 
 
@@ -27,6 +29,14 @@ def test_two_equal_decoders_differ_in_nothing() -> None:
     assert report["resize_photographs"]["bytes"] == 3 * 3 * (384 * 384 + 224 * 224)
     assert report["resize_photographs"]["different_bytes"] == report["resize_noise"]["different_bytes"] == 0
     assert all(count > 0 for count in report["damaged"].values())
+
+
+def test_each_set_of_options_is_measured() -> None:
+    libraries = Cupy(), Codec(refuses_strict=True)
+    found = check_card.compare_decoders(0, encoded(), seconds=0.01, libraries=libraries)
+    assert len(found) == len(BACKENDS) * len(OPTIONS)
+    for name, measured in found.items():
+        assert ("error" in measured) if "extra_flags" in name else measured["images_per_s"] > 0
 
 
 def test_it_finds_a_card_that_decodes_otherwise() -> None:

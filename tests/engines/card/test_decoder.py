@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -135,10 +136,12 @@ def test_an_image_that_does_not_fit_a_full_card_is_left_to_the_cpu() -> None:
 
 
 class FullCard(HostCard):
-    """No room for the pixels of more than two images."""
+    """No room for the pixels of more images than two."""
+
+    room_for = 2
 
     def empty(self, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
-        if len(shape) == 4 and shape[0] > 2:
+        if len(shape) == 4 and shape[0] > self.room_for:
             raise MemoryError("gpu:0 (host memory) is out of memory: Out of memory allocating 5,184 bytes")
         return super().empty(shape, dtype)
 
@@ -149,6 +152,15 @@ def test_no_room_for_the_batch_is_what_a_scorer_halves_batches_for() -> None:
         decode_on(decoder, [jpeg(40, 30)] * 3)
     assert is_out_of_memory(raised.value)
     assert decode_on(decoder, [jpeg(40, 30)] * 2).decoded.all()
+
+
+def test_a_card_without_any_room_is_refused_at_the_start() -> None:
+    class NoRoom(FullCard):
+        room_for = 0
+
+    for card in (HostCard(room=0), NoRoom()):
+        with pytest.raises(UsageError, match="out of memory.*choose another"):
+            CardDecoder(0, (SMALL,), card)
 
 
 def test_a_decoder_that_falls_silent_is_a_lost_card() -> None:
@@ -164,13 +176,27 @@ def test_a_decoder_that_falls_silent_is_a_lost_card() -> None:
 
 
 def test_a_card_that_decodes_nothing_is_refused_at_the_start() -> None:
-    with pytest.raises(UsageError, match=r"no baseline JPEG.*pip install 'mlcls-ray\[gpu\]'"):
+    with pytest.raises(UsageError, match=r"no JPEG on the card.*pip install 'mlcls-ray\[gpu\]'"):
         CardDecoder(0, (SMALL,), HostCard(decode=lambda image_bytes: None))
 
 
-def test_a_card_that_decodes_something_else_is_refused_at_the_start() -> None:
+def black(image_bytes: bytes) -> np.ndarray | None:
+    image = decode_jpeg(image_bytes)
+    return None if image is None else np.zeros_like(image)
+
+
+def garbled_where_larger(image_bytes: bytes) -> np.ndarray | None:
+    """As if an image kept the row length of the last one in its memory."""
+    image = decode_jpeg(image_bytes)
+    return np.roll(image.reshape(-1), 99_999).reshape(image.shape) if image is not None and len(image) == 400 else image
+
+
+@pytest.mark.parametrize("decoder", [black, garbled_where_larger])
+def test_a_card_that_decodes_something_else_is_refused_at_the_start(
+    decoder: Callable[[bytes], np.ndarray | None],
+) -> None:
     with pytest.raises(UsageError, match="differ from the CPU's"):
-        CardDecoder(0, (SMALL,), HostCard(decode=lambda image_bytes: np.zeros((240, 320, 3), np.uint8)))
+        CardDecoder(0, (SMALL,), HostCard(decode=decoder))
 
 
 def test_a_preprocessing_of_opencv_is_refused_at_the_start() -> None:
