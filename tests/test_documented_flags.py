@@ -23,8 +23,8 @@ FOREIGN = re.compile(
 )
 """Commands that are not ours: the rest of their line, or of their inline code, has their flags."""
 OWN = re.compile(r"\bmlcls |jobs/\w+\.py")
-ALSO_KNOWN = {"--help", "--version"} | {"--num-cpus", "--num-gpus", "--resources", "--metrics-export-port"}
-"""The flags of every command, and those of `ray start` that texts name without the command."""
+ALSO_KNOWN = {"--help", "--version"} | {"--num-cpus", "--num-gpus", "--resources", "--metrics-export-port", "--fmad"}
+"""The flags of every command, and those of `ray start` and of CUDA's compiler that texts name without the command."""
 
 
 def flags(command: App) -> set[str]:
