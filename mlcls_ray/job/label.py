@@ -105,7 +105,9 @@ def run_job(checked: CheckedJob, verbose: bool = False, stages: Sequence[type[St
     """
     pending, job = checked.pending, checked.job
     is_nightly = bool(job.incremental or job.retry)
-    if pending.models and not is_nightly:  # a nightly job has listed its inputs before it knows whether it needs a device
+    if (
+        pending.models and not is_nightly
+    ):  # a nightly job has listed its inputs before it knows whether it needs a device
         check_while_importing(pending)
     with ExitStack() as held:
         if job.incremental and pending.models:
