@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -36,7 +37,9 @@ def doctor(*, device: str = "cpu", json: Annotated[bool, Parameter(negative=())]
         for check in report.checks:
             way_out = f"\n→ {check.way_out}" if check.way_out else ""
             table.add_row(Text(check.state, STYLES[check.state]), check.name, Text(f"{check.message}{way_out}"))
-        console = Console(soft_wrap=False)
+        console = Console()
+        if not console.is_terminal and "COLUMNS" not in os.environ:
+            console.width = 160  # a file or a pipe: commands stay in one line
         console.print(
             f"mlcls {report.version}: labeling on {report.device} {verdict} on this machine\n", highlight=False
         )

@@ -17,7 +17,7 @@ from mlcls_ray.job.cluster import Node, free_nodes, living_nodes
 from mlcls_ray.job.pools import check_resources
 from mlcls_ray.job.ray_private import has_autoscaler
 
-SETTLE_S = 3.0
+SETTLE_S = 2.0
 """Seconds after which Ray knows what is free."""
 LOOK_INTERVAL_S = 2.0
 GROW_S = 60.0

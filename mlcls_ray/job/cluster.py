@@ -86,7 +86,8 @@ def cluster_address(address: str | None) -> str | None:
 def starts_ray(address: str | None) -> bool:
     """Tell whether `connect` would start Ray on this machine, so that the workers' machine is this one."""
     ray = sys.modules.get("ray")  # nobody has connected to a cluster without importing it
-    return not (cluster_address(address) or (ray and ray.is_initialized()))
+    is_connected = getattr(ray, "is_initialized", None)  # None: another thread is just importing it
+    return not (cluster_address(address) or (is_connected and is_connected()))
 
 
 def local_devices(device: Device) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ from mlcls_ray.engines.devices import device_checks
 from mlcls_ray.engines.host import Host, read_host
 from mlcls_ray.engines.load import engine_spec
 from mlcls_ray.models.cache import home
+from mlcls_ray.terminal import suppress_native_output
 
 RAY = "2.60."
 """The series of Ray that this version runs on; pyproject.toml pins it."""
@@ -68,12 +70,11 @@ def examine(
 
 def _devices(device: Device, probes: Probes) -> Iterator[Check]:
     """Check the device; for a CPU, the NVIDIA cards that the job could have used instead."""
-    found = [
-        check if not device.is_cpu else check.optional()
-        for check in device_checks(Device("gpu") if device.is_cpu else device, "auto", probes)
-    ]
-    yield from found
     is_nvidia = device.kind in ("cpu", "gpu")
+    examined = Device("gpu") if device.is_cpu else device
+    with contextlib.nullcontext() if is_nvidia else suppress_native_output():  # Paddle prints when it is loaded
+        found = list(device_checks(examined, "auto", probes))
+    yield from (check.optional() if device.is_cpu else check for check in found)
     if is_nvidia and all(check.state == "ok" for check in found):
         yield decoder_check(Device("gpu", device.indices), probes)
 

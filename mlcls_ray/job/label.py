@@ -103,9 +103,14 @@ def run_job(checked: CheckedJob, verbose: bool = False, stages: Sequence[type[St
     Raises:
         RunError: see `label`.
     """
-    pending = checked.pending
+    pending, job = checked.pending, checked.job
+    is_nightly = bool(job.incremental or job.retry)
+    if (
+        pending.models and not is_nightly
+    ):  # a nightly job has listed its inputs before it knows whether it needs a device
+        check_while_importing(pending)
     with ExitStack() as held:
-        if checked.job.incremental and pending.models:
+        if job.incremental and pending.models:
             held.enter_context(incremental_lease(pending.models[0].store))
         leases = [held.enter_context(run_lease(model.store, checked.run_id)) for model in pending.models]
         try:
@@ -116,10 +121,10 @@ def run_job(checked: CheckedJob, verbose: bool = False, stages: Sequence[type[St
         pending.models[0].store.remove_folder(layout.run_folder(checked.run_id))
         return []
     for model in checked.models:
-        publish(model.store, checked.job.format)
+        publish(model.store, job.format)
     successes = [success for model in checked.models if (success := read_success(model.store, checked.run_id))]
     if pending.models:
-        check_failures(checked.job, successes[0])
+        check_failures(job, successes[0])
     return successes
 
 
@@ -132,13 +137,10 @@ def label_pending(
         listed = list_pending(checked)  # before Ray: most nights there is nothing to start it for
         if listed is None:
             return False
+    if job.incremental or job.retry:
+        check_while_importing(checked)
     is_here = starts_ray(job.ray_address)
-    # Ray's processes take some seconds to start, in which this one would only wait.
-    importing = threading.Thread(target=import_module, args=("mlcls_ray.job.supervise",), daemon=True)
-    importing.start()
-    check_before_ray(checked, is_here)
     connect(job.ray_address, verbose, checked.device)
-    importing.join()
     from mlcls_ray.job.capacity import wait_for_room
     from mlcls_ray.job.supervise import label_until_done
 
@@ -156,6 +158,14 @@ def label_pending(
     for model in labeled.run.models:
         commit(model, labeled.fragments[model.name], seconds, labeled.seconds)
     return True
+
+
+def check_while_importing(checked: CheckedJob) -> None:
+    """Check the device and the models of a job that will label something. Raises as `check_before_ray`."""
+    is_here = starts_ray(checked.job.ray_address)
+    # The checks, and the start of Ray's processes, take seconds in which this one would only wait.
+    threading.Thread(target=import_module, args=("mlcls_ray.job.supervise",), daemon=True).start()
+    check_before_ray(checked, is_here)
 
 
 def check_failures(job: LabelJob, success: Success) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import grpc
 import ray._private.state
@@ -53,17 +53,22 @@ def free_resources() -> dict[str, dict[str, float]]:
 
 
 def has_autoscaler() -> bool:
-    """Tell whether an autoscaler can add nodes to the connected cluster (Ray 2.60).
-
-    Each cluster has a monitor, also one without an autoscaler. It then names node types after the nodes that there are.
-    """
+    """Tell whether an autoscaler can add nodes to the connected cluster (Ray 2.60)."""
     if is_autoscaler_v2(fetch_from_server=True):
         status = get_cluster_status(ray.get_runtime_context().gcs_address)
-        nodes = [*status.active_nodes, *status.idle_nodes]
-        return any(node.ray_node_type_name not in ("", f"node_{node.node_id}") for node in nodes)
-    report = json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or b"{}").get("autoscaler_report") or {}
-    types = {*(report.get("active_nodes") or {}), *(report.get("node_type_mapping") or {}).values()}
-    return not types <= {f"node_{node['NodeID']}" for node in ray.nodes()}
+        types = [node.ray_node_type_name for node in (*status.active_nodes, *status.idle_nodes)]
+    else:
+        report = json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or b"{}").get("autoscaler_report") or {}
+        types = [*(report.get("active_nodes") or {}), *(report.get("node_type_mapping") or {}).values()]
+    return names_groups(types, [node["NodeID"] for node in ray.nodes()])
+
+
+def names_groups(types: Iterable[str], node_ids: Iterable[str]) -> bool:
+    """Tell whether node types are those of an autoscaler's groups.
+
+    Each cluster has a monitor, also one without an autoscaler. It then leaves types out, or names them after the nodes that there are.
+    """
+    return not set(types) <= {"", *(f"node_{node_id}" for node_id in node_ids)}
 
 
 class PausingCallback(ExecutionCallback):

@@ -52,4 +52,4 @@ def test_machines_come_when_a_job_asks(
         told = run("mlu", "--wait-for-resources", "10s", check=2)
         assert "the autoscaler has started no machine with MLU within 10 s" in told
         assert "waiting" not in run("mlu", "--wait-for-resources", "0s", check=2)
-        assert not (tmp_path / "mlu" / "runs").exists()
+        assert list((tmp_path / "mlu").rglob("*.parquet")) == []

@@ -64,10 +64,13 @@ def test_a_device_that_is_not_here(tiny_folder: Path, folder_of_images: Path, tm
 @pytest.mark.skipif(not read_driver().error, reason="this machine has an NVIDIA driver")
 @pytest.mark.parametrize("command", ["label", "estimate", "predict"])
 def test_every_command_refuses_it(command: str, demo: Path, tmp_path: Path) -> None:
-    words = ["predict", demo / "cat.jpg"] if command == "predict" else [command, demo, "--out", tmp_path / "out"]
+    words = (
+        ["predict", "--input", demo / "cat.jpg"] if command == "predict" else [command, demo, "--out", tmp_path / "out"]
+    )
     done = run_cli(*words, "--device", "gpu", check=2, env={"RAY_ADDRESS": ""})
     assert done.stderr.startswith("mlcls: device 'gpu': no NVIDIA driver on this machine; install NVIDIA's driver")
     assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out" / "runs").exists()
 
 
 def test_a_cluster_is_no_ray_of_ours() -> None:

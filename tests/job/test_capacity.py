@@ -14,6 +14,7 @@ from mlcls_ray.devices import Device
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.capacity import wait_for_room
 from mlcls_ray.job.cluster import check_reachable
+from mlcls_ray.job.ray_private import has_autoscaler, names_groups
 from tests.conftest import Handler, reply
 
 CPU = Device("cpu")
@@ -62,6 +63,25 @@ def test_a_full_cluster(device: Device, held: dict[str, object], capsys: pytest.
     (node,) = wait_for_room(device, None, 60, settle_s=0.2)
     assert node.cpus > 0
     assert node.resources[device.resource] > 0
+
+
+@pytest.mark.parametrize(
+    ("types", "expected"),
+    [
+        ([], False),
+        ([""], False),
+        (["node_1f", "node_2e"], False),
+        (["head-group"], True),
+        (["node_1f", "node_gpu"], True),
+    ],
+)
+def test_what_a_cluster_with_an_autoscaler_says_of_its_nodes(types: list[str], expected: bool) -> None:
+    assert names_groups(types, ["1f", "2e", "3d"]) is expected
+
+
+@pytest.mark.usefixtures("loopback_ray")
+def test_a_ray_without_an_autoscaler() -> None:
+    assert not has_autoscaler()
 
 
 @pytest.mark.usefixtures("loopback_ray")
