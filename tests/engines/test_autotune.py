@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -34,7 +35,7 @@ from mlcls_ray.engines.engine_config import BATCH_SIZE, Trial
 from mlcls_ray.engines.golden import TOLERANCE, golden_pixels
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.engines.onnxruntime import OnnxRuntimeEngine
-from mlcls_ray.engines.reference import SLOW_IMAGES, golden_reference
+from mlcls_ray.engines.reference import SLOW_IMAGES, golden_reference, prepare
 from mlcls_ray.engines.trials import BATCH_SIZES
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.job.label import label
@@ -50,9 +51,21 @@ CPU_CANDIDATES = [
 ]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def converted(tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The graphs of the tiny model."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLCLS_HOME", str(folder))
+        prepare(tiny_model)
+    return folder / "converted"
+
+
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model cache with the graphs, and without verdicts and Paddle's scores."""
     monkeypatch.setenv("MLCLS_HOME", str(tmp_path / "home"))
+    shutil.copytree(converted, tmp_path / "home" / "converted", ignore=shutil.ignore_patterns("*golden*"))
     return tmp_path / "home"
 
 

@@ -72,6 +72,7 @@ def test_a_session_that_came_up_on_the_cpu_is_refused() -> None:
     check_session(["CUDAExecutionProvider", "CPUExecutionProvider"], CUDA, "gpu:0")
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider")
 def test_a_real_session_without_a_card_is_refused(tiny_model: Model) -> None:
     """The package for CPUs takes the name of CUDA's provider with a warning, as the one for GPUs does without a driver."""
     with pytest.raises(UsageError, match="came up on CPUExecutionProvider|cannot start on 'gpu:0'"):
