@@ -47,20 +47,24 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cpu_scores(tiny_folder: Path, photos: Path) -> dict[str, dict[str, float]]:
     """The score of each class, by file name and class, from Paddle on the CPU."""
     pipeline = create_pipeline(model=tiny_folder, device="cpu", threshold=parse_thresholds("0"))
-    results = [result.json for result in pipeline.predict(str(photos))]
-    return {Path(one["img_path"]).name: dict(zip(one["label_names"], one["scores"], strict=True)) for one in results}
+    return by_name([result.json for result in pipeline.predict(str(photos))])
 
 
 @pytest.fixture(scope="module")
-def answers(plugins: dict[str, str], tiny_folder: Path) -> dict[str, Any]:
+def answers(plugins: dict[str, str], tiny_folder: Path, photos: Path) -> dict[str, Any]:
     """The answers of `engine_answers.py`, from one process for all kinds, because Paddle takes seconds to load."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.devices.engine_answers", tiny_folder, *KINDS],
+        [sys.executable, "-m", "tests.devices.engine_answers", tiny_folder, photos, *KINDS],
         env={**os.environ, **plugins}, cwd=ROOT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     answers: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answers
+
+
+def by_name(results: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """The scores in results of `predict`, by file name and class."""
+    return {Path(one["img_path"]).name: dict(zip(one["label_names"], one["scores"], strict=True)) for one in results}
 
 
 def assert_same(actual: dict[str, dict[str, float]], expected: dict[str, dict[str, float]]) -> None:
@@ -120,8 +124,13 @@ def test_a_named_device(
     assert used_devices(log) == [used]
 
 
-@pytest.mark.parametrize("kind", EACH_KIND)
-def test_predict(
+def test_predict(answers: dict[str, Any], cpu_scores: dict[str, dict[str, float]]) -> None:
+    assert_same(by_name(answers["predicted"]), cpu_scores)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_command_predict(
     plugins: dict[str, str],
     tiny_folder: Path,
     photos: Path,
@@ -133,9 +142,7 @@ def test_predict(
     words = ["--model", tiny_folder, "--device", f"{kind}:1", "--save-path", out, *EVERY_CLASS]
     run_cli("predict", "-i", photos, *words, env={**plugins, "STAND_IN_LOG": str(log)})
     assert used_devices(log) == [f"{kind}:1"]
-    results = [json.loads(path.read_text()) for path in out.glob("*.json")]
-    actual = {Path(one["img_path"]).name: dict(zip(one["label_names"], one["scores"], strict=True)) for one in results}
-    assert_same(actual, cpu_scores)
+    assert_same(by_name([json.loads(path.read_text()) for path in out.glob("*.json")]), cpu_scores)
 
 
 @pytest.mark.slow

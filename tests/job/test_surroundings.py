@@ -74,8 +74,12 @@ def test_can_write(tmp_path: Path) -> None:
     ("variables", "message"),
     [
         ({"TMPDIR": "/tmp/" + "x" * 100}, "is too long for Ray's sockets"),
-        ({"MLCLS_HOME": "", "HOME": "/proc"}, "the cache /proc/.cache/mlcls_ray cannot be written: set MLCLS_HOME"),
-        ({"MLCLS_HOME": "/proc/cache"}, "the cache /proc/cache cannot be written"),
+        pytest.param(
+            {"MLCLS_HOME": "", "HOME": "/proc"},
+            "the cache /proc/.cache/mlcls_ray cannot be written: set MLCLS_HOME",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"MLCLS_HOME": "/proc/cache"}, "the cache /proc/cache cannot be written", marks=pytest.mark.slow),
     ],
 )
 def test_a_job_is_refused_before_anything_is_written(
