@@ -14,13 +14,14 @@ Exception
 
 from __future__ import annotations
 
+import contextlib
 import re
 from difflib import get_close_matches
 from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 class Status(str, Enum):
@@ -104,6 +105,23 @@ class ImageError(Exception):
         super().__init__(message[:MESSAGE_LIMIT])
         self.status = status
         self.retry_after_s = retry_after_s
+
+
+@contextlib.contextmanager
+def one_image() -> Iterator[None]:
+    """Turn whatever is raised within into an `ImageError`. One image never ends a job: code that reads or decodes one stands in here.
+
+    Raises:
+        ImageError: as it is; `unsupported` for a UsageError, such as a package that this machine lacks; `corrupt` for anything else.
+    """
+    try:
+        yield
+    except ImageError:
+        raise
+    except UsageError as error:
+        raise ImageError(Status.UNSUPPORTED, str(error)) from None
+    except Exception as error:
+        raise ImageError(Status.CORRUPT, f"{type(error).__name__}: {error}") from error
 
 
 def resumable_error(run_id: str, reason: str, error: type[RunError] = RunError) -> RunError:

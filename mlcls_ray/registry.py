@@ -48,6 +48,7 @@ INPUT_KINDS: Mapping[str, str] = {
     "parquet_images": "mlcls_ray.storage.inputs.parquet:ParquetImages",
     "text_list": "mlcls_ray.storage.inputs.uri_list:TextList",
     "csv_list": "mlcls_ray.storage.inputs.uri_list:CsvList",
+    "tsv_list": "mlcls_ray.storage.inputs.uri_list:TsvList",
     "jsonl_list": "mlcls_ray.storage.inputs.jsonl:JsonLines",
     "parquet_list": "mlcls_ray.storage.inputs.uri_list:ParquetList",
     "http": "mlcls_ray.storage.inputs.http:HttpUrl",

@@ -19,7 +19,7 @@ from mlcls_ray.engines.autotune import TrialRequest, resolve_engine
 from mlcls_ray.engines.base import Engine
 from mlcls_ray.engines.devices import check_device
 from mlcls_ray.engines.load import load_engine
-from mlcls_ray.errors import ImageError, UsageError
+from mlcls_ray.errors import ImageError, UsageError, one_image
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.models.cache import open_model
@@ -187,7 +187,7 @@ def _decode(
     tried, start, cpu_start = 0, time.perf_counter(), time.thread_time()
     for image_bytes in images:
         tried += 1
-        with contextlib.suppress(ImageError):
+        with contextlib.suppress(ImageError), one_image():
             pixels.append(preprocess.to_pixels(decode(image_bytes, max_pixels, min_size).image))
         if time.perf_counter() - start > seconds:
             break

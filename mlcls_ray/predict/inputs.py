@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from mlcls_ray.config import FetchOptions
-from mlcls_ray.errors import ImageError, Status, UsageError
+from mlcls_ray.errors import ImageError, Status, UsageError, one_image
 from mlcls_ray.images.decode import SUFFIXES, decode_pages, to_rgb
 from mlcls_ray.images.pdf import MAGIC as PDF_MAGIC
 from mlcls_ray.images.pdf import render_pages
@@ -90,7 +92,11 @@ def expand(inputs: Any) -> Iterator[Source]:
 
 
 def _expand_path(text: str) -> Iterator[Source]:
-    if scheme_of(text) != LOCAL or not Path(path_of_uri(text)).is_dir():
+    try:
+        is_folder = scheme_of(text) == LOCAL and os.path.isdir(path_of_uri(text))
+    except UsageError:
+        is_folder = False  # reading it fails with this message, and its result has it
+    if not is_folder:
         yield Source(text, text)
         return
     for entry in walk(path_of_uri(text), SUFFIXES | {".pdf"}):
@@ -100,32 +106,44 @@ def _expand_path(text: str) -> Iterator[Source]:
 def _read(source: Source, fetcher: Fetcher) -> Page | _Document:
     """Read one item. An ImageError is returned in the page, not raised."""
     try:
-        content = source.content
-        if isinstance(content, np.ndarray):
-            return Page(source.path, None, from_bgr(content))
-        if isinstance(content, Image.Image):
-            return Page(source.path, None, to_rgb(content))
-        if isinstance(content, str):
-            is_local = scheme_of(content) == LOCAL
-            content = fetcher.fetch(uri_of_path(path_of_uri(content)) if is_local else content).image_bytes
-        if content.startswith((PDF_MAGIC, *TIFF_MAGIC)):
-            return _Document(source.path, content)
-        return Page(source.path, None, next(decode_pages(content)).image)
+        with one_image():
+            return _read_source(source, fetcher)
     except ImageError as error:
         return Page(source.path, None, None, error)
 
 
+def _read_source(source: Source, fetcher: Fetcher) -> Page | _Document:
+    content = source.content
+    if isinstance(content, np.ndarray):
+        return Page(source.path, None, from_bgr(content))
+    if isinstance(content, Image.Image):
+        return Page(source.path, None, to_rgb(content))
+    if isinstance(content, str):
+        is_local = scheme_of(content) == LOCAL
+        content = fetcher.fetch(uri_of_path(path_of_uri(content)) if is_local else content).image_bytes
+    if content.startswith((PDF_MAGIC, *TIFF_MAGIC)):
+        return _Document(source.path, content)
+    return Page(source.path, None, next(decode_pages(content)).image)
+
+
 def _pages(document: _Document) -> Iterator[Page]:
-    index = -1
-    try:
-        if document.content.startswith(PDF_MAGIC):
-            images = render_pages(document.content)
-        else:
-            images = (page.image for page in decode_pages(document.content))
-        for index, image in enumerate(images):
-            yield Page(document.path, index, image)
-    except ImageError as error:
-        yield Page(document.path, index + 1, None, error)
+    images = _page_images(document.content)
+    for index in count():
+        try:
+            with one_image():
+                image = next(images, None)
+        except ImageError as error:
+            yield Page(document.path, index, None, error)
+            return
+        if image is None:
+            return
+        yield Page(document.path, index, image)
+
+
+def _page_images(content: bytes) -> Iterator[np.ndarray]:
+    if content.startswith(PDF_MAGIC):
+        return render_pages(content)
+    return (page.image for page in decode_pages(content))
 
 
 def from_bgr(array: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, ClassVar
@@ -10,17 +11,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlcls_ray import schema
+from mlcls_ray.errors import ImageError, one_image
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.draw import Chip, annotate, annotated_name
 from mlcls_ray.stages.spec import RunSpec, model_rows
 from mlcls_ray.storage.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 class Annotate:
     """Rows of the label table with `image_bytes` → the same rows without it, and files in each model's output.
 
     File names come from the uri, so that a task that runs again replaces its own files. A file that cannot be written is the job's
-    failure, not the image's: the error is raised.
+    failure, not the image's: the error is raised. An image that cannot be drawn gets no file; its row stays, and the log says why.
     """
 
     uses_device: ClassVar[bool] = False
@@ -45,5 +49,11 @@ class Annotate:
     def _write(self, store: Store, row: dict[str, Any]) -> None:
         labels = zip(row[schema.CLASS_IDS], row[schema.LABELS], row[schema.SCORES], strict=True)
         chips = [Chip(class_id, label, score) for class_id, label, score in labels]
-        image = decode(row[schema.IMAGE_BYTES], self.max_pixels).image
-        store.write(f"{self.folder}/{annotated_name(row[schema.URI])}", annotate(image, chips))
+        name = annotated_name(row[schema.URI])
+        try:
+            with one_image():
+                drawn = annotate(decode(row[schema.IMAGE_BYTES], self.max_pixels).image, chips)
+        except ImageError as error:  # a decoder on a card, or at a smaller size, may read what this one does not
+            logger.warning("no annotated image '%s': %s: %s", name, error.status, error)
+            return
+        store.write(f"{self.folder}/{name}", drawn)

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from mlcls_ray import schema
-from mlcls_ray.errors import MESSAGE_LIMIT, ImageError, Status
+from mlcls_ray.errors import ImageError, Status, one_image
 from mlcls_ray.images.decode import Decoded, decode
 from mlcls_ray.stages.read import objects
 from mlcls_ray.stages.spec import Batch, RunSpec, pixels_column
@@ -108,14 +108,13 @@ class Decode:
         decoded: Decoded | None = None
         used: Size | None = None
         try:
-            for preprocess, size in self.by_size:
-                if decoded is None or not _serves(decoded, used, size):
-                    decoded, used = self.decode(image_bytes, self.max_pixels, size), size
-                out[pixels_column(preprocess)][:] = preprocess.to_pixels(decoded.image)
+            with one_image():
+                for preprocess, size in self.by_size:
+                    if decoded is None or not _serves(decoded, used, size):
+                        decoded, used = self.decode(image_bytes, self.max_pixels, size), size
+                    out[pixels_column(preprocess)][:] = preprocess.to_pixels(decoded.image)
         except ImageError as error:
             status, message = error.status, str(error)
-        except Exception as error:
-            status, message = Status.CORRUPT, f"{type(error).__name__}: {error}"[:MESSAGE_LIMIT]
         else:
             assert decoded is not None  # there is a model at least
             seconds = time.thread_time() - started

@@ -13,10 +13,10 @@ import pyarrow as pa
 import tenacity
 
 from mlcls_ray.config import FetchOptions
-from mlcls_ray.errors import ImageError, Status, UsageError
+from mlcls_ray.errors import ImageError, Status, UsageError, one_image
 from mlcls_ray.storage.fetched import Fetched, http_status, too_large
 from mlcls_ray.storage.http_reader import HttpReader
-from mlcls_ray.storage.inputs.containers import Container
+from mlcls_ray.storage.inputs.containers import Container, read_member
 from mlcls_ray.storage.inputs.listing import find_container, input_kinds
 from mlcls_ray.storage.uris import HTTP, LOCAL, MemberUri, open_filesystem, parse_member, path_of_uri, scheme_of
 
@@ -60,12 +60,13 @@ class Fetcher:
 
         Raises:
             ImageError: `missing`, `denied`, `timeout`, `http_4xx`, `http_5xx`, `empty`, `too_large`, `unsupported`, or
-                `corrupt` (the container of the image).
+                `corrupt` (the container of the image). Nothing else, whatever the uri is.
         """
-        try:
-            scheme = scheme_of(uri)
-        except UsageError as error:
-            raise ImageError(Status.UNSUPPORTED, str(error)) from None
+        with one_image():
+            return self._fetch_once(uri)
+
+    def _fetch_once(self, uri: str) -> Fetched:
+        scheme = scheme_of(uri)
         member = None if scheme in HTTP else parse_member(uri)
         container = find_container(member, self._kinds) if member else None
         if scheme in HTTP:
@@ -86,6 +87,8 @@ class Fetcher:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 status = os.fstat(descriptor)
+                if stat.S_ISDIR(status.st_mode):
+                    raise ImageError(Status.UNSUPPORTED, "a folder, not a file")
                 if not stat.S_ISREG(status.st_mode):
                     raise ImageError(Status.UNSUPPORTED, "not a regular file")
                 if status.st_size > self.max_bytes:
@@ -107,7 +110,7 @@ class Fetcher:
     def _read_member(self, container: Container, member: MemberUri) -> Fetched:
         filesystem, path = open_filesystem(member.container, self.s3)
         with _errors_as_statuses():
-            return Fetched(container.read_member(filesystem, path, member, self.max_bytes))
+            return Fetched(read_member(container, filesystem, path, member, self.max_bytes))
 
     def _read_remote(self, uri: str) -> Fetched:
         filesystem, path = open_filesystem(uri, self.s3)
@@ -144,6 +147,8 @@ def _remote_error(error: Exception) -> ImageError:
         return ImageError(Status.EMPTY, "0 bytes")
     if code is not None:
         return ImageError(http_status(int(code)), message)
+    if type(cause).__name__ == "ParamValidationError":  # botocore's: no such bucket or key can exist
+        return ImageError(Status.UNSUPPORTED, message)
     if "credentials" in type(cause).__name__.lower():
         return ImageError(Status.DENIED, message)
     return ImageError(Status.TIMEOUT, message)

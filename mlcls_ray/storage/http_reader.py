@@ -85,6 +85,10 @@ class HttpReader:
             raise ImageError(Status.UNSUPPORTED, str(error)) from None
         except httpx.TransportError as error:
             raise ImageError(Status.TIMEOUT, f"{type(error).__name__}: {error}") from None
+        except httpx.DecodingError as error:  # the body is not compressed in the way that its header says
+            raise ImageError(Status.CORRUPT, f"{type(error).__name__}: {error}") from None
+        except (ValueError, httpx.HTTPError) as error:  # a host such as `a..b` or `xn--a`, which cannot be encoded
+            raise ImageError(Status.UNSUPPORTED, f"not a valid URL: {type(error).__name__}: {error}") from None
 
     def _connect(self) -> httpx.Client:
         import httpx

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode, urlsplit
 
@@ -32,6 +31,10 @@ S3 = ("s3", "s3a")
 OTHERS = ("gs", "gcs", "az", "abfs", "abfss", "hf", "memory")
 KNOWN_SCHEMES = (LOCAL, *HTTP, *S3, *OTHERS)
 
+EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "hf": "huggingface"}
+"""The extra of this package that reads a scheme."""
+
+_FILE_URI = re.compile(r"file://(localhost(?=/))?", re.IGNORECASE)
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _MEMBER = re.compile(r"(?P<container>.+\.\w+)#(?P<name>[^#?]+)(?:\?at=(?P<at>\d{1,18})&size=(?P<size>\d{1,18}))?")
 _PLACE = re.compile(r"(\.\w+#[^#?]+)\?at=\d+&size=\d+$")
@@ -78,10 +81,12 @@ def uri_of_path(path: str | os.PathLike[str]) -> str:
 
 
 def path_of_uri(uri: str) -> str:
-    """Return the local path of a plain path or `file://` uri; the inverse of `uri_of_path`."""
-    if not uri.startswith("file://"):
+    """Return the local path of a plain path, `file:///…` or `file://localhost/…` uri; the inverse of `uri_of_path`."""
+    prefix = _FILE_URI.match(uri)
+    if prefix is None:
         return uri
-    return os.fsdecode(unquote_to_bytes(urlsplit(uri).path if "%" in uri else uri.removeprefix("file://")))
+    path = uri[prefix.end() :]
+    return os.fsdecode(unquote_to_bytes(re.split("[?#]", path, maxsplit=1)[0] if "%" in path else path))
 
 
 def readable_path(uri: str) -> str:
@@ -125,14 +130,16 @@ def parse_member(uri: str) -> MemberUri | None:
 def redact_url(uri: str) -> str:
     """Make a uri safe to show to people: a URL without user, password, query and fragment.
 
-    Use it in messages, logs and `run.json`. Uris of the label table need `strip_credentials`.
-
-    Raises:
-        UsageError: the scheme is not one of KNOWN_SCHEMES.
+    Use it in messages, logs and `run.json`. Uris of the label table need `strip_credentials`. It never raises: it is used where
+    something has failed already.
     """
-    if scheme_of(uri) not in HTTP:
+    if not uri.lower().startswith(("http://", "https://")):
         return uri
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # not a valid URL: remove everything that may be a secret
+        scheme, _, rest = re.split("[?#]", uri, maxsplit=1)[0].partition("://")
+        return f"{scheme}://{_without_user(rest)}"
     return parts._replace(netloc=_without_user(parts.netloc), query="", fragment="").geturl()
 
 
@@ -185,14 +192,27 @@ def open_filesystem(uri: str, s3: S3Options | None = None) -> tuple[fsspec.Abstr
             "client_kwargs": {"region_name": s3.region} if s3.region else {},
             "config_kwargs": {"connect_timeout": 20, "read_timeout": s3.timeout_s, "max_pool_connections": 64},
         }
+    filesystem_class = check_scheme(uri)
+    uri = scheme + uri[len(scheme) :]  # fsspec knows lower case only
+    return filesystem_class(**options), filesystem_class._strip_protocol(uri)
+
+
+def check_scheme(uri: str) -> type[fsspec.AbstractFileSystem]:
+    """Return the class of a uri's filesystem.
+
+    Raises:
+        UsageError: the scheme is unknown, or the package that it needs is not installed; with the extra that has it.
+    """
+    scheme = scheme_of(uri)
     try:
-        filesystem_class = get_filesystem_class(scheme)
+        found: type[fsspec.AbstractFileSystem] = get_filesystem_class(scheme)
     except ImportError:
         hint = known_implementations.get(scheme, {}).get("err", f"install the fsspec package for {scheme}")
-        raise UsageError(f"'{uri}': {hint}") from None
-    return filesystem_class(**options), filesystem_class._strip_protocol(uri)
+        extra = f": pip install 'mlcls-ray[{EXTRAS[scheme]}]'" if scheme in EXTRAS else ""
+        raise UsageError(f"'{uri}': {hint}{extra}") from None
+    return found
 
 
 def looks_like_glob(uri: str) -> bool:
     """Tell whether a path or uri has a wildcard, and is not the name of an existing local file."""
-    return any(character in uri for character in "*?[") and not (is_local(uri) and Path(path_of_uri(uri)).exists())
+    return any(character in uri for character in "*?[") and not (is_local(uri) and os.path.exists(path_of_uri(uri)))

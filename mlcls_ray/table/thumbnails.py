@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 
 from mlcls_ray.config import FetchOptions, S3Options
-from mlcls_ray.errors import ImageError
+from mlcls_ray.errors import ImageError, one_image
 from mlcls_ray.images.decode import decode
 from mlcls_ray.prefetch import prefetch_map
 from mlcls_ray.storage.fetch import Fetcher
@@ -45,7 +45,8 @@ def make_thumbnails(s3: S3Options, uris: Iterable[str], count: int, max_bytes: i
 
 def _thumbnail(fetcher: Fetcher, uri: str) -> str | None:
     try:
-        image = Image.fromarray(decode(fetcher.fetch(uri).image_bytes, min_size=(2 * SIDE, 2 * SIDE)).image)
+        with one_image():
+            image = Image.fromarray(decode(fetcher.fetch(uri).image_bytes, min_size=(2 * SIDE, 2 * SIDE)).image)
     except ImageError:
         return None
     image.thumbnail((SIDE, SIDE))

@@ -20,10 +20,12 @@ from collections.abc import Collection, Iterator
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
+import fsspec
+
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.decode import SUFFIXES as IMAGE_SUFFIXES
-from mlcls_ray.storage.uris import is_local, path_of_uri, redact_url
+from mlcls_ray.storage.uris import HTTP, is_local, looks_like_glob, path_of_uri, redact_url, scheme_of
 
 
 class InputEntry(NamedTuple):
@@ -64,6 +66,46 @@ class InputKind(ABC):
 def has_suffix(text: str, suffixes: tuple[str, ...]) -> bool:
     """Tell whether an input ends in one of the suffixes (lower case), and is no local folder of that name."""
     return text.lower().endswith(suffixes) and not (is_local(text) and os.path.isdir(path_of_uri(text)))
+
+
+def has_parts(text: str, suffixes: tuple[str, ...]) -> bool:
+    """Tell whether an input is a local folder `x.parquet` with files of that suffix inside, as Spark writes a table or a list."""
+    if not is_local(text) or not text.rstrip("/").lower().endswith(suffixes):
+        return False
+    folder = path_of_uri(text)
+    return os.path.isdir(folder) and bool(part_files(fsspec.filesystem("file"), os.path.abspath(folder), suffixes))
+
+
+def part_files(filesystem: fsspec.AbstractFileSystem, path: str, suffixes: tuple[str, ...]) -> list[str]:
+    """List the parts under a folder, sorted. Names that start with "_" or "." are not data, such as `_SUCCESS` and `.part-0.crc`."""
+    root = path.rstrip("/")
+    return sorted(name for name in filesystem.find(root) if name.lower().endswith(suffixes) and _is_data(name, root))
+
+
+def container_files(
+    filesystem: fsspec.AbstractFileSystem, text: str, path: str, suffixes: tuple[str, ...]
+) -> list[str]:
+    """List the files of an input that is a file, a glob, or a folder of parts; empty where a glob or a folder has none.
+
+    `path`: of the input in the file system.
+    """
+    if scheme_of(text) in HTTP:
+        return [path]
+    if looks_like_glob(text):
+        is_asked = path.rpartition("/")[2].startswith(("_", "."))
+        found: list[str] = []
+        for name, info in sorted(filesystem.glob(path, detail=True).items()):
+            if info.get("type") == "directory":
+                found += part_files(filesystem, name, suffixes)
+            elif is_asked or _is_data(name, os.path.dirname(name)):
+                found.append(name)
+        return found
+    return part_files(filesystem, path, suffixes) if filesystem.isdir(path) else [path]
+
+
+def _is_data(name: str, root: str) -> bool:
+    """Tell whether no part of a name below `root` says that the file is not data."""
+    return not any(part.startswith(("_", ".")) for part in name[len(root) :].split("/"))
 
 
 def is_image_name(name: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:

@@ -6,6 +6,7 @@ ever unpacked to disk: a member's name is a name only.
 
 from __future__ import annotations
 
+import re
 import threading
 from abc import abstractmethod
 from collections import OrderedDict
@@ -14,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 from urllib.parse import quote
 
 import fsspec
+import pyarrow as pa
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import ImageError, Status, UsageError
@@ -22,6 +24,7 @@ from mlcls_ray.storage.inputs.base import (
     InputEntry,
     InputKind,
     cannot_list,
+    container_files,
     etag_of,
     has_suffix,
     is_image_name,
@@ -32,7 +35,6 @@ from mlcls_ray.storage.uris import (
     LOCAL,
     MemberUri,
     Place,
-    looks_like_glob,
     open_filesystem,
     scheme_of,
     uri_of_path,
@@ -42,6 +44,9 @@ KEPT = 2
 """Containers (or row groups) that a worker remembers: its rows come in the order of the manifest."""
 
 LARGEST = 10**18 - 1
+DAMAGE = "\0damage"
+"""In place of a file's name, which has no NUL: the archive is damaged from here on."""
+_DAMAGE_NAME = re.compile(r"damaged-from-(?P<at>\d{1,18})")
 
 
 class Member(NamedTuple):
@@ -54,6 +59,10 @@ class Member(NamedTuple):
     name: str
     size_bytes: int | None = None
     place: Place | None = None
+
+
+class DamagedError(UsageError):
+    """A container cannot be read at all."""
 
 
 class Container(InputKind):
@@ -70,10 +79,11 @@ class Container(InputKind):
         return member.container.lower().endswith(self.suffixes)
 
     def list_entries(self, text: str, s3: S3Options, uri_column: str | None) -> Iterator[InputEntry]:
+        """Yield the members. Of several files, one that cannot be read becomes one row that says why; alone, it is an error."""
         filesystem, pattern = open_filesystem(text, s3)
         scheme = scheme_of(text)
         try:
-            paths = sorted(filesystem.glob(pattern)) if looks_like_glob(text) else [pattern]
+            paths = container_files(filesystem, text, pattern, self.suffixes)
             if not paths:
                 raise UsageError(f"input '{text}' matches no file")
             for path in paths:
@@ -81,9 +91,14 @@ class Container(InputKind):
                 # A member changes when its container does.
                 etag = etag_of(info) or f"{info['size']:x}-{int(info.get('mtime') or 0):x}"
                 uri = uri_of_path(path) if scheme == LOCAL else f"{scheme}://{path}"
-                for member in self.list_members(filesystem, path, uri_column):
-                    member_uri = MemberUri(uri, member.name, member.place)
-                    yield InputEntry(str(member_uri), member.size_bytes, mtime_of(info), etag)
+                try:
+                    for member in self.list_members(filesystem, path, uri_column):
+                        member_uri = MemberUri(uri, member.name, member.place)
+                        yield InputEntry(str(member_uri), member.size_bytes, mtime_of(info), etag)
+                except (DamagedError, PermissionError, pa.ArrowInvalid):
+                    if len(paths) == 1:
+                        raise
+                    yield InputEntry(str(MemberUri(uri, damage_name(0))), None, mtime_of(info), etag)
         except (OSError, ValueError) as error:
             raise cannot_list(text, error) from None
 
@@ -94,7 +109,8 @@ class Container(InputKind):
         """Yield the images of one container, in its own order, without holding them all in memory.
 
         Raises:
-            UsageError: the file is not what its suffix says, or is damaged.
+            DamagedError: the file is not what its suffix says, or is damaged.
+            UsageError: it has nothing of what is asked for.
             OSError: it cannot be read.
         """
 
@@ -123,8 +139,10 @@ class Archive(Container):
     def list_files(self, filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[tuple[str, int, Place]]:
         """Yield name, size in bytes and place of each file in the archive, whatever its suffix.
 
+        Where the archive is damaged behind some files, the last name is `DAMAGE`, at the place where the damage begins.
+
         Raises:
-            UsageError: the file is no such archive, or its directory is damaged.
+            DamagedError: the file is no such archive, or its directory is damaged.
         """
 
     @abstractmethod
@@ -135,7 +153,9 @@ class Archive(Container):
         self, filesystem: fsspec.AbstractFileSystem, path: str, uri_column: str | None
     ) -> Iterator[Member]:
         for name, size_bytes, place in self.list_files(filesystem, path):
-            if is_image_name(name):
+            if name == DAMAGE:
+                yield Member(damage_name(place.at))
+            elif is_image_name(name):
                 place = Place(_bounded(place.at), _bounded(place.size))
                 yield Member(_quoted(name), _bounded(size_bytes), place)
 
@@ -152,6 +172,31 @@ class Archive(Container):
         if place is None:
             raise ImageError(Status.MISSING, f"the archive has no member '{name}'")
         return place
+
+
+def damage_name(at: int) -> str:
+    """Name the row that stands for the damaged part of a container, from this byte on."""
+    return f"damaged-from-{at}"
+
+
+def read_member(
+    container: Container, filesystem: fsspec.AbstractFileSystem, path: str, member: MemberUri, max_bytes: int
+) -> bytes:
+    """Read one image, or tell what is damaged where the member stands for damage.
+
+    Raises:
+        ImageError: see `Container.read_member`.
+        OSError, UsageError: the container cannot be read; and what else the filesystem raises.
+    """
+    damage = _DAMAGE_NAME.fullmatch(member.name)
+    if damage is None:
+        return container.read_member(filesystem, path, member, max_bytes)
+    if damage["at"] == "0":
+        next(iter(container.list_members(filesystem, path, None)), None)  # raises what the listing met
+        raise ImageError(Status.MISSING, "the file could not be read when it was listed; now it can: run again")
+    raise ImageError(
+        Status.CORRUPT, f"the archive is damaged from byte {damage['at']} on; the images behind it are not listed"
+    )
 
 
 def read_range(filesystem: fsspec.AbstractFileSystem, path: str, place: Place, max_bytes: int) -> bytes:

@@ -17,7 +17,7 @@ class JsonLines(UriList):
 
     def read_uris(self, stream: IO[bytes], name: str, uri_column: str | None) -> Iterator[str]:
         column = ""
-        for number, line in enumerate(text_lines(stream), start=1):
+        for number, line in enumerate(text_lines(stream, name), start=1):
             if not line.strip():
                 continue
             row = _parse(line, f"list '{name}', line {number}")

@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
 from mlcls_ray.registry import INPUT_KINDS, load
-from mlcls_ray.storage.inputs.base import InputEntry, InputKind
+from mlcls_ray.storage.inputs.base import InputEntry, InputKind, has_suffix
 from mlcls_ray.storage.inputs.containers import Container
-from mlcls_ray.storage.uris import HTTP, LOCAL, MemberUri, looks_like_glob, open_filesystem, path_of_uri, scheme_of
+from mlcls_ray.storage.uris import (
+    HTTP,
+    LOCAL,
+    MemberUri,
+    looks_like_glob,
+    open_filesystem,
+    path_of_uri,
+    redact_url,
+    scheme_of,
+)
 
 __all__ = ["InputEntry", "check_inputs", "find_container", "input_kinds", "list_inputs"]
+
+LISTS = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+ARCHIVES = (".tar", ".zip")
+COMPRESSED_LISTS = tuple(f"{name}{packed}" for name in LISTS for packed in (".gz", ".bz2", ".xz", ".zst", ".zip"))
+OTHER_LISTS = (
+    ".json", ".lst", ".list", ".xlsx", ".xls", ".ods", ".xml", ".yaml", ".yml", ".arrow", ".feather", ".orc", ".avro",
+    ".tfrecord", ".rec", ".lmdb", ".db", ".sqlite", ".duckdb", ".7z", ".rar",
+)  # fmt: skip
+"""Endings of lists and archives that are not read, and are never images."""
 
 
 def input_kinds() -> list[InputKind]:
@@ -30,8 +49,9 @@ def check_inputs(inputs: Sequence[str], s3: S3Options) -> None:
         raise UsageError("no input: give a folder, a file, a glob, a list of uris, or an s3:// or http(s):// uri")
     for text in inputs:
         scheme = scheme_of(text)
-        if scheme not in (LOCAL, *HTTP):
-            open_filesystem(text, s3)
+        _check_name(text, scheme)
+        if scheme not in (LOCAL, *HTTP) and not open_filesystem(text, s3)[1].strip("/"):
+            raise UsageError(f"input '{text}' names no bucket")
         if scheme != LOCAL or looks_like_glob(text):
             continue
         path = path_of_uri(text)
@@ -39,6 +59,29 @@ def check_inputs(inputs: Sequence[str], s3: S3Options) -> None:
             raise UsageError(f"input '{text}' does not exist")
         if not os.access(path, os.R_OK | (os.X_OK if os.path.isdir(path) else 0)):
             raise UsageError(f"input '{text}' cannot be read: permission denied")
+
+
+def _check_name(text: str, scheme: str) -> None:
+    """Refuse an input that could only become one row without sense: a list or an archive of a kind that is not read, or no URL.
+
+    Raises:
+        UsageError: with what is read instead.
+    """
+    name = redact_url(text)
+    if scheme in HTTP:
+        try:
+            has_host = bool(urlsplit(text).hostname)
+        except ValueError:
+            has_host = False
+        if not has_host:
+            raise UsageError(f"input '{name}' is not a valid URL")
+    path = text.partition("?")[0]
+    if scheme in HTTP and has_suffix(path, ARCHIVES):
+        raise UsageError(f"input '{name}': archives are read from disks and object stores, not over http; download it")
+    if has_suffix(path, COMPRESSED_LISTS):
+        raise UsageError(f"input '{name}': a compressed list cannot be read; unpack it")
+    if has_suffix(path, OTHER_LISTS):
+        raise UsageError(f"input '{name}' cannot be read; lists are {', '.join(LISTS)}, archives are .tar and .zip")
 
 
 def list_inputs(inputs: Sequence[str], s3: S3Options, uri_column: str | None = None) -> Iterator[InputEntry]:

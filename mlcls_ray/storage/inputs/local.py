@@ -55,22 +55,32 @@ def walk(
     """Yield a local folder's files with these suffixes, depth first.
 
     Links to files are followed, links to folders are not: no loops, and nothing is listed twice. Each folder is sorted by
-    name; of a folder with more entries, only the first `sorted_entries` that the file system returns are.
+    name; of a folder with more entries, only the first `sorted_entries` that the file system returns are. A sub-folder that may not
+    be entered (`lost+found`), or that is gone meanwhile, is yielded itself: reading it gives a row that says why.
 
     Raises:
-        UsageError: a folder cannot be listed.
+        UsageError: the folder cannot be listed, or its file system fails.
     """
     try:
-        with os.scandir(folder) as entries:
-            first = list(islice(entries, sorted_entries))
-            first.sort(key=lambda entry: entry.name)
-            for entry in chain(first, entries):
-                if entry.is_dir(follow_symlinks=False):
-                    yield from walk(entry.path, suffixes, sorted_entries)
-                elif is_image_name(entry.name, suffixes):
-                    yield from _regular_file(entry)
+        yield from _walk(folder, suffixes, sorted_entries)
     except OSError as error:
-        raise UsageError(f"folder '{folder}' cannot be listed: {error.strerror}") from None
+        where = error.filename or folder
+        raise UsageError(f"folder '{where}' cannot be listed: {error.strerror}") from None
+
+
+def _walk(folder: str, suffixes: Collection[str], sorted_entries: int) -> Iterator[InputEntry]:
+    with os.scandir(folder) as entries:
+        first = list(islice(entries, sorted_entries))
+        first.sort(key=lambda entry: entry.name)
+        for entry in chain(first, entries):
+            if not entry.is_dir(follow_symlinks=False):
+                if is_image_name(entry.name, suffixes):
+                    yield from _regular_file(entry)
+                continue
+            try:
+                yield from _walk(entry.path, suffixes, sorted_entries)
+            except (PermissionError, FileNotFoundError):
+                yield InputEntry(uri_of_path(entry.path))
 
 
 def _regular_file(entry: os.DirEntry[str]) -> Iterator[InputEntry]:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import IO
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlcls_ray.config import S3Options
-from mlcls_ray.errors import ImageError, Status, UsageError
+from mlcls_ray.errors import ImageError, Status, UsageError, one_image
+from mlcls_ray.images.decode import decode
 from mlcls_ray.storage.fetched import too_large
+from mlcls_ray.storage.inputs.base import container_files, has_parts
 from mlcls_ray.storage.inputs.containers import Container, Member, keep_newest
-from mlcls_ray.storage.uris import MemberUri, looks_like_glob, open_filesystem
+from mlcls_ray.storage.inputs.uri_list import COLUMNS, is_text
+from mlcls_ray.storage.uris import MemberUri, open_filesystem
 
 IMAGE_COLUMNS = ("image", "jpg", "image_bytes", "bytes", "img", "png", "webp")
 """The columns where image bytes are looked for, in this order."""
+LONGEST_HASH = 128
+"""Bytes: the longest value of a binary column that is taken for a hash where there are uris beside it."""
 MAX_GROUP_BYTES = 4 << 30
 """A row group is held in memory as a whole; a larger one is not read."""
 
@@ -33,13 +39,13 @@ class ParquetImages(Container):
         self._columns: OrderedDict[tuple[str, str, int], pa.ChunkedArray] = OrderedDict()
 
     def takes(self, text: str, s3: S3Options, uri_column: str | None) -> bool:
-        """Look into the file; the first match of a glob decides for all."""
-        if not super().takes(text, s3, uri_column):
+        """Look into the file; the first match of a glob, or the first part of a folder, decides for all."""
+        if not super().takes(text, s3, uri_column) and not has_parts(text, self.suffixes):
             return False
         filesystem, path = open_filesystem(text, s3)
         try:
-            first = min(filesystem.glob(path), default=None) if looks_like_glob(text) else path
-            return first is not None and _image_column(filesystem, first, uri_column) is not None
+            files = container_files(filesystem, text, path, self.suffixes)
+            return bool(files) and _image_column(filesystem, files[0], uri_column) is not None
         except (OSError, pa.ArrowInvalid):
             return False  # it is then read as a list of uris, which says what is wrong
 
@@ -49,7 +55,7 @@ class ParquetImages(Container):
         """Yield the rows; only the footer is read."""
         column = _image_column(filesystem, path, uri_column)
         if column is None:  # a glob's later file; `takes` has seen the first one only
-            raise UsageError(f"'{path}' has no column of image bytes")
+            raise UsageError(f"'{path}' has no column of image bytes")  # another kind of file, not a damaged one
         with filesystem.open(path, "rb") as stream:
             rows = pq.ParquetFile(stream).metadata.num_rows
         yield from (Member(f"{column}/{row}") for row in range(rows))
@@ -64,6 +70,9 @@ class ParquetImages(Container):
             raise ImageError(Status.MISSING, f"the file has no row {number}")
         value = values[row].as_py()
         data: bytes | None = value.get("bytes") if isinstance(value, dict) else value
+        if data is None and isinstance(value, dict) and value.get("path"):
+            # A path in a file that others made may name any file of this machine: it is shown, not opened.
+            raise ImageError(Status.MISSING, f"the row has no image bytes, only the path '{value['path']}'")
         if data is not None and len(data) > max_bytes:
             raise too_large(len(data), max_bytes)
         return data or b""
@@ -103,10 +112,34 @@ def _image_column(filesystem: fsspec.AbstractFileSystem, path: str, uri_column: 
     """Name the column of image bytes (binary, or Hugging Face's struct with `bytes`); None where there is none."""
     with filesystem.open(path, "rb") as stream:
         schema = pq.read_schema(stream)
-    names = [field.name for field in schema if _holds_bytes(field.type)]
-    if uri_column:
-        return uri_column if uri_column in names else None
-    return next((name for name in IMAGE_COLUMNS if name in names), names[0] if len(names) == 1 else None)
+        names = [field.name for field in schema if _holds_bytes(field.type)]
+        if uri_column:
+            return uri_column if uri_column in names else None
+        texts = {field.name.lower() for field in schema if is_text(field.type)}
+        chosen = next((name for name in IMAGE_COLUMNS if name in names), names[0] if len(names) == 1 else None)
+        if chosen is None or texts.isdisjoint(COLUMNS):
+            return chosen
+        # Beside uris, binary columns may be hashes and thumbnails: of unclear names the uris win, and others are looked into.
+        is_unclear = chosen == "bytes" or chosen not in IMAGE_COLUMNS
+        is_other = is_unclear and not texts.isdisjoint(COLUMNS[:2])
+        return None if is_other or not _has_images(stream, chosen) else chosen
+
+
+def _has_images(stream: IO[bytes], column: str) -> bool:
+    """Tell whether the first value of a binary column is an image, and not a hash; looked at where there are uris as well."""
+    stream.seek(0)
+    for batch in pq.ParquetFile(stream).iter_batches(batch_size=1, columns=[column], use_threads=False):
+        value = batch.column(0)[0].as_py()
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if data and len(data) > LONGEST_HASH:
+            try:
+                with one_image():
+                    decode(data)
+            except ImageError as error:
+                return error.status is not Status.NOT_AN_IMAGE
+        if data:
+            return len(data) > LONGEST_HASH
+    return True
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

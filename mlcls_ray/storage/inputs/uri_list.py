@@ -8,18 +8,30 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import IO, ClassVar
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError, suggest
-from mlcls_ray.storage.inputs.base import InputEntry, InputKind, has_suffix
+from mlcls_ray.storage.inputs.base import InputEntry, InputKind, container_files, has_parts, has_suffix
 from mlcls_ray.storage.inputs.local import local_entry
-from mlcls_ray.storage.uris import LOCAL, is_local, open_filesystem, redact_url, scheme_of, uri_of_path
+from mlcls_ray.storage.uris import (
+    HTTP,
+    LOCAL,
+    OTHERS,
+    check_scheme,
+    is_local,
+    open_filesystem,
+    redact_url,
+    scheme_of,
+    uri_of_path,
+)
 
 COLUMNS = ("uri", "url", "path", "image", "filename", "file")
 """The columns that are looked for, in this order, where the user names none."""
@@ -27,8 +39,16 @@ MAX_LENGTH = 8_192
 """The longest text, in characters, that is taken as a uri."""
 SHOWN_LENGTH = 200
 """Characters of a longer text that stay in the table."""
-MAX_FIELD = 1 << 30
-"""The longest CSV field, in characters, that is read; Python's own limit is 128 Ki."""
+MAX_FIELD = 1 << 26
+"""The longest CSV field, in characters, that is read; Python's own limit is 128 Ki. An open quote takes no more memory than this."""
+_NOT_UTF8 = re.compile("[\udc80-\udcff]+")
+FIRST_BYTES = 4096
+MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+"""Byte order marks, the longer ones first."""
+PACKED = {
+    b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\3\4": "zip", b"PAR1": "Parquet",
+    b"%PDF": "PDF",
+}  # fmt: skip
 
 
 class UriList(InputKind):
@@ -46,18 +66,24 @@ class UriList(InputKind):
         """
 
     def takes(self, text: str, s3: S3Options, uri_column: str | None) -> bool:
-        return has_suffix(text.partition("?")[0], self.suffixes)
+        return has_suffix(text.partition("?")[0], self.suffixes) or has_parts(text, self.suffixes)
 
     def list_entries(self, text: str, s3: S3Options, uri_column: str | None) -> Iterator[InputEntry]:
-        filesystem, path = open_filesystem(text, s3)
-        folder = os.path.dirname(path) if is_local(text) else text.partition("?")[0].rpartition("/")[0]
+        filesystem, pattern = open_filesystem(text, s3)
         name = redact_url(text)
+        readable: set[str] = set()
         try:
-            with filesystem.open(path, "rb") as stream:
-                for value in self.read_uris(stream, name, uri_column):
-                    if uri := value.strip():
-                        yield _entry(_absolute(_bounded(uri), folder, text))
-        except (OSError, pa.ArrowInvalid, csv.Error) as error:
+            paths = container_files(filesystem, text, pattern, self.suffixes)
+            if not paths:
+                raise UsageError(f"input '{name}' matches no list")
+            for path in paths:
+                name, folder = _name_and_folder(text, path, is_alone=paths == [pattern])
+                with filesystem.open(path, "rb") as stream:
+                    for value in self.read_uris(stream, name, uri_column):
+                        if uri := value.strip():
+                            _check_package(uri, name, readable)
+                            yield _entry(_absolute(_bounded(uri), folder, text))
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             raise UsageError(f"list '{name}' cannot be read: {error}") from None
 
 
@@ -67,20 +93,39 @@ class TextList(UriList):
     suffixes = (".txt",)
 
     def read_uris(self, stream: IO[bytes], name: str, uri_column: str | None) -> Iterator[str]:
-        return iter(text_lines(stream))
+        return iter(text_lines(stream, name))
 
 
 class CsvList(UriList):
     """A CSV file with a header."""
 
     suffixes = (".csv",)
+    delimiter: ClassVar[str] = ","
 
     def read_uris(self, stream: IO[bytes], name: str, uri_column: str | None) -> Iterator[str]:
         csv.field_size_limit(MAX_FIELD)
-        reader = csv.DictReader(text_lines(stream))
-        column = choose_column(list(reader.fieldnames or []), name, uri_column)
-        for row in reader:
-            yield row[column] or ""
+        reader = csv.reader(text_lines(stream, name), delimiter=self.delimiter, strict=True)
+        line = 1
+        try:
+            header = next(reader, [])
+            at = header.index(choose_column(header, name, uri_column))
+            line = reader.line_num + 1
+            for row in reader:
+                if at == len(header) - 1 and any(cell.strip() for cell in row[len(header) :]):
+                    raise UsageError(
+                        f"list '{name}', line {line}: more cells than the header has; quote a uri with '{self.delimiter}'"
+                    )
+                line = reader.line_num + 1
+                yield row[at] if at < len(row) else ""
+        except csv.Error as error:
+            raise UsageError(f"list '{name}', line {line}: {error}; is a quote not closed?") from None
+
+
+class TsvList(CsvList):
+    """A file of cells that are separated by tabs, with a header."""
+
+    suffixes = (".tsv",)
+    delimiter = "\t"
 
 
 class ParquetList(UriList):
@@ -91,26 +136,89 @@ class ParquetList(UriList):
     def read_uris(self, stream: IO[bytes], name: str, uri_column: str | None) -> Iterator[str]:
         table = pq.ParquetFile(stream)
         column = choose_column(table.schema_arrow.names, name, uri_column)
+        kind = table.schema_arrow.field(column).type
+        if not is_text(kind):
+            raise UsageError(
+                f"list '{name}': the column '{column}' is {kind}; uris are text, and image bytes are binary or a struct with 'bytes'"
+            )
         for batch in table.iter_batches(columns=[column]):
             yield from (value or "" for value in batch.column(0).to_pylist())
 
 
-def text_lines(stream: IO[bytes]) -> IO[str]:
-    """Read UTF-8 text, with or without a BOM. Other bytes become surrogates, as in Python's paths."""
+def text_lines(stream: IO[bytes], name: str) -> IO[str]:
+    """Read UTF-8 text, with or without a BOM, or UTF-16 and UTF-32 with one. In UTF-8, other bytes become surrogates, as in Python's paths.
+
+    Raises:
+        UsageError: the file is no text; with the name of what it is.
+    """
+    start = stream.read(FIRST_BYTES)
+    stream.seek(0)
+    for mark, encoding in MARKS.items():
+        if start.startswith(mark):
+            return io.TextIOWrapper(stream, encoding=encoding, newline="")
+    for magic, format_name in PACKED.items():
+        if start.startswith(magic):
+            raise UsageError(f"list '{name}' is a {format_name} file; unpack it, lists are plain text")
+    if b"\0" in start:
+        raise UsageError(f"list '{name}' is not UTF-8 text: it has NUL bytes, as UTF-16 does; save it as UTF-8")
     return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
+def is_text(kind: pa.DataType) -> bool:
+    """Tell whether an Arrow type holds uris. A column of nulls only is an empty list."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_null(kind)
+    )
+
+
 def choose_column(columns: list[str], name: str, uri_column: str | None) -> str:
-    """Choose the column of uris: the one that the user names, else the first of COLUMNS.
+    """Choose the column of uris: the one that the user names, else the first of COLUMNS, in upper or lower case.
 
     Raises:
         UsageError: there is none.
     """
-    for candidate in (uri_column,) if uri_column else COLUMNS:
-        if candidate in columns:
-            return candidate
+    if uri_column in columns:
+        return str(uri_column)
+    for candidate in () if uri_column else COLUMNS:
+        found = [column for column in columns if column.strip().lower() == candidate]
+        if found:
+            return min(found, key=lambda column: column != candidate)
     expected = uri_column or COLUMNS[0]
     raise UsageError(f"list '{name}' has no column '{expected}'{suggest(expected, columns)} (--uri-column names it)")
+
+
+def _name_and_folder(text: str, path: str, is_alone: bool) -> tuple[str, str]:
+    """Return the name of a list for messages, and the folder that its relative paths start from."""
+    if is_local(text):
+        return (text if is_alone else path), os.path.dirname(path)
+    if is_alone:
+        return redact_url(text), text.partition("?")[0].rpartition("/")[0]
+    uri = f"{scheme_of(text)}://{path}"
+    return uri, uri.rpartition("/")[0]
+
+
+def _check_package(uri: str, name: str, readable: set[str]) -> None:
+    """Check that the package which reads a listed uri is installed. `readable`: the schemes that were checked.
+
+    Raises:
+        UsageError: with the extra. Rows would say the same, once each, and an incremental run would not try them again.
+    """
+    try:
+        scheme = scheme_of(uri)
+    except UsageError:
+        return  # its row has the message
+    if scheme in readable or scheme not in OTHERS:
+        return
+    try:
+        check_scheme(uri)
+    except UsageError as error:
+        raise UsageError(f"list '{name}': {error}") from None
+    readable.add(scheme)
 
 
 def _bounded(uri: str) -> str:
@@ -132,18 +240,20 @@ def _absolute(uri: str, folder: str, text: str) -> str:
     if not is_path:
         return uri
     if not is_local(text):
-        if uri.startswith(("/", "file://")):
+        if uri.startswith("/") or uri.lower().startswith("file://"):
             raise UsageError(f"list '{redact_url(text)}' names the local file '{uri}': only a local list may")
         return f"{folder}/{uri}"
-    return uri if uri.startswith("file://") else uri_of_path(os.path.join(folder, uri))
+    return uri if uri.lower().startswith("file://") else uri_of_path(os.path.join(folder, uri))
 
 
 def _valid_text(uri: str, is_path: bool) -> str:
-    """Replace surrogates by "?", because Parquet cannot store them. In a path they stand for bytes that are not UTF-8."""
+    """Replace surrogates by U+FFFD, because Parquet cannot store them. In a path they stand for bytes that are not UTF-8."""
+    if uri.lower().startswith(tuple(f"{scheme}://" for scheme in HTTP)):  # the bytes that the server knows
+        uri = _NOT_UTF8.sub(lambda found: quote(found[0], errors="surrogateescape"), uri)
     try:
         uri.encode("utf-8", "surrogateescape" if is_path else "strict")
     except UnicodeEncodeError:
-        return uri.encode("utf-8", "replace").decode()
+        return "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in uri)
     return uri
 
 

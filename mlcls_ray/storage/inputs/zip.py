@@ -14,9 +14,9 @@ from zipfile import BadZipFile
 
 import fsspec
 
-from mlcls_ray.errors import ImageError, Status, UsageError
+from mlcls_ray.errors import ImageError, Status
 from mlcls_ray.storage.fetched import too_large
-from mlcls_ray.storage.inputs.containers import Archive, read_range
+from mlcls_ray.storage.inputs.containers import Archive, DamagedError, read_range
 from mlcls_ray.storage.uris import Place
 
 # The records of a zip file, as PKWARE's APPNOTE.TXT has them: 4.3.16, 4.3.15, 4.3.14, 4.3.12, 4.3.7.
@@ -48,7 +48,7 @@ class ZipArchive(Archive):
             with filesystem.open(path, "rb", block_size=READ_AHEAD) as stream:
                 yield from _read_directory(stream)
         except (BadZipFile, struct.error) as error:
-            raise UsageError(f"archive '{path}' cannot be read: {error}") from None
+            raise DamagedError(f"archive '{path}' cannot be read: {error}") from None
 
     def read_place(self, filesystem: fsspec.AbstractFileSystem, path: str, place: Place, max_bytes: int) -> bytes:
         longest = max_bytes + max_bytes // 1000 + 1024  # deflate makes random bytes a little longer
