@@ -179,3 +179,14 @@ def test_reading_is_lazy(folder: Path) -> None:
 def test_other_types_are_refused(inputs: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         list(read_inputs(inputs))
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://a..b/x.jpg", "http://[::1", "http://xn--a/b.jpg", "ftp://h/x.jpg", "gs://b/x.jpg"]
+)
+def test_a_uri_that_cannot_be_opened_is_a_page_with_an_error(uri: str) -> None:
+    first, second = read_inputs([uri, np.zeros((4, 4, 3), np.uint8)])
+    assert first.path == uri
+    assert first.error is not None
+    assert first.error.status is Status.UNSUPPORTED
+    assert second.error is None

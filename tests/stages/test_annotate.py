@@ -36,3 +36,20 @@ def test_files_and_rows(tmp_path: Path) -> None:
     )
     for path in (tmp_path / "annotated").iterdir():
         assert Image.open(io.BytesIO(path.read_bytes())).width == 200
+
+
+def test_an_image_that_cannot_be_drawn_has_no_file_and_keeps_its_row(tmp_path: Path) -> None:
+    columns = {
+        "uri": ["/broken.jpg", "/good.jpg"],
+        "labels": [["cat"], ["cat"]],
+        "class_ids": pa.array([[0], [0]], pa.list_(pa.int16())),
+        "scores": pa.array([[0.9], [0.9]], pa.list_(pa.float32())),
+    }
+    rows = pa.table(columns)
+    struct = pa.StructArray.from_arrays([column.combine_chunks() for column in rows.columns], fields=list(rows.schema))
+    image_bytes = pa.array([b"no image", encode(picture())], pa.large_binary())
+    left = Annotate(run_spec(model_spec(out=str(tmp_path))))(
+        pa.table({model_column("m"): struct, "image_bytes": image_bytes})
+    )
+    assert model_rows(left, "m").equals(rows)
+    assert [path.name for path in (tmp_path / "annotated").iterdir()] == [annotated_name("/good.jpg")]

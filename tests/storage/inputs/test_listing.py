@@ -68,7 +68,12 @@ def test_listing_is_lazy(tmp_path: Path) -> None:
     [
         ("nowhere", "input 'nowhere' does not exist"),
         ("ftp://host/x.jpg", "unknown scheme 'ftp'"),
-        ("gs://bucket", "gcsfs"),
+        ("gs://bucket", r"gcsfs.*mlcls-ray\[gcs\]"),
+        ("http://[::1", r"input 'http://\[::1' is not a valid URL"),
+        ("S3://", "names no bucket"),
+        ("list.csv.gz", "a compressed list cannot be read; unpack it"),
+        ("https://u:pw@h/list.json?sig=1", r"input 'https://h/list.json' cannot be read; lists are .txt, .csv, .tsv"),
+        ("https://h/x.tar", "not over http"),
     ],
 )
 def test_inputs_are_checked_before_anything_starts(text: str, message: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from mlcls_ray.errors import UsageError
+from mlcls_ray.errors import Status, UsageError
 from mlcls_ray.storage.inputs.local import walk
-from tests.storage.inputs.samples import entries_of, make_folder, uris_of
+from tests.storage.inputs.samples import entries_of, make_folder, status_of, uris_of
 
 
 @pytest.fixture
@@ -40,6 +41,26 @@ def test_globs_files_and_overlaps(folder: Path) -> None:
 def test_a_file_with_a_wildcard_in_its_name_is_itself(folder: Path) -> None:
     (folder / "a[1].jpg").write_bytes(b"x")
     assert uris_of(folder / "a[1].jpg") == [str(folder / "a[1].jpg")]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder")
+def test_a_folder_that_may_not_be_entered_is_a_row(folder: Path) -> None:
+    (folder / "b").chmod(0)
+    try:
+        uris = uris_of(folder)
+        assert [os.path.relpath(uri, folder) for uri in uris] == ["a.webp", "b", "c/deep/er/x.tiff"]
+        assert status_of(uris[1]) is Status.DENIED
+    finally:
+        (folder / "b").chmod(0o755)
+
+
+def test_a_folder_that_goes_while_it_is_listed_is_a_row(folder: Path) -> None:
+    entries = walk(str(folder))
+    next(entries)  # the folder's names are read
+    shutil.rmtree(folder / "b")
+    uris = [entry.uri for entry in entries]
+    assert [os.path.relpath(uri, folder) for uri in uris] == ["b", "c/deep/er/x.tiff"]
+    assert status_of(uris[0]) is Status.MISSING
 
 
 def test_what_could_hang_or_loop_is_left_out(folder: Path) -> None:

@@ -38,6 +38,41 @@ def test_globs(tmp_path: Path) -> None:
         uris_of(tmp_path / "*.parquet")
 
 
+@pytest.mark.parametrize(
+    ("text", "binary", "is_list"),
+    [
+        ("url", "md5", True),
+        ("URL", "phash", True),
+        ("uri", "bytes", True),
+        ("path", "md5", True),
+        ("url", "jpg", False),
+        ("filename", "image", False),
+        ("path", "photo", False),
+    ],
+)
+def test_uris_beside_a_binary_column(tmp_path: Path, text: str, binary: str, is_list: bool) -> None:
+    value = b"0123456789abcdef" if is_list else IMAGES[0]
+    pq.write_table(pa.table({text: ["/a.jpg"], binary: [value]}), tmp_path / "x.parquet")
+    assert uris_of(tmp_path / "x.parquet") == (["/a.jpg"] if is_list else [f"{tmp_path}/x.parquet#{binary}/0"])
+
+
+def test_a_hugging_face_row_with_a_path_and_no_bytes(tmp_path: Path) -> None:
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    rows = [{"bytes": None, "path": "/etc/passwd"}, {"bytes": IMAGES[0], "path": None}, None]
+    pq.write_table(pa.table({"image": pa.array(rows, kind)}), tmp_path / "x.parquet")
+    uris = uris_of(tmp_path / "x.parquet")
+    assert status_of(uris[0]) is Status.MISSING, "a path in a file of strangers is not opened"
+    assert fetcher().fetch_once(uris[1]).image_bytes == IMAGES[0]
+    assert status_of(uris[2]) is Status.EMPTY
+
+
+def test_a_folder_of_parts_with_images(tmp_path: Path) -> None:
+    (tmp_path / "x.parquet").mkdir()
+    write_parquet(tmp_path / "x.parquet" / "part-0.parquet")
+    (tmp_path / "x.parquet" / "_SUCCESS").touch()
+    assert len(uris_of(tmp_path / "x.parquet")) == len(IMAGES)
+
+
 def test_a_broken_file(tmp_path: Path) -> None:
     (tmp_path / "broken.parquet").write_text("no table")
     assert status_of(f"{tmp_path}/broken.parquet#image/1") is Status.CORRUPT

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from mlcls_ray.config import S3Options
-from mlcls_ray.errors import Status, UsageError
+from mlcls_ray.errors import ImageError, Status, UsageError
 from mlcls_ray.storage.inputs.listing import list_inputs
 from mlcls_ray.storage.uris import strip_credentials
 from tests.s3_servers import BUCKET, filesystem
-from tests.storage.inputs.samples import IMAGES, entries_of, fetcher, status_of, write_tar
+from tests.storage.inputs.samples import IMAGES, entries_of, fetcher, status_of, uris_of, write_tar
 
 
 def test_members_are_read_by_place_and_by_name(tmp_path: Path) -> None:
@@ -53,8 +53,50 @@ def test_links_devices_and_names_lead_nowhere(tmp_path: Path) -> None:
         outside = tarfile.TarInfo("../../outside.jpg")
         outside.size = 3
         archive.addfile(outside, BytesIO(b"abc"))
-    (entry,) = entries_of(tmp_path / "links.tar")
+    *others, entry = entries_of(tmp_path / "links.tar")
     assert fetcher().fetch_once(entry.uri).image_bytes == b"abc"
+    assert [strip_credentials(other.uri).rpartition("#")[2] for other in others] == ["a.jpg", "b.jpg", "c.jpg"]
+    for other in others:
+        assert status_of(other.uri) is status_of(strip_credentials(other.uri)) is Status.UNSUPPORTED
+
+
+def test_concatenated_archives_are_read_to_the_end(tmp_path: Path) -> None:
+    first, second = (write_tar(tmp_path / f"{name}.tar", [f"{name}.jpg"]).read_bytes() for name in "ab")
+    (tmp_path / "both.tar").write_bytes(first + second + b"what is no header" * 100)
+    entries = entries_of(tmp_path / "both.tar")
+    assert [strip_credentials(entry.uri).rpartition("#")[2] for entry in entries] == ["a.jpg", "b.jpg"]
+    assert [fetcher().fetch_once(entry.uri).image_bytes for entry in entries] == [IMAGES[0], IMAGES[0]]
+
+
+@pytest.mark.parametrize("cut", [None, 100, 600])
+def test_damage_inside_is_a_row_that_says_so(tmp_path: Path, cut: int | None) -> None:
+    path = write_tar(tmp_path / "x.tar", ["1.jpg", "2.jpg", "3.jpg"])
+    header = tarfile.open(path).getmember("2.jpg").offset
+    data = bytearray(path.read_bytes())
+    data[header + 10] ^= 0x55 if cut is None else 0
+    path.write_bytes(data[: header + cut] if cut else data)
+    names = [strip_credentials(uri).rpartition("#")[2] for uri in uris_of(path)]
+    damage = uris_of(path)[-1]
+    assert names[0] == "1.jpg"
+    assert names[-1].startswith("damaged-from-")
+    with pytest.raises(ImageError, match="damaged from byte") as caught:
+        fetcher().fetch_once(damage)
+    assert caught.value.status is Status.CORRUPT
+
+
+def test_one_damaged_shard_of_many_is_one_row(tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", ["1.jpg"])
+    (tmp_path / "1.tar").write_text("no archive" * 100)
+    write_tar(tmp_path / "2.tar", ["1.jpg"])
+    uris = uris_of(tmp_path / "*.tar")
+    assert [uri.partition("?")[0].rpartition("/")[2] for uri in uris] == [
+        "0.tar#1.jpg",
+        "1.tar#damaged-from-0",
+        "2.tar#1.jpg",
+    ]
+    with pytest.raises(ImageError, match="archive '.*1.tar' cannot be read") as caught:
+        fetcher().fetch_once(uris[1])
+    assert caught.value.status is Status.CORRUPT
 
 
 def test_an_archive_that_is_large_cut_or_gone(tmp_path: Path) -> None:

@@ -71,10 +71,76 @@ def test_lines_of_ten_megabytes_and_strange_schemes_are_rows(folder: Path, name:
 
 
 def test_uris_are_valid_text(folder: Path) -> None:
-    (folder / "latin.txt").write_bytes(b"s3://b/\xe9.jpg\nftp://h/\xe9.jpg\n\xe9.jpg\n")
+    (folder / "latin.txt").write_bytes(b"s3://b/\xe9.jpg\nftp://h/\xe9.jpg\n\xe9.jpg\nhttp://h/caf\xe9.jpg\n")
     uris = uris_of(folder / "latin.txt")
-    assert uris == ["s3://b/?.jpg", "ftp://h/?.jpg", f"file://{folder}/%E9.jpg"]
+    assert uris == ["s3://b/\ufffd.jpg", "ftp://h/\ufffd.jpg", f"file://{folder}/%E9.jpg", "http://h/caf%E9.jpg"]
     pq.write_table(pa.table({"uri": uris}), folder / "manifest.parquet")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_encodings_that_say_their_name(folder: Path, encoding: str) -> None:
+    (folder / "list.txt").write_text("a.webp\nb/猫.jpg\n", encoding=encoding)
+    assert uris_of(folder / "list.txt") == [str(folder / "a.webp"), str(folder / "b/猫.jpg")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("utf16.txt", "a.jpg\n".encode("utf-16-le"), "'.*utf16.txt' is not UTF-8 text: it has NUL bytes"),
+        ("packed.csv", b"\x1f\x8b\x08", "'.*packed.csv' is a gzip file; unpack it"),
+        ("open.csv", b'uri,c\na.jpg,x\n"b.jpg,y\nc.jpg,z\n', "open.csv', line 3: .*is a quote not closed"),
+        ("odd.csv", b'uri,c\na.jpg,x\n"b.jpg,y\n"c.jpg",z\n', "odd.csv', line 3: .*is a quote not closed"),
+        ("open.tsv", b'uri\tc\n"b.jpg\ty\nc.jpg\tz\n', "open.tsv', line 2: .*is a quote not closed"),
+        ("comma.csv", b"id,uri\n1,https://h/w_1,h_2/a.jpg\n", "comma.csv', line 2: more cells than the header has"),
+        ("cut.txt", "a.jpg\n".encode("utf-16")[:-1], "cut.txt' cannot be read: .*truncated data"),
+        ("gs.csv", b"uri\na.jpg\ngs://b/a.jpg\n", r"gs.csv': 'gs://b/a.jpg': .*gcsfs.* 'mlcls-ray\[gcs\]'"),
+    ],
+)
+def test_lists_that_would_lose_lines_are_refused(folder: Path, name: str, content: bytes, message: str) -> None:
+    (folder / name).write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        uris_of(folder / name)
+
+
+def test_tsv_and_upper_case_headers(folder: Path) -> None:
+    (folder / "list.tsv").write_text("ID\tURL\n1\ta.webp\n2\tb, c.jpg\n3\n")
+    assert uris_of(folder / "list.tsv") == [str(folder / "a.webp"), str(folder / "b, c.jpg")]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "kind"),
+    [
+        ("url", pa.array([1, 2]), "int64"),
+        ("url", pa.array([["a.jpg"]]), "list<"),
+        ("image", pa.array([{"url": "a.jpg"}]), "struct<"),
+        ("image", pa.array([b"x"]).dictionary_encode(), "dictionary<"),
+        ("image", pa.array([b"x" * 16], pa.binary(16)), "fixed_size_binary"),
+    ],
+)
+def test_a_parquet_column_of_another_type_is_named(tmp_path: Path, column: str, values: pa.Array, kind: str) -> None:
+    pq.write_table(pa.table({column: values}), tmp_path / "list.parquet")
+    with pytest.raises(UsageError, match=f"list.parquet': the column '{column}' is {kind}"):
+        uris_of(tmp_path / "list.parquet")
+
+
+def test_folders_of_parts_and_globs_of_lists(tmp_path: Path) -> None:
+    folder = tmp_path / "urls.parquet"
+    (folder / "day=1").mkdir(parents=True)
+    for name, uri in (("part-1", "/b.jpg"), ("part-0", "/a.jpg"), ("day=1/part-0", "/c.jpg"), ("_part", "/x.jpg")):
+        pq.write_table(pa.table({"url": [uri]}), folder / f"{name}.parquet")
+    for name in ("_SUCCESS", ".part-0.parquet.crc", ".hidden.parquet"):
+        (folder / name).write_bytes(b"no table")
+    assert uris_of(folder) == uris_of(f"{folder}/") == ["/c.jpg", "/a.jpg", "/b.jpg"]
+    assert uris_of(folder / "*.parquet") == ["/a.jpg", "/b.jpg"]
+    (tmp_path / "l.csv").mkdir()
+    (tmp_path / "l.csv" / "part-00000.csv").write_text("uri\n/a.jpg\n")
+    assert uris_of(tmp_path / "l.csv") == ["/a.jpg"]
+
+
+def test_local_uris_in_other_spellings(folder: Path) -> None:
+    path = folder / "a.webp"
+    (folder / "list.txt").write_text(f"file://localhost{path}\nFILE://{path}\n")
+    assert [entry.size_bytes for entry in entries_of(folder / "list.txt")] == [7, 7]
 
 
 def test_a_remote_list_names_no_local_file(s3_endpoint: str) -> None:
@@ -84,7 +150,7 @@ def test_a_remote_list_names_no_local_file(s3_endpoint: str) -> None:
     client.pipe_file(f"{base}/good.txt", b"a/1.jpg\nhttps://host/2.jpg\n")
     entries = entries_of(f"s3://{base}/good.txt", s3=s3)
     assert [entry.uri for entry in entries] == [f"s3://{base}/a/1.jpg", "https://host/2.jpg"]
-    for line in (b"/etc/passwd", b"file:///etc/passwd"):
+    for line in (b"/etc/passwd", b"file:///etc/passwd", b"FILE://localhost/etc/passwd"):
         client.pipe_file(f"{base}/bad.txt", line)
         with pytest.raises(UsageError, match="names the local file '.*/etc/passwd': only a local list may"):
             entries_of(f"s3://{base}/bad.txt", s3=s3)
