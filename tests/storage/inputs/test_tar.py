@@ -71,7 +71,8 @@ def test_concatenated_archives_are_read_to_the_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", [None, 100, 600])
 def test_damage_inside_is_a_row_that_says_so(tmp_path: Path, cut: int | None) -> None:
     path = write_tar(tmp_path / "x.tar", ["1.jpg", "2.jpg", "3.jpg"])
-    header = tarfile.open(path).getmember("2.jpg").offset
+    with tarfile.open(path) as archive:
+        header = archive.getmember("2.jpg").offset
     data = bytearray(path.read_bytes())
     data[header + 10] ^= 0x55 if cut is None else 0
     path.write_bytes(data[: header + cut] if cut else data)

@@ -71,9 +71,9 @@ def test_lines_of_ten_megabytes_and_strange_schemes_are_rows(folder: Path, name:
 
 
 def test_uris_are_valid_text(folder: Path) -> None:
-    (folder / "latin.txt").write_bytes(b"s3://b/\xe9.jpg\nftp://h/\xe9.jpg\n\xe9.jpg\nhttp://h/caf\xe9.jpg\n")
+    (folder / "latin.txt").write_bytes(b"s3://b/\xe9.jpg\nftp://h/\xe9.jpg\n\xe9.jpg\nhttp://h/\xe9.jpg\n")
     uris = uris_of(folder / "latin.txt")
-    assert uris == ["s3://b/\ufffd.jpg", "ftp://h/\ufffd.jpg", f"file://{folder}/%E9.jpg", "http://h/caf%E9.jpg"]
+    assert uris == ["s3://b/\ufffd.jpg", "ftp://h/\ufffd.jpg", f"file://{folder}/%E9.jpg", "http://h/%E9.jpg"]
     pq.write_table(pa.table({"uri": uris}), folder / "manifest.parquet")
 
 
