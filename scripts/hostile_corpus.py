@@ -16,6 +16,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from hostile_images import image_files
 from PIL import Image, ImageCms
 
 Expected = dict[bytes, str | None]
@@ -116,6 +117,8 @@ def _files() -> dict[bytes, tuple[bytes, str]]:
         b"bad/zero.jpg": (b"", "empty"),
         b"bad/random.jpg": (np.random.default_rng(0).bytes(5000), "not_an_image"),
         b"bad/page.jpg": (b"<!doctype html><title>404 Not Found</title>", "not_an_image"),
+        b"bad/bbcode.jpg": (b"[/foo] hello, this is no image", "not_an_image"),
+        b"bad/escape.jpg": (b"\x1b]0;title\x07\x1b[2J[b]\n\r", "not_an_image"),
         b"bad/zip.jpg": (_zip(), "not_an_image"),
         b"bad/vector.jpg": (b'<svg xmlns="http://www.w3.org/2000/svg"><rect/></svg>', "unsupported"),
         b"bad/phone.jpg": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 200, "unsupported"),
@@ -126,7 +129,7 @@ def _files() -> dict[bytes, tuple[bytes, str]]:
         b"bomb/gif.gif": (_gif_bomb(), "too_large"),
         b"bomb/webp.webp": (_webp_bomb(), "too_large"),
         b"bomb/tiff.tiff": (_tiff_bomb(), "too_large"),
-        b"bomb/text.png": (_png_text_bomb(), "corrupt"),
+        b"bomb/text.png": (_png_text_bomb(), "ok"),
         b"good/10000-frames.gif": (_many_frames(), "ok"),
         b"good/animated.png": (_encoded(frames[0], "PNG", save_all=True, append_images=frames[1:]), "ok"),
         b"good/16-bit.png": (_encoded(Image.fromarray(wide), "PNG"), "ok"),
@@ -141,9 +144,11 @@ def _files() -> dict[bytes, tuple[bytes, str]]:
     names = [
         b"with space.jpg", b"line\nbreak.jpg", b"quote'\".jpg", b"100%.jpg", b"%41.jpg", b"hash#.jpg", b"question?.jpg",
         b"star*.jpg", b"[1].jpg", "写真 📷.jpg".encode(), b"latin-\xe9.jpg", b"back\\slash.jpg", b"-dash.jpg", b"n" * 251 + b".jpg",
-        b"UPPER.JPG", b"file:colon.jpg",
+        b"UPPER.JPG", b"file:colon.jpg", b"[x].jpg", b"[b]bold.jpg", b"[red].jpg", b":dog:.jpg", b"=1+1.jpg", b"<b>&amp;.jpg", b"$(id).jpg",
+        b"`id`.jpg", b"clear\x1b[2J\x1b[31m.jpg", b"bell\x07\x08.jpg", "csi\x9b2J.jpg".encode(), "turned\u202egpj.exe.jpg".encode(),
+        b"tab\t.jpg", b"return\r.jpg",
     ]  # fmt: skip
-    return files | {b"names/" + name: (jpeg, "ok") for name in names}
+    return files | image_files() | {b"names/" + name: (jpeg, "ok") for name in names}
 
 
 def write_corpus(folder: Path) -> Expected:

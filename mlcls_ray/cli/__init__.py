@@ -6,6 +6,7 @@ A command's module is imported when the command runs or shows its help: `mlcls -
 from __future__ import annotations
 
 import ast
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from cyclopts import App, CycloptsError, Group
 
 from mlcls_ray import __version__
 from mlcls_ray.errors import MlclsError, RunError, RunInterruptedError, UsageError, short_message
+from mlcls_ray.terminal import plain
 
 COMMANDS: Mapping[str, Mapping[str, str]] = {
     "Label": {
@@ -111,6 +113,9 @@ def main(words: Sequence[str] | None = None) -> None:
     4 another driver works on the run, 130 interrupted. Tracebacks are shown only if they are asked for.
     """
     words = sys.argv[1:] if words is None else words
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what an ASCII terminal cannot show is escaped, and ends no command
+            stream.reconfigure(errors="backslashreplace")
     is_verbose = "--verbose" in words or bool(os.environ.get(VERBOSE))
     try:
         _refuse_old_names(words)
@@ -144,6 +149,6 @@ def _leave(code: int, message: str = "", is_verbose: bool = False) -> NoReturn:
 
         traceback.print_exc()
     if message:
-        print(f"mlcls: {message}", file=sys.stderr)
+        print(f"mlcls: {plain(message, keep_lines=True)}", file=sys.stderr)
     sys.stdout.flush()
     sys.exit(code)

@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 
 from mlcls_ray.cli.flags import NO_FLAGS, Output, RunId, S3Flags, s3_options
 from mlcls_ray.errors import RunError
+from mlcls_ray.terminal import print_plain
 
 app = App(name="dataset")
 NewFolder = Annotated[Path, Parameter(name=["--save", "--out"], help="New folder to write.")]
@@ -36,9 +37,9 @@ def check(folder: Path, *, html: Path | None = None, json: Annotated[bool, Param
     checked = dataset_check.check(folder)
     for finding in checked.findings:
         if json:
-            print(dumps(finding._asdict(), ensure_ascii=False))
+            print_plain(dumps(finding._asdict(), ensure_ascii=False))
         else:
-            print(f"{finding.severity}: {finding.where}: {finding.kind}: {finding.message}")
+            print_plain(f"{finding.severity}: {finding.where}: {finding.kind}: {finding.message}")
     if html is not None:
         html.write_text(dataset_check.page(folder, checked), encoding="utf-8")
     counts = ", ".join(f"{split} {images:,}" for split, images in checked.images.items())

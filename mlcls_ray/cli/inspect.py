@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from mlcls_ray.cli.flags import NO_FLAGS, Output, RunId, S3Flags, s3_options
 from mlcls_ray.errors import UsageError
+from mlcls_ray.terminal import make_console, plain
 
 if TYPE_CHECKING:
     from mlcls_ray.table.label_table import LabelTable
@@ -111,7 +112,7 @@ def search(
     else:
         matches = find_images(database, label or [], without or [], min_score, limit)
     for uri, score in matches:
-        print(f"{score:.3f}\t{uri}")
+        print(f"{score:.3f}\t{plain(uri)}")
     folder = copy or link
     if folder:
         gather([uri for uri, _ in matches], folder, link is not None, table.store.s3)
@@ -159,7 +160,6 @@ def diff(before: str, after: str, *, save: Path | None = None, s3: S3Flags = NO_
     save
         HTML page to write, with the same numbers and the images whose labels changed; it opens from disk.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from mlcls_ray.explore.diff import find_differences, make_page
@@ -176,9 +176,9 @@ def diff(before: str, after: str, *, save: Path | None = None, s3: S3Flags = NO_
         rows.add_column(column, justify="left" if column == "label" else "right")
     for label in changed[:20]:
         shift = "–" if label.psi is None else f"{label.psi:.3f}"
-        rows.add_row(label.name, f"{label.before:,}", f"{label.after:,}", f"{label.gained:,}", f"{label.lost:,}", shift)
+        rows.add_row(plain(label.name), f"{label.before:,}", f"{label.after:,}", f"{label.gained:,}", f"{label.lost:,}", shift)
     if changed:
-        Console().print(rows)
+        make_console().print(rows)
     if save is not None:
         _write(save, make_page(*tables, differences, (before, after)).encode())
         print(save)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from mlcls_ray.errors import UsageError
+from mlcls_ray.terminal import make_console
 
 app = App(name="models")
 
@@ -15,7 +16,6 @@ app = App(name="models")
 @app.default
 def models() -> None:
     """List the named models, with mAP on COCO 2017, input size and download size."""
-    from rich.console import Console
     from rich.table import Table
 
     from mlcls_ray.models.cache import cached_folder
@@ -29,12 +29,11 @@ def models() -> None:
         folder = cached_folder(name)
         facts = (f"{model.mean_average_precision:.2f}", str(model.input_size), f"{model.download_mb:.0f} MB")
         table.add_row(name, *facts, str(folder) if folder else "no")
-    console = Console()
+    console = make_console()
     console.print(table)
     console.print(
         f"\n`mlcls models pull NAME` fetches one; {MIRROR_VARIABLE} replaces the server. "
-        "*On a sample of 167 COCO images, not the full set.",
-        highlight=False,
+        "*On a sample of 167 COCO images, not the full set."
     )
 
 
@@ -47,7 +46,6 @@ def pull(name: str) -> None:
     name
         Name of the model, as `mlcls models` lists it.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     from mlcls_ray.errors import suggest
@@ -59,8 +57,8 @@ def pull(name: str) -> None:
         return
     if name not in PUBLISHED:
         raise UsageError(f"unknown model '{name}'{suggest(name, PUBLISHED)}")
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=make_console(stderr=True)) as progress:
         task = progress.add_task(name, total=None)
         folder = cache.pull(name, lambda done, total: progress.update(task, completed=done, total=total))
     print(folder)

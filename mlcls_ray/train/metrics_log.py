@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mlcls_ray.terminal import make_console
 
 METRICS, EVENTS, CURVES = "metrics.jsonl", "tensorboard", "curves.png"
 
@@ -53,6 +54,6 @@ def progress_bar(steps: int, done: int) -> Iterator[Callable[[float], None]]:
         TextColumn("loss {task.fields[loss]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+    with Progress(*columns, console=make_console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("", total=steps, completed=done, loss="–")
         yield lambda loss: progress.update(task, advance=1, loss=f"{loss:.3f}")

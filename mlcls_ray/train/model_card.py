@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 from mlcls_ray import __version__
 from mlcls_ray.labels.metrics import agreement, mean_average_precision, per_class_average_precision
 from mlcls_ray.labels.select import above_threshold
+from mlcls_ray.terminal import plain
 from mlcls_ray.train.checkpoints import State
 from mlcls_ray.train.prepare import Setup
 
@@ -25,7 +28,7 @@ def write_model_card(folder: Path, setup: Setup, scores: np.ndarray, threshold: 
     by_class = _percent(metrics.class_f1, metrics.class_precision, metrics.class_recall)
     precisions = per_class_average_precision(scores, dev.targets)
     rows = [
-        f"| {name} | {int((train.targets[:, class_id] > 0.5).sum())} | {int(dev_labels[:, class_id].sum())} | "
+        f"| {_cell(name)} | {int((train.targets[:, class_id] > 0.5).sum())} | {int(dev_labels[:, class_id].sum())} | "
         f"{'–' if np.isnan(precisions[class_id]) else f'{100 * precisions[class_id]:.1f}'} |"
         for class_id, name in enumerate(setup.classes)
     ]
@@ -35,7 +38,7 @@ Trained by mlcls_ray {__version__} on {datetime.now(timezone.utc):%Y-%m-%d}, sta
 on {len(train.paths):,} images of `{job.data.name}`: {state.step:,} steps, at most {job.epochs} epochs.
 The best epoch by dev mAP is number {state.best_epoch + 1}.
 
-Use it with `mlcls label --model {job.out.name}/best_model/inference`, or with PaddleX.
+Use it with `mlcls label --model {shlex.quote(job.out.name)}/best_model/inference`, or with PaddleX.
 
 | on {len(dev.paths):,} dev images, which also chose the epoch and the threshold | |
 |---|---|
@@ -48,6 +51,11 @@ Use it with `mlcls label --model {job.out.name}/best_model/inference`, or with P
 |---|---|---|---|
 """
     (folder / NAME).write_text(text + "\n".join(rows) + "\n", encoding="utf-8")
+
+
+def _cell(text: str) -> str:
+    """A class name as the text of a Markdown table's cell."""
+    return re.sub(r"([\\`*_{}\[\]<>#|!])", r"\\\1", plain(text))
 
 
 def _percent(*shares: float) -> str:
