@@ -78,7 +78,9 @@ def without_adobe(jpeg: bytes) -> bytes:
     return jpeg[:start] + jpeg[start + 2 + int.from_bytes(jpeg[start + 2 : start + 4], "big") :]
 
 
-def tiff(bits: int, kind: int, samples: int, data: bytes, size: tuple[int, int], tile: int = 0, following: int = 0) -> bytes:
+def tiff(
+    bits: int, kind: int, samples: int, data: bytes, size: tuple[int, int], tile: int = 0, following: int = 0
+) -> bytes:
     """A TIFF of one strip or tile. `kind`: 1 unsigned, 2 signed, 3 float. `following`: offset of the next page."""
     width, height = size
     fields = [

@@ -18,7 +18,18 @@ from mlcls_ray.table.export.base import LabeledImage
 from mlcls_ray.table.export.csv import write_csv
 from mlcls_ray.terminal import make_console, plain, print_plain
 
-STRANGE = ("[/foo]", "[b]x[/b]", "[red]", ":dog:", "\x1b[2J\x1b]0;t\x07", "a\nb\rc\x08", "\x9b2J", "\u202egpj.exe", "\udce9\ud800", "\u2028")
+STRANGE = (
+    "[/foo]",
+    "[b]x[/b]",
+    "[red]",
+    ":dog:",
+    "\x1b[2J\x1b]0;t\x07",
+    "a\nb\rc\x08",
+    "\x9b2J",
+    "\u202egpj.exe",
+    "\udce9\ud800",
+    "\u2028",
+)
 
 
 @given(st.text())
@@ -64,8 +75,8 @@ def test_errors_show_text_as_it_is(text: str, capsys: pytest.CaptureFixture[str]
 
 def test_a_spreadsheet_runs_no_cell(tmp_path: Path) -> None:
     names = ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "\tx", "'quoted", "cat"]
-    images = [LabeledImage(f"file:///{number}.jpg", [number], [name], [0.5]) for number, name in enumerate(names)]
+    images = [LabeledImage(f"file:///{number}.jpg", 8, 8, [number], [name], [0.5]) for number, name in enumerate(names)]
     write_csv(images, names, tmp_path / "labels.csv")
     cells = [line.split(",")[1] for line in (tmp_path / "labels.csv").read_text().splitlines()[1:]]
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t"))]
-    assert [labels for labels in read_csv(tmp_path / "labels.csv").labels] == [[name] for name in names]
+    assert read_csv(tmp_path / "labels.csv").labels == [[name] for name in names]

@@ -176,7 +176,9 @@ def diff(before: str, after: str, *, save: Path | None = None, s3: S3Flags = NO_
         rows.add_column(column, justify="left" if column == "label" else "right")
     for label in changed[:20]:
         shift = "–" if label.psi is None else f"{label.psi:.3f}"
-        rows.add_row(plain(label.name), f"{label.before:,}", f"{label.after:,}", f"{label.gained:,}", f"{label.lost:,}", shift)
+        rows.add_row(
+            plain(label.name), f"{label.before:,}", f"{label.after:,}", f"{label.gained:,}", f"{label.lost:,}", shift
+        )
     if changed:
         make_console().print(rows)
     if save is not None:

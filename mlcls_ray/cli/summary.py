@@ -57,7 +57,9 @@ def print_summary(store: Store, success: Success, console: Console, annotated: b
     if annotated:
         folder = store.uri(layout.annotated_folder(success.run_id))
         write(f"annotated:   {plain(redact_url(folder))}")
-    write(f'open it:     import pandas; table = pandas.read_parquet({plain(json.dumps(redact_url(path), ensure_ascii=False))})')
+    write(
+        f"open it:     import pandas; table = pandas.read_parquet({plain(json.dumps(redact_url(path), ensure_ascii=False))})"
+    )
 
 
 def print_status(runs: Sequence[RunStatus]) -> None:

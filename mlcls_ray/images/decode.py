@@ -13,10 +13,9 @@ from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from PIL.GifImagePlugin import GifImageFile
 
 from mlcls_ray.errors import ImageError, Status
-from mlcls_ray.images import MAX_PIXELS, bmp, gif, jpeg, png, tiff
+from mlcls_ray.images import MAX_PIXELS, bmp, jpeg, png, pnm, tiff
 from mlcls_ray.images.decoded import Decoded, check_pixels, unsupported
 from mlcls_ray.images.formats import FORMATS, SUFFIXES, unidentified
 from mlcls_ray.images.orientation import read_orientation, turn
@@ -68,6 +67,8 @@ def decode_pages(
             yield from tiff.decode_tiff(image_bytes, max_pixels)
         elif bmp.is_bmp(image_bytes):
             yield bmp.decode_bmp(image_bytes, max_pixels)
+        elif pnm.is_plain(image_bytes):
+            yield _decode_other(pnm.to_binary(image_bytes, max_pixels), max_pixels)
         elif image_bytes:
             yield _decode_other(image_bytes, max_pixels)
         else:
@@ -83,12 +84,7 @@ def _decode_other(image_bytes: bytes, max_pixels: int) -> Decoded:
         with Image.open(stream, formats=FORMATS) as opened:
             check_pixels(*opened.size, max_pixels)
             stream.reads_left = min(MAX_READS + 2 * opened.width * opened.height, MAX_PIXEL_READS)
-            tile = opened.tile[0] if isinstance(opened, GifImageFile) else None
             image = to_rgb(opened)
-            if tile is not None:
-                left, top, right, bottom = tile.extents
-                frame = np.asarray(opened)[top:bottom, left:right]
-                gif.check_first_frame(image_bytes, tile.offset, tile.args[0], bool(tile.args[1]), frame)
             return Decoded(image, str(opened.format).lower(), image.shape[1], image.shape[0])
     except (ImageError, MemoryError):
         raise

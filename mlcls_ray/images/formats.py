@@ -22,7 +22,7 @@ SUFFIXES = frozenset(
 )  # fmt: skip
 """The file name suffixes, in lower case, by which a folder's images are found."""
 
-_READ = (b"\xff\xd8", b"\x89PNG", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"\x59\xa6\x6a\x95")
+_READ = (b"\xff\xd8", b"\x89PNG", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x59\xa6\x6a\x95")
 _NOT_READ = {
     b"%PDF": "PDF", b"%!PS": "PostScript", b"\xc5\xd0\xd3\xc6": "PostScript", b"8BPS": "Photoshop", b"gimp xcf": "GIMP's XCF",
     b"\0\0\0\x0cjP  ": "JPEG 2000", b"\xff\x4f\xff\x51": "JPEG 2000", b"\0\0\0\x0cJXL ": "JPEG XL", b"\xff\x0a": "JPEG XL",
@@ -45,7 +45,7 @@ _PCX = re.compile(rb"\x0a[\x00\x02-\x05]\x01[\x01\x02\x04\x08]")
 _TGA_END = b"TRUEVISION-XFILE.\0"
 _UTF16 = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"<\0": "utf-16-le", b"\0<": "utf-16-be"}
 _SPACE = re.compile(r"[\ufeff\s]*")
-_SVG = re.compile(r"<(\w+:)?svg[\s>]", re.IGNORECASE)
+_SVG = re.compile(r"<(\w+:)?svg[\s/>]", re.IGNORECASE)
 _PASSED_OVER = (("<!--", "-->"), ("<?", "?>"), ("<!", ">"))
 """What may precede the first element of XML, and how it ends."""
 _LOOKED_AT = 64 << 10

@@ -15,7 +15,7 @@ import simplejpeg
 
 from mlcls_ray.images.decoded import Decoded, check_pixels, corrupt, unsupported
 from mlcls_ray.images.jpeg_markers import (
-    EOI,
+    END,
     Header,
     check_scans,
     has_several_scans,
@@ -23,14 +23,21 @@ from mlcls_ray.images.jpeg_markers import (
     without_bytes_before,
     without_ornaments,
 )
+from mlcls_ray.images.opencv import imdecode
 from mlcls_ray.images.orientation import SIDES_SWAPPED, turn
 
 MAGIC = b"\xff\xd8\xff"
+EOI = b"\xff\xd9"
 CMYK = 4
 """Number of components of CMYK, and of YCCK."""
-MAX_REPAIRS = 8
+MAX_REPAIRS = 16
+MAX_READ_AHEAD = 16
+"""Bytes behind the last pixel that libjpeg may have read before it finds the rest to be extraneous."""
+MISSING_DATA = re.compile(r"premature end of (data segment|JPEG)|instead of RST|bad Huffman", re.IGNORECASE)
+"""What libjpeg says where data are missing."""
 _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
 _NOT_IMPLEMENTED = re.compile(r"unsupported|not (supported|implemented)|subsampling|colorspace", re.IGNORECASE)
+"""What TurboJPEG refuses, and OpenCV's libjpeg may read: subsampling such as 3x1."""
 
 
 def decode_jpeg(image_bytes: bytes, max_pixels: int, min_size: tuple[int, int] | None = None) -> Decoded:
@@ -86,10 +93,21 @@ def _decode(image_bytes: bytes, header: Header, decode: Callable[..., np.ndarray
         junk = _EXTRANEOUS.search(message)
         if junk is not None:
             count, marker = int(junk[1]), int(junk[2], 16)
-            if marker == EOI:
-                return decode(candidate, strict=False)  # all pixels were there before the junk
+            if marker == END and _trailing_zeros(candidate) - count > MAX_READ_AHEAD:
+                raise corrupt("its last bytes are zeros, and some of them stand for pixels")
             candidates.extend(without_bytes_before(candidate, count, marker))
-    raise unsupported(first_message) if _NOT_IMPLEMENTED.search(first_message) else corrupt(first_message)
+    if not _NOT_IMPLEMENTED.search(first_message):
+        raise corrupt(first_message)
+    image = imdecode(without_ornaments(image_bytes, header)) if len(header.frame.components) != CMYK else None
+    if image is None:
+        raise unsupported(f"this kind of JPEG ({first_message})")
+    return image
+
+
+def _trailing_zeros(candidate: bytes) -> int:
+    """Number of zero bytes before the end marker. A download that was broken off may have them in the place of pixels."""
+    body = candidate[: -len(EOI)]
+    return len(body) - len(body.rstrip(b"\0"))
 
 
 def from_cmyk(ink: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ MAX_SCANS = 100
 MAX_SCANNED = 16 * 178_956_970
 """Pixels times scans."""
 COEFFICIENTS = 64
-SOI, EOI, SOS, APP0, APP1, APP14, COM, TEM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEE, 0xFE, 0x01
+SOI, END, SOS, APP0, APP1, APP14, COM, TEM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEE, 0xFE, 0x01
 _PROGRESSIVE = {0xC2, 0xCA}
 _READ = {0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA}
 _FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
@@ -68,7 +68,7 @@ def read_header(image_bytes: bytes) -> Header:
     segments = []
     for segment in _segments(image_bytes):
         marker = segment.marker
-        if marker == EOI:
+        if marker == END:
             break
         segments.append(segment)
         if marker in _FRAMES:
@@ -93,7 +93,7 @@ def _segments(image_bytes: bytes) -> Iterator[Segment]:
             return
         marker, start, payload = found[1][0], found.start(), found.end()
         pattern = _MARKER
-        if marker == EOI:
+        if marker == END:
             yield Segment(marker, start, payload, payload)
             return
         if marker in _WITHOUT_LENGTH:
@@ -166,7 +166,7 @@ def without_ornaments(image_bytes: bytes, header: Header) -> bytes:
     Two segments that decide the colour space stay, without values that libjpeg warns about. An end marker is added if there is none.
     """
     pieces = [image_bytes[:2]]
-    for segment in header.segments:
+    for segment, data_end in _with_data(image_bytes):
         piece = bytearray(image_bytes[segment.start : segment.end])
         body = segment.payload - segment.start
         if segment.marker == APP0 and piece[body:].startswith(b"JFIF\0") and len(piece) > body + 5:
@@ -177,12 +177,25 @@ def without_ornaments(image_bytes: bytes, header: Header) -> bytes:
         elif APP0 <= segment.marker <= 0xEF or segment.marker == COM:
             continue
         pieces.append(bytes(piece))
-    end = len(image_bytes)
+        if segment.marker == SOS:
+            pieces.append(image_bytes[segment.end : data_end])
+    return b"".join((*pieces, b"\xff\xd9"))
+
+
+def _with_data(image_bytes: bytes) -> Iterator[tuple[Segment, int]]:
+    """Give each segment up to the end marker, with the place where the next one starts."""
+    before: Segment | None = None
     try:
-        end = next((segment.start for segment in _segments(image_bytes) if segment.marker == EOI), end)
-    except ImageError:  # ends inside a segment
+        for segment in _segments(image_bytes):
+            if before is not None:
+                yield before, segment.start
+            before = segment
+            if segment.marker == END:
+                return
+    except ImageError:  # it ends inside a segment
         pass
-    return b"".join((*pieces, image_bytes[header.first_scan.end : end], b"\xff\xd9"))
+    if before is not None:
+        yield before, len(image_bytes)
 
 
 def without_bytes_before(image_bytes: bytes, count: int, marker: int) -> Iterator[bytes]:

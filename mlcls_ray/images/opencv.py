@@ -10,7 +10,7 @@ import numpy as np
 from mlcls_ray.errors import ImageError, Status
 
 
-def imdecode(image_bytes: bytes) -> np.ndarray | None:
+def imdecode(image_bytes: bytes | bytearray) -> np.ndarray | None:
     """Decode to RGB uint8 [H, W, 3] as it is stored, not turned; None if OpenCV does not read it.
 
     Raises:
@@ -18,9 +18,7 @@ def imdecode(image_bytes: bytes) -> np.ndarray | None:
     """
     cv2 = _cv2()
     try:
-        image = cv2.imdecode(
-            np.frombuffer(image_bytes, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        )
+        image = cv2.imdecode(np.frombuffer(image_bytes, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:
             raise ImageError(Status.TOO_LARGE, "not enough memory to decode it") from None

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
-from PIL import Image
+import simplejpeg
+from PIL import Image, UnidentifiedImageError
 
 from mlcls_ray.images import tiff_tags as tags
 from mlcls_ray.images.decoded import Decoded, check_pixels, corrupt, unsupported
+from mlcls_ray.images.jpeg import EOI, MISSING_DATA
 from mlcls_ray.images.opencv import imdecode
 from mlcls_ray.images.orientation import turn
 from mlcls_ray.images.tiff_tags import Directory, read_directories, start_at, without_orientation
@@ -26,21 +28,23 @@ _COMPRESSIONS = {1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32946, 34925, 50000}
 _UNSIGNED = 1
 _FORMATS = {2: "signed", 3: "float", 4: "untyped", 5: "complex", 6: "complex float"}
 _PHOTOMETRICS = {
-    4: "transparency mask", 9: "ICC Lab", 10: "ITU Lab", 32803: "colour filter array (raw)", 32844: "log L", 32845: "log Luv", 34892: "linear raw",
+    4: "transparency mask", 9: "ICC Lab", 10: "ITU Lab", 32803: "colour filter array (raw)", 32844: "log L", 32845: "log Luv",
+    34892: "linear raw",
 }  # fmt: skip
 _PILLOWS = {
-    (_WHITE_IS_ZERO, 1, 1), (_WHITE_IS_ZERO, 2, 1), (_WHITE_IS_ZERO, 4, 1), (_WHITE_IS_ZERO, 8, 1),
-    (_BLACK_IS_ZERO, 1, 1), (_BLACK_IS_ZERO, 2, 1), (_BLACK_IS_ZERO, 4, 1), (_BLACK_IS_ZERO, 8, 1),
-    (_PALETTE, 1, 1), (_PALETTE, 2, 1), (_PALETTE, 4, 1), (_PALETTE, 8, 1),
-    (_RGB, 8, 3), (_CMYK, 8, 4), (_YCBCR, 8, 3), (_YCBCR, 8, 1),
+    *product((_WHITE_IS_ZERO, _BLACK_IS_ZERO, _PALETTE), (1, 2, 4, 8), (1,)), (_RGB, 8, 3), (_YCBCR, 8, 1),
 }  # fmt: skip
-"""Layouts that Pillow reads: photometric interpretation, bits, samples."""
+"""Layouts with Pillow's pixels, which are OpenCV's: photometric interpretation, bits, samples."""
 _OPENCVS = {
-    (photometric, bits, samples)
-    for photometric, bits, samples in product((_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK, _LAB), (8, 16), (1, 3, 4))
-    if samples == 1 or photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
-}
-"""Layouts that OpenCV reads: what it refuses of them is damaged."""
+    *product((_WHITE_IS_ZERO, _BLACK_IS_ZERO), (8,), (2,)), *product((_WHITE_IS_ZERO, _BLACK_IS_ZERO), (16,), (1,)),
+    (_RGB, 8, 4), (_RGB, 16, 3), (_RGB, 16, 4), (_CMYK, 8, 4), (_YCBCR, 8, 3), (_LAB, 8, 3),
+}  # fmt: skip
+"""Layouts with OpenCV's pixels. What it refuses of them is damaged, if it knows the compression."""
+_EITHERS = {(_BLACK_IS_ZERO, 16, 1), (_RGB, 16, 3), (_CMYK, 8, 4), (_CMYK, 16, 4), (_YCBCR, 8, 3)}
+"""Layouts that Pillow decodes where OpenCV does not."""
+_NOT_OPENCVS = {34925, 50000}
+"""Compressions that OpenCV is built without."""
+_JPEG = {6, 7}
 MAX_TILE = 1 << 24
 """Pixels of a tile, which is decoded whole however small the image is."""
 
@@ -60,9 +64,17 @@ def decode_tiff(image_bytes: bytes, max_pixels: int) -> Iterator[Decoded]:
         check_pixels(*tile, max(max_pixels, MAX_TILE))
         layout = _layout(directory)
         _check_data(directory, layout, width, height)
-        if layout not in _PILLOWS:
-            image = _by_opencv(directory, layout)
-        else:
+        is_planar = directory.value(tags.PLANAR, 1) == 2
+        compression = directory.value(tags.COMPRESSION, 1)
+        if compression in _JPEG:
+            _check_jpegs(directory)
+        image = None if _is_pillows(directory, layout) else imdecode(without_orientation(directory))
+        if image is not None and compression != 1:
+            _check_compressed(directory)
+        if image is not None:
+            # OpenCV would apply the orientation to some layouts only.
+            image = turn(image, directory.value(tags.ORIENTATION, 1))
+        elif _is_pillows(directory, layout) or (layout in _EITHERS and not is_planar):
             try:
                 if opened is None:
                     opened, first = Image.open(io.BytesIO(start_at(directory)), formats=("TIFF",)), page
@@ -72,6 +84,10 @@ def decode_tiff(image_bytes: bytes, max_pixels: int) -> Iterator[Decoded]:
                 raise
             except Exception as error:  # of Pillow's parsers
                 raise corrupt(f"{type(error).__name__}: {error}") from None
+        elif layout in _OPENCVS - ({(_LAB, 8, 3)} if is_planar else set()) and compression not in _NOT_OPENCVS:
+            raise corrupt("the TIFF's pixels are damaged or end early")
+        else:
+            raise unsupported(_name(directory))
         yield Decoded(image, "tiff", image.shape[1], image.shape[0])
 
 
@@ -86,11 +102,35 @@ def _check_data(directory: Directory, layout: tuple[int, int, int], width: int, 
         raise corrupt(f"the TIFF's pixels have {directory.data_size} bytes of {needed}")
 
 
-def _by_opencv(directory: Directory, layout: tuple[int, int, int]) -> np.ndarray:
-    image = imdecode(without_orientation(directory))  # which OpenCV applies to some layouts only
-    if image is not None:
-        return turn(image, directory.value(tags.ORIENTATION, 1))
-    raise corrupt("the TIFF's pixels are damaged or end early") if layout in _OPENCVS else unsupported(_name(directory))
+def _check_jpegs(directory: Directory) -> None:
+    """Refuse JPEG strips or tiles with data missing, of which libtiff says nothing."""
+    tables = directory.blob(tags.JPEG_TABLES)
+    for chunk in directory.chunks():
+        if not chunk.startswith(b"\xff\xd8"):
+            return  # TIFF 6's old JPEG, whose parts lie elsewhere
+        try:
+            simplejpeg.decode_jpeg((tables[:-2] + chunk[2:] if tables else chunk) + EOI, "GRAY", strict=True)
+        except ValueError as error:
+            if MISSING_DATA.search(str(error)):
+                raise corrupt(f"in the TIFF: {error}") from None
+
+
+def _check_compressed(directory: Directory) -> None:
+    """Refuse strips or tiles that end early: OpenCV shows what there is, Pillow refuses, if it knows the layout."""
+    try:
+        with Image.open(io.BytesIO(start_at(directory)), formats=("TIFF",)) as opened:
+            opened.load()
+    except UnidentifiedImageError:
+        pass
+    except OSError as error:
+        raise corrupt(f"the TIFF's pixels end early ({error})") from None
+
+
+def _is_pillows(directory: Directory, layout: tuple[int, int, int]) -> bool:
+    """Tell whether Pillow decodes a page. It knows no big-endian BigTIFF."""
+    if directory.image_bytes.startswith(tags.MAGICS[3]):
+        return False
+    return layout in _PILLOWS or (layout == (_YCBCR, 8, 3) and directory.value(tags.COMPRESSION, 1) in _JPEG)
 
 
 def _by_pillow(opened: Image.Image, directory: Directory) -> np.ndarray:
@@ -102,7 +142,9 @@ def _by_pillow(opened: Image.Image, directory: Directory) -> np.ndarray:
         if colors.size and colors.max() < 256:  # meant for 8 bits, as libtiff guesses
             table = np.zeros((256, 3), np.uint8)
             table[: colors.size // 3] = colors[: colors.size // 3 * 3].reshape(3, -1).T[:256]
-            return table[np.asarray(opened)]
+            return np.asarray(table[np.asarray(opened)])
+    if opened.mode.startswith("I;16"):
+        return np.repeat((np.asarray(opened) >> 8).astype(np.uint8)[..., None], 3, axis=2)
     return np.asarray(opened.convert("RGB"))
 
 
@@ -134,6 +176,8 @@ def _name(directory: Directory) -> str:
     words = [
         f"TIFF of {samples} {'sample' if samples == 1 else 'samples'} of {'/'.join(map(str, dict.fromkeys(bits)))}-bit {kind}".rstrip(),
         _PHOTOMETRICS.get(photometric, "" if photometric <= _LAB else f"photometric interpretation {photometric}"),
-        "" if compression in _COMPRESSIONS else f"compression {tags.NAMES_OF_COMPRESSIONS.get(compression, compression)}",
+        ""
+        if compression in _COMPRESSIONS - _NOT_OPENCVS
+        else f"compression {tags.NAMES_OF_COMPRESSIONS.get(compression, compression)}",
     ]
     return ", ".join(filter(None, words))

@@ -8,13 +8,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlcls_ray.images.decoded import corrupt, unsupported
+from mlcls_ray.images.decoded import corrupt
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """TIFF and BigTIFF, little-endian and big-endian."""
 WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
 STRIP_OFFSETS, ORIENTATION, SAMPLES, ROWS_PER_STRIP, STRIP_COUNTS, PLANAR = 273, 274, 277, 278, 279, 284
-COLOR_MAP, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_COUNTS, EXTRA, SAMPLE_FORMAT = 320, 322, 323, 324, 325, 338, 339
+COLOR_MAP, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_COUNTS, EXTRA, SAMPLE_FORMAT, JPEG_TABLES = (
+    320,
+    322,
+    323,
+    324,
+    325,
+    338,
+    339,
+    347,
+)
 _TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q"}
 """The whole numbers among TIFF's types, as `struct` calls them."""
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -23,12 +32,11 @@ _MAX_VALUES = 1 << 18
 
 
 class Entry(NamedTuple):
-    """A tag: its type, its number of values, and where they (`place`) and the entry itself (`start`) are."""
+    """A tag: its type, its number of values (`length`), and where they are (`place`)."""
 
     kind: int
-    count: int
+    length: int
     place: int
-    start: int
 
 
 class Directory:
@@ -47,7 +55,7 @@ class Directory:
                 values = place + entry_size - inline
                 if _SIZES.get(kind, 1) * count > inline:
                     (values,) = struct.unpack_from(offset_kind, image_bytes, values)
-                self.entries.setdefault(tag, Entry(kind, count, values, place))
+                self.entries.setdefault(tag, Entry(kind, count, values))
             (self.next,) = struct.unpack_from(offset_kind, image_bytes, start + entries * entry_size)
         except struct.error:
             if WIDTH not in self.entries:
@@ -59,7 +67,7 @@ class Directory:
         entry = self.entries.get(tag)
         if entry is None or entry.kind not in _TYPES:
             return default
-        count = min(entry.count, _MAX_VALUES)
+        count = min(entry.length, _MAX_VALUES)
         try:
             values = struct.unpack_from(f"{self.order}{count}{_TYPES[entry.kind]}", self.image_bytes, entry.place)
         except struct.error:
@@ -69,6 +77,18 @@ class Directory:
     def value(self, tag: int, default: int = 0) -> int:
         """The first whole number of a tag."""
         return self.values(tag, (default,))[0]
+
+    def blob(self, tag: int) -> bytes:
+        """The values of a tag of single bytes; empty if there is no such tag."""
+        entry = self.entries.get(tag)
+        return b"" if entry is None else self.image_bytes[entry.place : entry.place + entry.length]
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes of each strip or tile."""
+        places = self.values(STRIP_OFFSETS) or self.values(TILE_OFFSETS)
+        sizes = self.values(STRIP_COUNTS) or self.values(TILE_COUNTS)
+        for place, size in zip(places, sizes, strict=False):
+            yield self.image_bytes[place : place + size]
 
     @property
     def data_end(self) -> int:
@@ -89,12 +109,10 @@ def read_directories(image_bytes: bytes, max_pages: int) -> Iterator[Directory]:
     """Read the directories one at a time. Each is read once, although they may form a circle.
 
     Raises:
-        ImageError: `corrupt` or `unsupported`.
+        ImageError: `corrupt`.
     """
     order = "<" if image_bytes.startswith(b"II") else ">"
     is_big = image_bytes[2:4] in (b"+\0", b"\0+")
-    if is_big and order == ">":
-        raise unsupported("big-endian BigTIFF")
     try:
         (offset,) = struct.unpack_from(order + ("Q" if is_big else "I"), image_bytes, 8 if is_big else 4)
     except struct.error:
@@ -112,7 +130,7 @@ def read_directories(image_bytes: bytes, max_pages: int) -> Iterator[Directory]:
 def start_at(directory: Directory) -> bytearray:
     """Copy the file so that `directory` is its first one."""
     copy = bytearray(directory.image_bytes)
-    is_big = copy[2:4] == b"+\0"
+    is_big = directory.image_bytes[2:4] in (b"+\0", b"\0+")
     struct.pack_into(directory.order + ("Q" if is_big else "I"), copy, 8 if is_big else 4, directory.offset)
     return copy
 
@@ -129,5 +147,5 @@ def without_orientation(directory: Directory) -> bytearray:
 NAMES_OF_COMPRESSIONS: Mapping[int, str] = {
     262: "Kodak", 32766: "NeXT", 32809: "ThunderScan", 32908: "Pixar film", 32909: "Pixar log", 33003: "JPEG 2000", 33005: "JPEG 2000",
     34661: "JBIG", 34676: "SGI log", 34677: "SGI log 24", 34712: "JPEG 2000", 34713: "Nikon NEF", 34887: "LERC", 34892: "lossy JPEG (DNG)",
-    34933: "PNG", 34934: "JPEG XR", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
+    34933: "PNG", 34934: "JPEG XR", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL", 34925: "LZMA",
 }  # fmt: skip

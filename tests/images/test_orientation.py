@@ -67,7 +67,11 @@ def test_xmp_turns_nothing() -> None:
     assert np.array_equal(decode(with_xmp).image, opencv(with_xmp))
     text = PngImagePlugin.PngInfo()
     text.add_itxt("XML:com.adobe.xmp", XMP.decode())
-    for data in (encode(STORED, "PNG", pnginfo=text), encode(STORED, "WEBP", xmp=XMP), encode(STORED, "TIFF", tiffinfo={700: XMP})):
+    for data in (
+        encode(STORED, "PNG", pnginfo=text),
+        encode(STORED, "WEBP", xmp=XMP),
+        encode(STORED, "TIFF", tiffinfo={700: XMP}),
+    ):
         assert decode(data).image.shape == (32, 48, 3)
 
 

@@ -34,7 +34,9 @@ class Layout(NamedTuple):
 def gradient(layout: Layout) -> np.ndarray:
     """A picture in the whole range of its samples: [H, W, samples] of the type that holds them."""
     across, down = np.linspace(0, 1, WIDTH), np.linspace(0, 1, HEIGHT)[:, None]
-    shares = np.stack([across * (sample % 2 == 0) * 0.9 + down * 0.1 + 0 * across for sample in range(layout.samples)], 2)
+    shares = np.stack(
+        [across * (sample % 2 == 0) * 0.9 + down * 0.1 + 0 * across for sample in range(layout.samples)], 2
+    )
     if layout.kind == FLOAT:
         return shares.astype({16: np.float16, 32: np.float32, 64: np.float64}[layout.bits])
     low = -(1 << (layout.bits - 1)) if layout.kind == INT else 0
@@ -78,9 +80,7 @@ def write_tiff(layout: Layout, image: np.ndarray | None = None) -> bytes:
     return _assemble(layout.order, fields, chunks, bool(layout.tile))
 
 
-def _assemble(
-    order: str, fields: list[tuple[int, str, Sequence[int]]], chunks: list[bytes], is_tiled: bool
-) -> bytes:
+def _assemble(order: str, fields: list[tuple[int, str, Sequence[int]]], chunks: list[bytes], is_tiled: bool) -> bytes:
     body = b""
     places = []
     for chunk in chunks:

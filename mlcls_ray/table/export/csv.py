@@ -24,7 +24,9 @@ def write_csv(images: Iterable[LabeledImage], classes: Sequence[str], target: Pa
         writer.writerow(("uri", "labels", "scores"))
         for image in images:
             count += 1
-            writer.writerow((guard(image.uri), guard(";".join(image.labels)), ";".join(f"{score:.5f}" for score in image.scores)))
+            writer.writerow(
+                (guard(image.uri), guard(";".join(image.labels)), ";".join(f"{score:.5f}" for score in image.scores))
+            )
     return count
 
 
