@@ -127,20 +127,25 @@ def read_directories(image_bytes: bytes, max_pages: int) -> Iterator[Directory]:
         raise corrupt("a TIFF without a page")
 
 
-def start_at(directory: Directory) -> bytearray:
-    """Copy the file so that `directory` is its first one."""
-    copy = bytearray(directory.image_bytes)
+def start_at(directory: Directory) -> bytes | bytearray:
+    """Make `directory` the file's first one: in a copy, unless it is."""
     is_big = directory.image_bytes[2:4] in (b"+\0", b"\0+")
-    struct.pack_into(directory.order + ("Q" if is_big else "I"), copy, 8 if is_big else 4, directory.offset)
+    place, kind = (8, directory.order + "Q") if is_big else (4, directory.order + "I")
+    if struct.unpack_from(kind, directory.image_bytes, place)[0] == directory.offset:
+        return directory.image_bytes
+    copy = bytearray(directory.image_bytes)
+    struct.pack_into(kind, copy, place, directory.offset)
     return copy
 
 
-def without_orientation(directory: Directory) -> bytearray:
-    """Copy the file so that `directory` is its first one, and says nothing of an orientation."""
-    copy = start_at(directory)
+def without_orientation(directory: Directory) -> bytes | bytearray:
+    """Make `directory` the file's first one, and let it say nothing of an orientation."""
+    image_bytes = start_at(directory)
     entry = directory.entries.get(ORIENTATION)
-    if entry is not None and entry.kind in _TYPES and entry.place + struct.calcsize(_TYPES[entry.kind]) <= len(copy):
-        struct.pack_into(directory.order + _TYPES[entry.kind], copy, entry.place, 1)
+    if entry is None or entry.kind not in _TYPES or directory.value(ORIENTATION) == 1:
+        return image_bytes
+    copy = bytearray(image_bytes)
+    struct.pack_into(directory.order + _TYPES[entry.kind], copy, entry.place, 1)
     return copy
 
 
