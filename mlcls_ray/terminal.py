@@ -25,16 +25,16 @@ _CONTROLS = re.compile(
     "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # marks, overrides and isolates of direction; line and paragraph separators
     "\ud800-\udfff\ufeff]"  # bytes of a file name that are not UTF-8, which no stream can write; the byte order mark
 )
-_CONTROLS_BUT_NEWLINE = re.compile(_CONTROLS.pattern.replace("[\x00-\x1f", "[\x00-\x09\x0b-\x1f"))
+_CONTROLS_BUT_LINES = re.compile(_CONTROLS.pattern.replace("[\x00-\x1f", "[\x00-\x08\x0b-\x1f"))
 
 
 def plain(text: object, keep_lines: bool = False) -> str:
     """Replace each control character by its JSON escape (ESC by `\\u001b`): the text stays one line, or JSON, and readable.
 
     Args:
-        keep_lines: newlines are ours, and stay.
+        keep_lines: newlines and tabs are ours, and stay.
     """
-    controls = _CONTROLS_BUT_NEWLINE if keep_lines else _CONTROLS
+    controls = _CONTROLS_BUT_LINES if keep_lines else _CONTROLS
     return controls.sub(lambda match: f"\\u{ord(match[0]):04x}", str(text))
 
 

@@ -44,9 +44,9 @@ STATUSES = {
     Status.HTTP_5XX: "The server failed, or asked us to wait (HTTP 429), in each of `fetch_attempts` requests.",
     Status.EMPTY: "It has 0 bytes.",
     Status.NOT_AN_IMAGE: "Its first bytes are of no image format.",
-    Status.CORRUPT: "It is damaged or cut.",
-    Status.TOO_LARGE: "It has more than `max_bytes` or `max_pixels`.",
-    Status.UNSUPPORTED: "It is of a format that is not read, such as HEIC, or an encrypted archive member.",
+    Status.CORRUPT: "Pixels are missing or unsure: it is damaged or cut.",
+    Status.TOO_LARGE: "It has more than `max_bytes` or `max_pixels`, or so many parts that decoding would take for ever.",
+    Status.UNSUPPORTED: "It is whole, and of a format or kind that is not read, such as HEIC or a TIFF of floats, or an encrypted archive member.",
     Status.ENGINE: "The network failed on this image.",
 }
 

@@ -149,6 +149,6 @@ def _leave(code: int, message: str = "", is_verbose: bool = False) -> NoReturn:
 
         traceback.print_exc()
     if message:
-        print(f"mlcls: {plain(message, keep_lines=True)}", file=sys.stderr)
+        print(f"mlcls: {plain(' '.join(message.splitlines()))}", file=sys.stderr)
     sys.stdout.flush()
     sys.exit(code)
