@@ -24,6 +24,7 @@ from fsspec.registry import get_filesystem_class, known_implementations
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError, suggest
+from mlcls_ray.logs import hide_library_urls
 
 LOCAL = "file"
 HTTP = ("http", "https")
@@ -81,6 +82,16 @@ def path_of_uri(uri: str) -> str:
     if not uri.startswith("file://"):
         return uri
     return os.fsdecode(unquote_to_bytes(urlsplit(uri).path if "%" in uri else uri.removeprefix("file://")))
+
+
+def readable_path(uri: str) -> str:
+    """Return the path of a local image, as other tools take it; the uri where it is remote, or its path is not UTF-8."""
+    path = path_of_uri(uri) if is_local(uri) else uri
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return uri
+    return path
 
 
 class Place(NamedTuple):
@@ -162,6 +173,7 @@ def open_filesystem(uri: str, s3: S3Options | None = None) -> tuple[fsspec.Abstr
     scheme = scheme_of(uri)
     if scheme == LOCAL:
         return fsspec.filesystem("file"), os.path.abspath(path_of_uri(uri))
+    hide_library_urls()
     options: dict[str, Any] = {}
     if scheme in S3:
         s3 = s3 or S3Options()
