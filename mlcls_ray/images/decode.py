@@ -18,10 +18,20 @@ from mlcls_ray.errors import ImageError, Status
 from mlcls_ray.images import MAX_PIXELS, bmp, jpeg, png, pnm, tiff
 from mlcls_ray.images.decoded import Decoded, check_pixels, unsupported
 from mlcls_ray.images.formats import FORMATS, SUFFIXES, unidentified
-from mlcls_ray.images.orientation import read_orientation, turn
+from mlcls_ray.images.orientation import SIDES_SWAPPED, read_orientation, turn
 from mlcls_ray.images.tiff_tags import MAGICS as TIFF_MAGICS
 
-__all__ = ["FORMATS", "SUFFIXES", "TIFF_MAGICS", "Decoded", "decode", "decode_pages", "to_rgb"]
+__all__ = [
+    "FORMATS",
+    "SIDES_SWAPPED",
+    "SUFFIXES",
+    "TIFF_MAGICS",
+    "Decoded",
+    "check_jpeg",
+    "decode",
+    "decode_pages",
+    "to_rgb",
+]
 
 MAX_READS = 200_000
 """Reads in which Pillow may parse a header. A file of millions of tiny blocks would hold a worker for a minute."""
@@ -48,6 +58,17 @@ def decode(image_bytes: bytes, max_pixels: int = MAX_PIXELS, min_size: tuple[int
         ImageError: `empty`, `not_an_image`, `unsupported`, `too_large` or `corrupt`.
     """
     return next(decode_pages(image_bytes, max_pixels, min_size))
+
+
+def check_jpeg(image_bytes: bytes, max_pixels: int = MAX_PIXELS) -> Decoded | None:
+    """Decode a JPEG at an eighth of its size, which reads all of its data. None: it is damaged, or no JPEG that is read.
+
+    For a caller whose own decoder may say nothing of damaged data: what this accepts, `decode` accepts.
+    """
+    try:
+        return jpeg.decode_jpeg(image_bytes, max_pixels, (1, 1)) if image_bytes.startswith(jpeg.MAGIC) else None
+    except (ImageError, MemoryError):
+        return None
 
 
 def decode_pages(
@@ -118,7 +139,7 @@ def to_rgb(opened: Image.Image) -> np.ndarray:
     """
     opened.load()
     # Read after loading: Pillow turns a TIFF itself and drops the tag, and a PNG's EXIF may follow its pixels.
-    exif = opened.info.get("exif", b"") if opened.format != "TIFF" else b""
+    exif = _exif_block(opened)
     if opened.mode == "F" or (opened.mode == "I" and opened.format not in ("PNG", "PPM")):
         raise unsupported(f"a picture of {'floats' if opened.mode == 'F' else '32-bit integers'}")
     if opened.mode == "CMYK" and opened.format in ("JPEG", "MPO"):
@@ -126,6 +147,14 @@ def to_rgb(opened: Image.Image) -> np.ndarray:
     else:
         image = np.asarray(_to_eight_bits(opened).convert("RGB"))
     return turn(image, read_orientation(exif))
+
+
+def _exif_block(opened: Image.Image) -> bytes:
+    """The EXIF block of the image's file, or of an image that was made in memory; Pillow's own reader would also look into XMP."""
+    if opened.format is None:
+        return opened.getexif().tobytes()
+    block = opened.info.get("exif", b"") if opened.format != "TIFF" else b""
+    return block if isinstance(block, bytes) else b""
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:

@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 import simplejpeg
 
+from mlcls_ray.images import MAX_PIXELS
 from mlcls_ray.images.decoded import Decoded, check_pixels, corrupt, unsupported
 from mlcls_ray.images.jpeg_markers import (
     END,
@@ -81,7 +82,7 @@ def _decode(image_bytes: bytes, header: Header, decode: Callable[..., np.ndarray
     except ValueError:
         candidates = [without_ornaments(image_bytes, header)]
     first_message = ""
-    for _ in range(MAX_REPAIRS):
+    for _ in range(max(2, min(MAX_REPAIRS, MAX_PIXELS // (header.frame.width * header.frame.height)))):
         if not candidates:
             break
         candidate = candidates.pop(0)

@@ -13,9 +13,11 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from mlcls_ray.errors import ImageError, Status
 from mlcls_ray.images import tiff_tags as tags
 from mlcls_ray.images.decoded import Decoded, check_pixels, corrupt, unsupported
 from mlcls_ray.images.jpeg import EOI, MISSING_DATA
+from mlcls_ray.images.jpeg_markers import check_scans, has_several_scans, read_header
 from mlcls_ray.images.opencv import imdecode
 from mlcls_ray.images.orientation import turn
 from mlcls_ray.images.tiff_tags import Directory, read_directories, start_at, without_orientation
@@ -45,6 +47,8 @@ _EITHERS = {(_BLACK_IS_ZERO, 16, 1), (_RGB, 16, 3), (_CMYK, 8, 4), (_CMYK, 16, 4
 _NOT_OPENCVS = {34925, 50000}
 """Compressions that OpenCV is built without."""
 _JPEG = {6, 7}
+MIN_CHUNKS = 1 << 16
+"""Strips, tiles and bytes that any TIFF may have."""
 MAX_TILE = 1 << 24
 """Pixels of a tile, which is decoded whole however small the image is."""
 
@@ -92,7 +96,12 @@ def decode_tiff(image_bytes: bytes, max_pixels: int) -> Iterator[Decoded]:
 
 
 def _check_data(directory: Directory, layout: tuple[int, int, int], width: int, height: int) -> None:
-    """Refuse pixels that lie beyond the file's end, or are stored as they are in too few bytes."""
+    """Refuse pixels that lie beyond the end, uncompressed ones in too few bytes, and strips that would be read for ever."""
+    for tag in (tags.STRIP_OFFSETS, tags.STRIP_COUNTS, tags.TILE_OFFSETS, tags.TILE_COUNTS):
+        if tag in directory.entries and directory.entries[tag].length > MIN_CHUNKS + width * height:
+            raise ImageError(Status.TOO_LARGE, "the TIFF has more strips or tiles than pixels")
+    if directory.data_size > 2 * len(directory.image_bytes) + MIN_CHUNKS:
+        raise ImageError(Status.TOO_LARGE, "the TIFF's strips or tiles overlap: reading each would take for ever")
     if directory.data_end > len(directory.image_bytes):
         raise corrupt("the TIFF's pixels lie beyond its end")
     _, bits, samples = layout
@@ -105,9 +114,17 @@ def _check_data(directory: Directory, layout: tuple[int, int, int], width: int, 
 def _check_jpegs(directory: Directory) -> None:
     """Refuse JPEG strips or tiles with data missing, of which libtiff says nothing."""
     tables = directory.blob(tags.JPEG_TABLES)
+    tile = directory.value(tags.TILE_WIDTH) * directory.value(tags.TILE_LENGTH)
+    pixels_left = 4 * (directory.value(tags.WIDTH) * directory.value(tags.LENGTH) + tile) + MIN_CHUNKS
     for chunk in directory.chunks():
         if not chunk.startswith(b"\xff\xd8"):
             return  # TIFF 6's old JPEG, whose parts lie elsewhere
+        header = read_header(chunk)
+        if has_several_scans(header):
+            check_scans(chunk, header)
+        pixels_left -= header.frame.width * header.frame.height
+        if pixels_left < 0:
+            raise corrupt("the TIFF's JPEGs are larger than the image")
         try:
             simplejpeg.decode_jpeg((tables[:-2] + chunk[2:] if tables else chunk) + EOI, "GRAY", strict=True)
         except ValueError as error:

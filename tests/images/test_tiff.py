@@ -27,6 +27,7 @@ from tests.images.tiffs import (
     RGB,
     UINT,
     WHITE_IS_ZERO,
+    WIDTH,
     Layout,
     gradient,
     write_tiff,
@@ -217,3 +218,19 @@ def test_directories_cannot_fill_memory() -> None:
         with pytest.raises(ImageError) as caught:
             decode(data)
         assert caught.value.status in (Status.CORRUPT, Status.TOO_LARGE)
+
+
+def test_strips_that_overlap_are_not_read_for_ever() -> None:
+    """A thousand strips of one row each, all of them the whole file."""
+    image = np.zeros((1000, WIDTH, 1), np.uint8)
+    data = bytearray(write_tiff(Layout(photometric=BLACK_IS_ZERO, samples=1), image) + bytes(1_000_000))
+    fields = {256: WIDTH, 257: 1000, 258: 8, 259: 1, 262: 1, 277: 1, 278: 1}
+    place = len(data)
+    data += struct.pack("<1000I", *[8] * 1000) + struct.pack("<1000I", *[1_000_000] * 1000)
+    directory = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in fields.items()]
+    directory += [struct.pack("<HHII", 273, 4, 1000, place), struct.pack("<HHII", 279, 4, 1000, place + 4000)]
+    struct.pack_into("<I", data, 4, len(data))
+    data += struct.pack("<H", len(directory)) + b"".join(directory) + bytes(4)
+    with pytest.raises(ImageError, match="overlap") as caught:
+        decode(bytes(data))
+    assert caught.value.status is Status.TOO_LARGE
