@@ -37,11 +37,13 @@ def query(
     save
         New file to write the result to. Default: print it.
     """
+    import shutil
+
     import duckdb
 
+    from mlcls_ray.cli.output import print_rows, save_rows
     from mlcls_ray.storage.store import check_new_target
     from mlcls_ray.table.label_table import open_labels
-    from mlcls_ray.table.views import quoted
 
     if format == "parquet" and save is None:
         raise UsageError("--format parquet needs --save FILE")
@@ -49,18 +51,14 @@ def query(
         check_new_target(save)
     table = open_labels(out, s3_options(s3))
     try:
-        if format == "table" and save is None:
-            table.sql(sql).show(max_width=200)
-            return
-        target = str(save) if save else "/dev/stdout"
-        options = {
-            "csv": "FORMAT csv, HEADER",
-            "json": "FORMAT json",
-            "parquet": "FORMAT parquet",
-            "table": "FORMAT csv, HEADER",
-        }
-        sys.stdout.flush()
-        table.database.execute(f"COPY ({sql.rstrip().rstrip(';')}) TO {quoted(target)} ({options[format]})")
+        if save is not None:
+            save_rows(table.database, sql, format, save)
+        elif format == "table":
+            rows = table.sql(sql)
+            if rows is not None:  # a statement that returns rows
+                rows.show(max_width=shutil.get_terminal_size((200, 50)).columns)
+        else:
+            print_rows(table.database, sql, format)
     except duckdb.Error as error:
         raise UsageError(f"query: {str(error).strip().splitlines()[0]}") from None
 
@@ -159,9 +157,9 @@ def diff(before: str, after: str, *, save: Path | None = None, s3: S3Flags = NO_
     save
         HTML page to write, with the same numbers and the images whose labels changed; it opens from disk.
     """
-    from rich.console import Console
     from rich.table import Table
 
+    from mlcls_ray.cli.console import Terminal
     from mlcls_ray.explore.diff import find_differences, make_page
 
     tables = _open_side(before, s3), _open_side(after, s3)
@@ -178,7 +176,7 @@ def diff(before: str, after: str, *, save: Path | None = None, s3: S3Flags = NO_
         shift = "–" if label.psi is None else f"{label.psi:.3f}"
         rows.add_row(label.name, f"{label.before:,}", f"{label.after:,}", f"{label.gained:,}", f"{label.lost:,}", shift)
     if changed:
-        Console().print(rows)
+        Terminal().print(rows)
     if save is not None:
         _write(save, make_page(*tables, differences, (before, after)).encode())
         print(save)

@@ -75,8 +75,7 @@ def retry(
 
 
 def _run(job: LabelJob, verbose: bool) -> None:
-    from rich.console import Console
-
+    from mlcls_ray.cli.console import Terminal
     from mlcls_ray.cli.summary import print_summary
     from mlcls_ray.job.check import check_job
     from mlcls_ray.job.label import run_job
@@ -86,7 +85,7 @@ def _run(job: LabelJob, verbose: bool) -> None:
     if not successes:
         print("nothing to retry" if job.retry else "nothing new: each input that was found is labeled already")
         return
-    console = Console()
+    console = Terminal()
     for model, success in zip(checked.models, successes, strict=True):
         if job.models:
             console.rule(model.name, align="left")

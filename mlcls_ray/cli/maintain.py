@@ -111,8 +111,7 @@ def relabel(
     run_id
         Name of the new run. Default: the time.
     """
-    from rich.console import Console
-
+    from mlcls_ray.cli.console import Terminal
     from mlcls_ray.cli.summary import print_summary
     from mlcls_ray.labels.thresholds import parse_thresholds
     from mlcls_ray.table.output import open_output
@@ -120,7 +119,7 @@ def relabel(
 
     store = open_output(out, s3_options(s3))
     print_summary(
-        store, apply_thresholds(store, parse_thresholds(threshold), source, run_id), Console(), annotated=False
+        store, apply_thresholds(store, parse_thresholds(threshold), source, run_id), Terminal(), annotated=False
     )
 
 
@@ -144,4 +143,4 @@ def compact(out: Output, *, run_id: str | None = None, rows: int | None = None, 
         if before is None and not run_id:
             continue
         after = compaction.compact(store, name, rows or compaction.ROWS)
-        print(f"{name}: {len(before.fragments) if before else 0:,} files, now {len(after.fragments):,}")
+        print(f"{name}: {len(before.fragments) if before else 0:,} file(s) before, {len(after.fragments):,} now")

@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from mlcls_ray import schema
+from mlcls_ray.cli.console import Terminal
 from mlcls_ray.errors import Status
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import redact_url
 from mlcls_ray.table import layout
+from mlcls_ray.table.fragments import fragment_paths
 from mlcls_ray.table.records import Success
 from mlcls_ray.table.status import RunStatus
 
@@ -68,14 +70,14 @@ def print_status(runs: Sequence[RunStatus]) -> None:
         rate = "–" if run.rate is None else f"{run.rate:.0f}"
         left = "–" if run.seconds_left is None else f"{run.seconds_left / 60:.0f} min"
         table.add_row(run.run_id, run.state, f"{run.done:,}", f"{run.rows:,}", rate, left, failures or "–")
-    Console().print(table)
+    Terminal().print(table)
 
 
 def label_counts(store: Store, success: Success) -> Counter[str]:
     """Count the images with each label. Reads this one column, a fragment at a time."""
     counts: Counter[str] = Counter()
-    for fragment in success.fragments:
-        rows = store.read_columns(f"{layout.labels_folder(success.run_id)}/{fragment.name}", [schema.LABELS])
+    for path in fragment_paths(store, success):
+        rows = store.read_columns(path, [schema.LABELS])
         labels = pc.list_flatten(rows.column(0))
         for entry in pc.value_counts(labels.combine_chunks()).to_pylist():
             counts[entry["values"]] += entry["counts"]
@@ -87,8 +89,8 @@ def _print_images(store: Store, success: Success, console: Console) -> None:
     table.add_column("image", overflow="fold")
     table.add_column("labels", overflow="fold")
     columns = [schema.URI, schema.STATUS, schema.ERROR_MESSAGE, schema.LABELS, schema.SCORES]
-    for fragment in success.fragments:
-        rows = store.read_columns(f"{layout.labels_folder(success.run_id)}/{fragment.name}", columns).to_pylist()
+    for path in fragment_paths(store, success):
+        rows = store.read_columns(path, columns).to_pylist()
         for row in sorted(rows, key=lambda row: str(row[schema.URI])):
             name = redact_url(row[schema.URI]).rpartition("/")[2]
             if row[schema.STATUS] == Status.OK.value:
