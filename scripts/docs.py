@@ -134,7 +134,7 @@ def columns(fields: pa.Schema) -> str:
         (
             (
                 f"`{field.name}`",
-                f"`{field.type}`".replace("[80]", "[C]").replace("[1]", "[D]"),
+                f"`{field.type}`",
                 "yes" if field.nullable else "never",
                 schema.MEANINGS[field.name],
             )
@@ -156,9 +156,8 @@ This page lists the columns of the Parquet files that a run writes, the statuses
 
 ## The label table: `OUT/runs/RUN_ID/labels/*.parquet`
 
-It has one row for each row of the manifest. `C` is the number of the model's classes. The column `embedding` exists only with
-`embeddings: true`; `D` is the number of the network's features.
-{columns(schema.label_table(80, embedding_size=1))}
+It has one row for each row of the manifest. All runs have these columns, whatever the model and the options.
+{columns(schema.LABEL_TABLE)}
 ## The manifest: `OUT/runs/RUN_ID/manifest/*.parquet`
 
 It is the frozen list of the run's inputs.

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from mlcls_ray.cli.flags import NO_FLAGS, Output, RunId, S3Flags, s3_options
 from mlcls_ray.errors import UsageError
-from mlcls_ray.terminal import make_console, plain
+from mlcls_ray.terminal import plain
 
 if TYPE_CHECKING:
     from mlcls_ray.table.label_table import LabelTable
@@ -38,11 +38,15 @@ def query(
     save
         New file to write the result to. Default: print it.
     """
+    import contextlib
+    import io
+    import shutil
+
     import duckdb
 
+    from mlcls_ray.cli.output import print_rows, save_rows
     from mlcls_ray.storage.store import check_new_target
     from mlcls_ray.table.label_table import open_labels
-    from mlcls_ray.table.views import quoted
 
     if format == "parquet" and save is None:
         raise UsageError("--format parquet needs --save FILE")
@@ -50,18 +54,17 @@ def query(
         check_new_target(save)
     table = open_labels(out, s3_options(s3))
     try:
-        if format == "table" and save is None:
-            table.sql(sql).show(max_width=200)
-            return
-        target = str(save) if save else "/dev/stdout"
-        options = {
-            "csv": "FORMAT csv, HEADER",
-            "json": "FORMAT json",
-            "parquet": "FORMAT parquet",
-            "table": "FORMAT csv, HEADER",
-        }
-        sys.stdout.flush()
-        table.database.execute(f"COPY ({sql.rstrip().rstrip(';')}) TO {quoted(target)} ({options[format]})")
+        if save is not None:
+            save_rows(table.database, sql, format, save)
+        elif format == "table":
+            rows = table.sql(sql)
+            if rows is not None:  # a statement that returns rows
+                shown = io.StringIO()
+                with contextlib.redirect_stdout(shown):
+                    rows.show(max_width=shutil.get_terminal_size((200, 50)).columns)
+                print(plain(shown.getvalue(), keep_lines=True), end="")
+        else:
+            print_rows(table.database, sql, format)
     except duckdb.Error as error:
         raise UsageError(f"query: {str(error).strip().splitlines()[0]}") from None
 
@@ -162,6 +165,7 @@ def diff(before: str, after: str, *, save: Path | None = None, s3: S3Flags = NO_
     """
     from rich.table import Table
 
+    from mlcls_ray.cli.console import Terminal
     from mlcls_ray.explore.diff import find_differences, make_page
 
     tables = _open_side(before, s3), _open_side(after, s3)
@@ -180,7 +184,7 @@ def diff(before: str, after: str, *, save: Path | None = None, s3: S3Flags = NO_
             plain(label.name), f"{label.before:,}", f"{label.after:,}", f"{label.gained:,}", f"{label.lost:,}", shift
         )
     if changed:
-        make_console().print(rows)
+        Terminal().print(rows)
     if save is not None:
         _write(save, make_page(*tables, differences, (before, after)).encode())
         print(save)

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from mlcls_ray.cli.flags import NO_FLAGS, Output, S3Flags, s3_options
 from mlcls_ray.errors import RunError
 from mlcls_ray.registry import TABLE_FORMATS
-from mlcls_ray.terminal import make_console, print_plain
+from mlcls_ray.terminal import print_plain
 
 DryRun = Annotated[bool, Parameter(negative=(), show_default=False, help="Only print what would be removed.")]
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def relabel(
     run_id
         Name of the new run. Default: the time.
     """
+    from mlcls_ray.cli.console import Terminal
     from mlcls_ray.cli.summary import print_summary
     from mlcls_ray.labels.thresholds import parse_thresholds
     from mlcls_ray.table.output import open_output
@@ -119,7 +120,7 @@ def relabel(
 
     store = open_output(out, s3_options(s3))
     print_summary(
-        store, apply_thresholds(store, parse_thresholds(threshold), source, run_id), make_console(), annotated=False
+        store, apply_thresholds(store, parse_thresholds(threshold), source, run_id), Terminal(), annotated=False
     )
 
 
@@ -143,4 +144,4 @@ def compact(out: Output, *, run_id: str | None = None, rows: int | None = None, 
         if before is None and not run_id:
             continue
         after = compaction.compact(store, name, rows or compaction.ROWS)
-        print(f"{name}: {len(before.fragments) if before else 0:,} files, now {len(after.fragments):,}")
+        print(f"{name}: {len(before.fragments) if before else 0:,} file(s) before, {len(after.fragments):,} now")

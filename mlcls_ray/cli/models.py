@@ -18,6 +18,7 @@ def models() -> None:
     """List the named models, with mAP on COCO 2017, input size and download size."""
     from rich.table import Table
 
+    from mlcls_ray.cli.console import Terminal
     from mlcls_ray.models.cache import cached_folder
     from mlcls_ray.models.zoo import MIRROR_VARIABLE, PUBLISHED, STARTER, STARTER_MAP, STARTER_SIZE
 
@@ -29,7 +30,7 @@ def models() -> None:
         folder = cached_folder(name)
         facts = (f"{model.mean_average_precision:.2f}", str(model.input_size), f"{model.download_mb:.0f} MB")
         table.add_row(name, *facts, str(folder) if folder else "no")
-    console = make_console()
+    console = Terminal()
     console.print(table)
     console.print(
         f"\n`mlcls models pull NAME` fetches one; {MIRROR_VARIABLE} replaces the server. "

@@ -13,13 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from mlcls_ray import schema
+from mlcls_ray.cli.console import Terminal
 from mlcls_ray.errors import Status
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import redact_url
 from mlcls_ray.table import layout
+from mlcls_ray.table.fragments import fragment_paths
 from mlcls_ray.table.records import Success
 from mlcls_ray.table.status import RunStatus
-from mlcls_ray.terminal import make_console, plain
+from mlcls_ray.terminal import plain
 
 TOP_LABELS = 10
 """Number of most frequent labels in the summary."""
@@ -74,14 +76,14 @@ def print_status(runs: Sequence[RunStatus]) -> None:
         rate = "–" if run.rate is None else f"{run.rate:.0f}"
         left = "–" if run.seconds_left is None else f"{run.seconds_left / 60:.0f} min"
         table.add_row(plain(run.run_id), run.state, f"{run.done:,}", f"{run.rows:,}", rate, left, failures or "–")
-    make_console().print(table)
+    Terminal().print(table)
 
 
 def label_counts(store: Store, success: Success) -> Counter[str]:
     """Count the images with each label. Reads this one column, a fragment at a time."""
     counts: Counter[str] = Counter()
-    for fragment in success.fragments:
-        rows = store.read_columns(f"{layout.labels_folder(success.run_id)}/{fragment.name}", [schema.LABELS])
+    for path in fragment_paths(store, success):
+        rows = store.read_columns(path, [schema.LABELS])
         labels = pc.list_flatten(rows.column(0))
         for entry in pc.value_counts(labels.combine_chunks()).to_pylist():
             counts[entry["values"]] += entry["counts"]
@@ -93,8 +95,8 @@ def _print_images(store: Store, success: Success, console: Console) -> None:
     table.add_column("image", overflow="fold")
     table.add_column("labels", overflow="fold")
     columns = [schema.URI, schema.STATUS, schema.ERROR_MESSAGE, schema.LABELS, schema.SCORES]
-    for fragment in success.fragments:
-        rows = store.read_columns(f"{layout.labels_folder(success.run_id)}/{fragment.name}", columns).to_pylist()
+    for path in fragment_paths(store, success):
+        rows = store.read_columns(path, columns).to_pylist()
         for row in sorted(rows, key=lambda row: str(row[schema.URI])):
             name = plain(redact_url(row[schema.URI]).rpartition("/")[2])
             if row[schema.STATUS] == Status.OK.value:

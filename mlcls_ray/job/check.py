@@ -22,7 +22,7 @@ from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import is_local, path_of_uri, redact_url, uri_of_path
 from mlcls_ray.table import layout
 from mlcls_ray.table.publish import check_format
-from mlcls_ray.table.records import RunRecord, new_run_id, read_record
+from mlcls_ray.table.records import RunRecord, check_clock, new_run_id, read_record
 
 NO_OUTPUT = "no output: give a folder or an s3:// uri (--out)"
 
@@ -95,6 +95,7 @@ def _check_model(job: LabelJob, model: Model, out: str, source: str) -> CheckedM
     store = Store(out, job.s3)
     store.check_writable()
     _check_ours(store)
+    check_clock(store)
     return CheckedModel(job.model_copy(update={"model": source, "models": (), "out": out}), model, thresholds, store)
 
 

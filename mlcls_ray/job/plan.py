@@ -31,7 +31,7 @@ from mlcls_ray.table.attempts import start_attempt
 from mlcls_ray.table.incremental import open_changes, open_failed
 from mlcls_ray.table.ledger import Fragment, RowSet, count_bits
 from mlcls_ray.table.manifest import copy_manifest, to_parquet, write_manifest
-from mlcls_ray.table.records import RunRecord
+from mlcls_ray.table.records import RunRecord, next_number
 
 PACKAGES = ("ray", "paddlepaddle", "pyarrow", "numpy", "pillow")
 """Packages whose versions are recorded."""
@@ -228,6 +228,7 @@ def _write_record(
     model = checked.model
     record = RunRecord(
         run_id=run_id,
+        number=next_number(checked.store),
         rows=rows,
         model=model.name,
         model_fingerprint=model.fingerprint,
@@ -266,6 +267,7 @@ def _model_spec(model: ModelRun, nodes: int) -> ModelSpec:
             precision=record.engine.precision,
             threshold_id=record.threshold_id,
             run_id=record.run_id,
+            run_number=record.number,
         ),
         out=checked.store.root,
     )

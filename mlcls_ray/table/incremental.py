@@ -49,7 +49,7 @@ GONE = """
     WHERE list_contains($runs, ledger.run_id)
       AND NOT EXISTS (SELECT 1 FROM listing WHERE listing.key = ledger.uri)
       AND NOT EXISTS (
-        SELECT 1 FROM recorded WHERE recorded.uri = ledger.uri AND recorded.last_labeled_at >= ledger.labeled_at
+        SELECT 1 FROM recorded WHERE recorded.uri = ledger.uri AND recorded.last_labeled_at = ledger.labeled_at
       )
     ORDER BY 1
 """
@@ -76,8 +76,8 @@ def open_changes(
         listed: The listing.
     """
     with open_database() as (database, folder):
-        count = _spool(listed, Path(folder))
-        create_view(database, "listing", [f"{folder}/listing-*.parquet"])
+        count, parts = _spool(listed, Path(folder))
+        create_view(database, "listing", parts, schema.MANIFEST)
         create_ledger(database, store)
         _create_recorded(database, store)
         yield Changes(database, fingerprints, _runs_over(store, inputs), count)
@@ -127,19 +127,23 @@ def _entries(database: duckdb.DuckDBPyConnection, query: str, values: dict[str, 
         yield from (InputEntry(**row) for row in batch.to_pylist())
 
 
-def _spool(listed: Iterable[InputEntry], folder: Path) -> int:
-    """Write the listing to Parquet files, each uri with its `key`; at least one, even if it is empty. Returns the number of rows."""
+def _spool(listed: Iterable[InputEntry], folder: Path) -> tuple[int, list[str]]:
+    """Write the listing to Parquet files, each uri with its `key`; at least one file, even if it is empty.
+
+    Returns:
+        The number of rows, and the files.
+    """
     iterator = iter(listed)
     count = 0
+    parts: list[str] = []
     while True:
         entries = list(islice(iterator, SPOOL_ROWS))
-        if count and not entries:
-            return count
+        if parts and not entries:
+            return count, parts
         keys = pa.array([strip_credentials(entry.uri) for entry in entries], pa.string())
         table = manifest_table(entries, count).append_column(KEY, keys)
-        pq.write_table(table, folder / f"listing-{count:012d}.parquet")
-        if not entries:
-            return 0
+        parts.append(str(folder / f"listing-{count:012d}.parquet"))
+        pq.write_table(table, parts[-1])
         count += len(entries)
 
 

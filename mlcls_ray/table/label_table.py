@@ -10,9 +10,9 @@ from duckdb import DuckDBPyConnection, DuckDBPyRelation, connect
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError, suggest
 from mlcls_ray.storage.store import Store
-from mlcls_ray.table import layout
+from mlcls_ray.table.fragments import as_label_table, fragment_paths, fragment_schema, is_first_layout
 from mlcls_ray.table.output import open_output
-from mlcls_ray.table.records import RunRecord, Success, newest_record, no_runs, read_record, read_successes
+from mlcls_ray.table.records import RunRecord, Success, newest_record, no_runs, read_records, read_successes
 from mlcls_ray.table.views import committed_files, create_label_views, create_score_view
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ class LabelTable:
         self.store = store
         self.successes = successes
         """The content of `_SUCCESS` of each run whose rows are here."""
-        records = {run_id: read_record(store, run_id) for run_id in successes}
-        self.records: dict[str, RunRecord] = {run_id: record for run_id, record in records.items() if record}
+        self.records: dict[str, RunRecord] = read_records(store, successes)
         self.database: DuckDBPyConnection = connect()
         store.register_with(self.database)
         create_label_views(self.database, committed_files(store, successes))
@@ -108,16 +107,25 @@ class LabelTable:
         return frame
 
     def ray(self) -> Dataset:
-        """Return the rows of all runs as a Ray dataset, which is read in parallel. Starts Ray if it does not run."""
+        """Return the rows of all runs as a Ray dataset, which is read in parallel. Starts Ray if it does not run.
+
+        Fragments of the first layout are read by Arrow from version 26 on; `mlcls compact` rewrites them.
+        """
         import ray.data
 
-        names = [
-            f"{layout.labels_folder(run_id)}/{fragment.name}"
-            for run_id, success in self.successes.items()
-            for fragment in success.fragments
-        ]
-        paths = [self.store.data_path(name) for name in names]
-        return ray.data.read_parquet([path for path, _ in paths], filesystem=paths[0][1])
+        today, old = list[str](), list[str]()
+        for run_id, success in self.successes.items():
+            is_numbered = run_id in self.records and self.records[run_id].number > 0
+            for name in fragment_paths(self.store, success):
+                is_old = not is_numbered and is_first_layout(fragment_schema(self.store, name))
+                (old if is_old else today).append(name)
+        datasets = []
+        for names in filter(None, (today, old)):
+            paths = [self.store.data_path(name) for name in names]
+            rows = ray.data.read_parquet([path for path, _ in paths], filesystem=paths[0][1])
+            datasets.append(rows.map_batches(as_label_table, batch_format="pyarrow") if names is old else rows)
+        first, *others = datasets
+        return first.union(*others) if others else first
 
     def show(self, count: int = 12, where: str = "status = 'ok'") -> HTML:
         """Draw some images with their labels inline in a notebook.
