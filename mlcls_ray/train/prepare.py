@@ -10,7 +10,7 @@ from paddle import nn
 
 from mlcls_ray.datasets.formats import SUFFIXES, Dataset
 from mlcls_ray.datasets.split import find_split, read_classes, read_split
-from mlcls_ray.engines.devices import check_device
+from mlcls_ray.engines.devices import check_paddle_device
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.models.networks import network_spec
@@ -39,7 +39,7 @@ def prepare(job: FinetuneJob, spec: NetworkSpec | None = None) -> Setup:
         UsageError: names what is wrong.
     """
     device = job.device
-    check_device(device)
+    check_paddle_device(device)
     paddle.set_device("cpu" if device.is_cpu else f"{device.kind}:{device.index}")
     if job.batch_size < job.workers:
         raise UsageError(f"batch_size {job.batch_size} is less than workers {job.workers}: each worker needs an image")
