@@ -187,8 +187,9 @@ def test_a_damaged_image_has_opencvs_pixels_or_none(kind: str, position: float, 
         image = decode(bytes(data)).image
     except ImageError:
         return
-    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    assert expected is None or np.array_equal(image, expected[..., ::-1])
+    # Where the end marker of a JPEG is damaged, OpenCV leaves out the last rows.
+    with_end = [cv2.imdecode(np.frombuffer(data + end, np.uint8), cv2.IMREAD_COLOR) for end in (b"", b"\xff\xd9")]
+    assert any(expected is None or np.array_equal(image, expected[..., ::-1]) for expected in with_end)
 
 
 def _outcome(read: Callable[[], Decoded]) -> tuple[object, ...]:
