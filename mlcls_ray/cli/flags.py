@@ -103,7 +103,9 @@ RunId = Annotated[str | None, Parameter(help="This run only. Default: the newest
 Vanished = Annotated[
     bool,
     Parameter(
-        negative=(), show_default=False, help="With the images that an incremental run found gone, which are left out otherwise."
+        negative=(),
+        show_default=False,
+        help="With the images that an incremental run found gone, which are left out otherwise.",
     ),
 ]
 if TYPE_CHECKING:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,6 +41,7 @@ def finetune(*, options: FinetuneFlags = NO_FLAGS, config: Config = None, print_
     if print_config:
         print(dump_config(job), end="")
         return
+    _silence_paddle()
     from mlcls_ray.train.finetune import finetune as train
 
     result = train(job)
@@ -142,6 +145,12 @@ def calibrate(
         f"{save}: {len(thresholds)} thresholds from {len(compared.uris):,} images. "
         "Both lines are measured on these images; evaluate the thresholds on others"
     )
+
+
+def _silence_paddle() -> None:
+    """Hide Paddle's warnings about its own code, which no user can act on. Called before Paddle is imported."""
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    warnings.filterwarnings("ignore", module=r"paddle\.")
 
 
 def _open(out: str | None, model: str | None, data: Path, work: Path, s3: Mapping[str, Any]) -> LabelTable:

@@ -84,7 +84,9 @@ def _truth_of_names(path: Path, vocabulary: Sequence[str]) -> Truth:
     for row, names in enumerate(named.labels):
         targets[row, [class_ids[name] for name in names]] = True
     known = vocabulary if listed is None else {*listed, *names_in_file}
-    return Truth([_uri(image, path) for image in named.images], targets, _covered(known, vocabulary), listed is not None)
+    return Truth(
+        [_uri(image, path) for image in named.images], targets, _covered(known, vocabulary), listed is not None
+    )
 
 
 def _listed_classes(path: Path) -> tuple[str, ...] | None:

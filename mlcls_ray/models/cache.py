@@ -86,7 +86,7 @@ def once(path: Path, make: Callable[[Path], None], is_valid: Callable[[Path], bo
 
 
 def open_model(source: str, s3: S3Options | None = None) -> Model:
-    """Open a model by name, local folder (also the output of a fine-tuning) or fsspec uri of a folder. Remote models are fetched into the cache first.
+    """Open a model by name, local folder (also the output of a fine-tuning) or fsspec uri of a folder, which is fetched first.
 
     Raises:
         UsageError: the name is unknown, the folder holds no model or cannot be fetched, or a cached file changed.

@@ -41,7 +41,9 @@ OUTDATED: Mapping[str, Outdated] = {
         "it lacks the factor 0.8 before the head", lambda program: not LCNET_PRODUCT.search(program), _divided
     ),
     "CLIP_vit_base_patch16_448_ML": Outdated(
-        "it has QuickGELU instead of GELU, and a bias in its first layer", lambda program: '"1.gelu"' not in program, None
+        "it has QuickGELU instead of GELU, and a bias in its first layer",
+        lambda program: '"1.gelu"' not in program,
+        None,
     ),
 }
 

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 
-def open_labels(
-    out: str, s3: S3Options | None = None, run_id: str | None = None, vanished: bool = True
-) -> LabelTable:
+def open_labels(out: str, s3: S3Options | None = None, run_id: str | None = None, vanished: bool = True) -> LabelTable:
     """Open the label table of an output folder, local or `s3://`. It holds what was committed when it was opened.
 
     Args:

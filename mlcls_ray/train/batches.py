@@ -20,8 +20,8 @@ from mlcls_ray.images.decode import decode
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.job.ray_private import pause_scheduling_loop
 from mlcls_ray.train.augment import AugmentedImage, augment_image
-from mlcls_ray.train.sized_job import SizedAugment, SizedJob
 from mlcls_ray.train.distributed import ProcessGroup
+from mlcls_ray.train.sized_job import SizedAugment, SizedJob
 
 PATH, TARGETS, KNOWN, PLACE, PIXELS, MAPS = "path", "targets", "known", "place", "pixels", "maps"
 PREFETCHED_BATCHES = 2

@@ -103,7 +103,7 @@ class Ridge(NamedTuple):
 def _trust(
     before: np.ndarray, predicted: np.ndarray, targets: np.ndarray, known: np.ndarray
 ) -> tuple[float, float, float, np.ndarray]:
-    """Find `keep`, `share` and offsets [C], so that keep·before + share·predicted + offset has the least cross-entropy. Return it too, first."""
+    """Find keep, share and offsets [C] so that keep·before + share·predicted + offset has the least cross-entropy (the first result)."""
     count = known.sum()
 
     def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -113,7 +113,9 @@ def _trust(
         error = np.where(known, 1 / (1 + np.exp(-logits)) - targets, 0.0) / count
         gradient = [[(error * before).sum()], [(error * predicted).sum()]]
         penalty = OFFSET_PENALTY * (offset**2).sum() / count
-        return float(loss + penalty), np.concatenate([*gradient, error.sum(axis=0) + 2 * OFFSET_PENALTY * offset / count])
+        return float(loss + penalty), np.concatenate(
+            [*gradient, error.sum(axis=0) + 2 * OFFSET_PENALTY * offset / count]
+        )
 
     start = np.concatenate([[1.0, 4.0], np.zeros(targets.shape[1])])
     bounds = [(0.0, None), (0.0, None), *[(None, None)] * targets.shape[1]]

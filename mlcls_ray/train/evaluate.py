@@ -272,7 +272,7 @@ def evaluation_page(table: LabelTable, comparison: Comparison, result: Evaluatio
 
 
 def write_thresholds(comparison: Comparison, target: Target, path: Path, record: RunRecord) -> np.ndarray:
-    """Choose thresholds for a target, write them as YAML for `--threshold`, and return them, float32 [C]. Classes that are left out are not written.
+    """Choose thresholds for a target, write them as YAML for `--threshold`, and return them, float32 [C]. Classes left out are not written.
 
     Raises:
         UsageError: the file cannot be written.
@@ -286,9 +286,7 @@ def write_thresholds(comparison: Comparison, target: Target, path: Path, record:
         "images": len(comparison.uris),
         "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "common_threshold": rare_names(comparison),
-        "classes": {
-            name: round(float(value), 5) for name, value in zip(comparison.classes, thresholds, strict=True)
-        },
+        "classes": {name: round(float(value), 5) for name, value in zip(comparison.classes, thresholds, strict=True)},
     }
     try:
         path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -29,8 +29,12 @@ def write_model_card(folder: Path, setup: Setup, scores: np.ndarray, threshold: 
         f"{'–' if np.isnan(precisions[class_id]) else f'{100 * precisions[class_id]:.1f}'} |"
         for class_id, name in enumerate(setup.classes)
     ]
-    best = f"Of its epochs, number {state.best_epoch + 1} is the best by dev mAP." if state.best_epoch >= 0 else (
-        "No epoch was better than the start by dev mAP: this is the network before training, with its head fitted to the images."
+    best = (
+        f"Of its epochs, number {state.best_epoch + 1} is the best by dev mAP."
+        if state.best_epoch >= 0
+        else (
+            "No epoch was better than the start by dev mAP: this is the network before training, with its head fitted to the images."
+        )
     )
     text = f"""# {job.name or job.out.name}: {setup.spec.name}, fine-tuned
 

@@ -9,8 +9,8 @@ import paddle
 from paddle import nn
 
 from mlcls_ray.models.networks.spec import is_head
-from mlcls_ray.train.sized_job import SizedJob
 from mlcls_ray.train.freezing import SECTIONS, backbone_sections
+from mlcls_ray.train.sized_job import SizedJob
 
 FINAL_LR_SCALE = 0.01
 """Learning rate of the last step, as a share of the peak."""

@@ -72,7 +72,9 @@ def size_job(job: FinetuneJob, images: int, is_trained: bool) -> SizedJob:
 
 def say_size(job: FinetuneJob, sized: SizedJob, images: int) -> None:
     """Print the options that were chosen, and a note where there are few steps."""
-    names = [name for name in ("batch_size", "epochs", "learning_rate", "freeze_batchnorm") if getattr(job, name) is None]
+    names = [
+        name for name in ("batch_size", "epochs", "learning_rate", "freeze_batchnorm") if getattr(job, name) is None
+    ]
     chosen = {name: getattr(sized, name) for name in names}
     chosen |= {
         f"augment.{name}": value

@@ -39,13 +39,18 @@ def size_of(images: int) -> Size:
 def by_size(field: str) -> str:
     """Describe the values of a field in words: `4 below 200 images, 8 below 1,000, else 16`."""
     values = [(size.below, getattr(size, field)) for size in SIZES]
-    merged = [pair for number, pair in enumerate(values) if number + 1 == len(values) or values[number + 1][1] != pair[1]]
+    merged = [
+        pair for number, pair in enumerate(values) if number + 1 == len(values) or values[number + 1][1] != pair[1]
+    ]
     words = [
-        f"{value:g} below {below:,}{' images' if not number else ''}" for number, (below, value) in enumerate(merged[:-1])
+        f"{value:g} below {below:,}{' images' if not number else ''}"
+        for number, (below, value) in enumerate(merged[:-1])
     ]
     return ", ".join([*words, f"else {merged[-1][1]:g}"])
 
 
 def describe(values: Mapping[str, object]) -> str:
     """Write fields and their values in one line."""
-    return ", ".join(f"{name} {str(value).lower() if isinstance(value, bool) else value}" for name, value in values.items())
+    return ", ".join(
+        f"{name} {str(value).lower() if isinstance(value, bool) else value}" for name, value in values.items()
+    )

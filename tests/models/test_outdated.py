@@ -64,7 +64,9 @@ def test_its_weights_give_the_same_logits_in_the_network_of_today(head: str, old
 def test_an_old_clip_is_refused_where_its_weights_are_needed(old_model: Model) -> None:
     """The program of any network without GELU stands for it: exporting CLIP takes half a minute."""
     clip = old_model.model_copy(update={"network": "CLIP_vit_base_patch16_448_ML"})
-    with pytest.raises(UsageError, match="it has QuickGELU instead of GELU.* It still labels, but it cannot be trained"):
+    with pytest.raises(
+        UsageError, match="it has QuickGELU instead of GELU.* It still labels, but it cannot be trained"
+    ):
         adapted(clip, {})
 
 

@@ -112,12 +112,16 @@ def test_a_truth_of_fewer_classes_measures_those_only(out: Path, truth: Path, tm
     assert (result.left_out, len(result.classes)) == (77, 3)
     assert result.overall_precision > evaluate(everything).overall_precision
     (left_out,) = class_notes(three)
-    assert left_out.startswith("77 of the model's 80 classes are not among those of the truth, and left out: bicycle, car,")
+    assert left_out.startswith(
+        "77 of the model's 80 classes are not among those of the truth, and left out: bicycle, car,"
+    )
     assert left_out.endswith("and 72 more")
     assert left_out in evaluation_page(table, three, result).replace("&#39;", "'")
     (tmp_path / "label.txt").unlink()
     (never_true,) = class_notes(compare(table, tmp_path / "three.csv"))
-    assert never_true.startswith("77 of the model's 80 classes are on no image of the truth; labels of them count as wrong")
+    assert never_true.startswith(
+        "77 of the model's 80 classes are on no image of the truth; labels of them count as wrong"
+    )
     (tmp_path / "label.txt").write_text("cat\ndragon\n")
     assert compare(table, tmp_path / "three.csv").classes == ["person", "boat", "cat"], "names in the file count too"
 
@@ -127,6 +131,7 @@ def test_rare_classes_are_named(out: Path, truth: Path, tmp_path: Path) -> None:
     assert rare_names(comparison) == comparison.classes, "no class is on five of the twelve photographs"
     stdout = run_cli("calibrate", out / "table", "--data", truth, "--save", tmp_path / "t.yaml").stdout
     assert re.search(
-        r"80 of 80 classes have fewer than 5 true images and get the threshold of all classes together, 0\.\d+: person, ", stdout
+        r"80 of 80 classes have fewer than 5 true images and get the threshold of all classes together, 0\.\d+: person, ",
+        stdout,
     )
     assert yaml.safe_load((tmp_path / "t.yaml").read_text())["common_threshold"] == comparison.classes

@@ -53,7 +53,9 @@ def test_a_head_of_unknown_classes_is_taken_over_if_there_are_as_many() -> None:
     assert not fewer.known
 
 
-@pytest.mark.parametrize(("old", "new"), [("pooled", "ml_decoder"), ("pooled_local", "pooled"), ("pooled", "pooled_local")])
+@pytest.mark.parametrize(
+    ("old", "new"), [("pooled", "ml_decoder"), ("pooled_local", "pooled"), ("pooled", "pooled_local")]
+)
 def test_another_head_is_not_taken_over(old: str, new: str) -> None:
     assert take_over_head(make_head(new, 3, 2), "head", values_of(make_head(old, 3, 1)), NEW, NEW) is None
 
@@ -137,4 +139,6 @@ def test_features_of_their_own_for_each_class() -> None:
     inputs, targets, before = problem(80, 8)
     shared = fit_readout(inputs, before, targets, np.array([True, True]))
     own = fit_readout(np.stack([inputs, inputs], axis=1), before, targets, np.array([True, True]))
-    np.testing.assert_allclose(shared.logits(inputs, before), own.logits(np.stack([inputs, inputs], 1), before), atol=1e-3)
+    np.testing.assert_allclose(
+        shared.logits(inputs, before), own.logits(np.stack([inputs, inputs], 1), before), atol=1e-3
+    )

@@ -97,7 +97,9 @@ class ClipViTML(nn.Layer):
         self.head = MLDecoder(WIDTH, class_num)
         self.memory = memory
         zeros = nn.initializer.Constant(0.0)
-        self.proj = self.create_parameter([WIDTH, TEXT_WIDTH], default_initializer=zeros)  # PaddleClas's weights hold it
+        self.proj = self.create_parameter(
+            [WIDTH, TEXT_WIDTH], default_initializer=zeros
+        )  # PaddleClas's weights hold it
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         patches = self.patch_embed(x)
