@@ -155,10 +155,10 @@ class FinetuneJob(BaseModel):
     head_only_epochs: NonNegativeInt = Field(
         default=1, description="Number of epochs at the beginning in which only the head is trained."
     )
-    freeze_fraction: Share = Field(
-        default=0.0,
+    freeze_fraction: Share | None = Field(
+        default=None,
         description="Share of the backbone, from the input on, that is never trained, rounded to eighths; larger values "
-        "train faster, on a CPU several times.",
+        f"train faster, on a CPU several times; null: {by_size('freeze_fraction')}; 0 where the network starts from random weights.",
     )
     freeze_batchnorm: bool | None = Field(
         default=None,

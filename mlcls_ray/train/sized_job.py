@@ -29,6 +29,7 @@ class SizedJob(FinetuneJob):
 
     epochs: PositiveInt
     batch_size: PositiveInt
+    freeze_fraction: Share
     freeze_batchnorm: bool
     learning_rate: PositiveFloat
     augment: SizedAugment
@@ -58,6 +59,7 @@ def size_job(job: FinetuneJob, images: int, is_trained: bool) -> SizedJob:
         "epochs": size.epochs,
         "batch_size": max(size.batch_size, job.workers),
         "learning_rate": gentle.learning_rate,
+        "freeze_fraction": gentle.freeze_fraction,
     }
     values = {name: value for name, value in job.model_dump().items() if value is not None}
     values["augment"] = {**augment, **{name: value for name, value in values["augment"].items() if value is not None}}
@@ -73,7 +75,9 @@ def size_job(job: FinetuneJob, images: int, is_trained: bool) -> SizedJob:
 def say_size(job: FinetuneJob, sized: SizedJob, images: int) -> None:
     """Print the options that were chosen, and a note where there are few steps."""
     names = [
-        name for name in ("batch_size", "epochs", "learning_rate", "freeze_batchnorm") if getattr(job, name) is None
+        name
+        for name in ("batch_size", "epochs", "learning_rate", "freeze_fraction", "freeze_batchnorm")
+        if getattr(job, name) is None
     ]
     chosen = {name: getattr(sized, name) for name in names}
     chosen |= {

@@ -14,6 +14,7 @@ class Size(NamedTuple):
     epochs: int
     batch_size: int
     learning_rate: float
+    freeze_fraction: float
     randaugment_n: int
     randaugment_m: int
     cutout: float
@@ -21,10 +22,10 @@ class Size(NamedTuple):
 
 
 SIZES = (
-    Size(200, 20, 4, 1e-4, 0, 0, 0.0, 0.8),
-    Size(1_000, 20, 8, 2e-4, 1, 5, 0.1, 0.8),
-    Size(20_000, 20, 16, 1e-3, 2, 7, 0.3, 0.7),
-    Size(math.inf, 10, 16, 1e-3, 2, 7, 0.3, 0.7),
+    Size(200, 20, 4, 1e-4, 0.75, 0, 0, 0.0, 0.8),
+    Size(1_000, 20, 8, 2e-4, 0.5, 1, 5, 0.1, 0.8),
+    Size(20_000, 20, 16, 1e-3, 0.0, 2, 7, 0.3, 0.7),
+    Size(math.inf, 10, 16, 1e-3, 0.0, 2, 7, 0.3, 0.7),
 )
 RANDOM_START = SIZES[2]
 """The options of whatever the size does not decide where a network starts from random weights: there is nothing to keep."""

@@ -79,7 +79,7 @@ def job_of(data: Path, out: Path, **changes: object) -> FinetuneJob:
     out.mkdir(parents=True, exist_ok=True)
     values = {
         "epochs": 12, "batch_size": 16, "head_only_epochs": 0, "learning_rate": 0.03, "backbone_lr_scale": 1.0,
-        "layer_decay": 1.0, "ema_decay": 0.5, "augment": Augment(randaugment_n=0, cutout=0.0, min_crop_area=1.0),
+        "layer_decay": 1.0, "ema_decay": 0.5, "freeze_fraction": 0.0, "augment": Augment(randaugment_n=0, cutout=0.0, min_crop_area=1.0),
         "loss": Loss(gamma_negative=1.0, clip=0.0),
     }  # fmt: skip
     return FinetuneJob.model_validate({"data": data, "out": out, **values, **changes})

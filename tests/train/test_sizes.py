@@ -37,7 +37,7 @@ def test_what_is_given_stays() -> None:
 
 def test_random_weights_have_nothing_to_keep() -> None:
     sized = size_job(job(), 60, is_trained=False)
-    assert (sized.batch_size, sized.learning_rate, sized.freeze_batchnorm) == (4, 1e-3, False)
+    assert (sized.batch_size, sized.learning_rate, sized.freeze_fraction, sized.freeze_batchnorm) == (4, 1e-3, 0, False)
     assert sized.augment.randaugment_n == 2
 
 
@@ -56,10 +56,13 @@ def test_what_was_chosen_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     for given in (job(epochs=2, batch_size=16), job()):
         say_size(given, size_job(given, 60, is_trained=True), 60)
     first, second = capsys.readouterr().err.split("60 training images, so: ")[1:]
-    assert "learning_rate 0.0001, freeze_batchnorm false" in first
+    assert "learning_rate 0.0001, freeze_fraction 0.75, freeze_batchnorm false" in first
     assert "3 steps an epoch, 12 images left out of each epoch, others each time; 6 in all" in first
     assert "6 steps are few" in first
-    assert "batch_size 4, epochs 20, learning_rate 0.0001, freeze_batchnorm true, augment.randaugment_n 0" in second
+    assert (
+        "batch_size 4, epochs 20, learning_rate 0.0001, freeze_fraction 0.75, freeze_batchnorm true, augment.randaugment_n 0"
+        in second
+    )
     assert "15 steps an epoch; 300 in all" in second
 
 
