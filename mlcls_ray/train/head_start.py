@@ -65,32 +65,33 @@ def fit_head(setup: Setup) -> Baseline | None:
 
     None: there is nothing to measure, because a class is new and the job, or a head without a linear layer at its end, allows no fit.
     """
-    head, extract = head_of(setup), None
+    head, preprocess = head_of(setup), setup.preprocess
     is_known = np.array([name in setup.initial.known for name in setup.classes])
-    width = readout_width(head)
-    rows = _sample(len(setup.train.paths), width, setup.job.seed)
-    can_fit = setup.job.fit_head and not setup.job.distill.logit_clip and width > 0 and len(rows) > 1
+    rows = _sample(len(setup.train.paths), readout_width(head), setup.job.seed)
+    can_fit = setup.job.fit_head and not setup.job.distill.logit_clip and len(rows) > 1
     if not can_fit and not is_known.all():
         return None
     extract, readout = make_extractor(setup), None
     if can_fit:
         print(f"fitting the head to {len(rows):,} images", file=sys.stderr, flush=True)
         paths = [setup.train.paths[row] for row in rows]
-        batches = list(read_features(head, extract, paths, lambda path: _pixels_or_grey(path, setup.preprocess)))
+        batches = list(read_features(head, extract, paths, lambda path: _pixels_or_grey(path, preprocess)))
         train = Features(*map(np.concatenate, zip(*batches, strict=True)))
         readout = fit_readout(train.inputs, train.logits, setup.train.targets[rows], is_known)
     before, after = [], []
-    for batch in read_features(head, extract, setup.dev.paths, lambda path: load_pixels(path, setup.preprocess)):
+    for batch in read_features(head, extract, setup.dev.paths, lambda path: load_pixels(path, preprocess)):
         before.append(batch.logits)
         after.append(batch.logits if readout is None else readout.logits(*batch))
-    targets = setup.dev.targets
-    taken_over = mean_average_precision(np.concatenate(before), targets) if is_known.all() else None
-    if readout is None:
-        return Baseline(taken_over, None)
-    fitted = mean_average_precision(np.concatenate(after), targets)
-    if taken_over is None or fitted >= taken_over:
+    taken_over = _dev_map(before, setup) if is_known.all() else None
+    fitted = None if readout is None else _dev_map(after, setup)
+    if readout is not None and (taken_over is None or fitted is None or fitted >= taken_over):
         apply_readout(head, readout)
     return Baseline(taken_over, fitted)
+
+
+def _dev_map(logits: list[np.ndarray], setup: Setup) -> float:
+    """Return dev mAP, 0 if no class is on a dev image."""
+    return float(np.nan_to_num(mean_average_precision(np.concatenate(logits), setup.dev.targets)))
 
 
 def apply_readout(head: nn.Layer, readout: Readout) -> None:
@@ -117,7 +118,8 @@ def readout_width(head: nn.Layer) -> int:
 
 
 def _sample(images: int, width: int, seed: int) -> np.ndarray:
-    limit = min(MAX_IMAGES, MAX_NUMBERS // max(width, 1))
+    """Choose the training images for the fit: none, if the head takes no numbers."""
+    limit = min(MAX_IMAGES, MAX_NUMBERS // width) if width else 0
     return np.sort(np.random.default_rng(seed).permutation(images)[:limit])
 
 
