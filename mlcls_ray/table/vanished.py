@@ -14,16 +14,19 @@ from mlcls_ray.table.views import create_view, quoted
 
 RECORDED = pa.schema([("uri", pa.string()), ("last_labeled_at", schema.TIMESTAMP)])
 """Columns of a run's list of vanished inputs."""
+RECORDED_ROWS = "CREATE VIEW recorded_rows AS SELECT * FROM all_rows SEMI JOIN recorded USING (uri)"
 GONE = """
     CREATE VIEW vanished AS
     SELECT recorded.uri, max(recorded.last_labeled_at) AS last_labeled_at
-    FROM recorded
-    WHERE NOT EXISTS (
-        SELECT 1 FROM all_rows AS image
-        WHERE image.uri = recorded.uri AND image.labeled_at > recorded.last_labeled_at AND image.run_id NOT IN ({relabeled})
-    )
+    FROM recorded JOIN (
+        SELECT uri, labeled_at, recency_rank,
+               min(recency_rank) FILTER (run_id NOT IN ({relabeled})) OVER (PARTITION BY uri) AS scored_rank
+        FROM ranked('recorded_rows')
+    ) AS image ON image.uri = recorded.uri AND image.labeled_at = recorded.last_labeled_at
+    WHERE recency_rank <= coalesce(scored_rank, recency_rank)
     GROUP BY 1
 """
+"""An image is gone if the row that was there when it was missed is its newest one, or only relabelings, which read no image, are newer."""
 WITHOUT = "CREATE OR REPLACE VIEW labels AS SELECT * FROM newest('all_rows') ANTI JOIN vanished USING (uri)"
 
 
@@ -34,7 +37,7 @@ def create_vanished_view(
 
     Args:
         runs: The committed runs.
-        relabeled: Those of them that read no image: a row of theirs does not show that an image is there.
+        relabeled: Those of them that are relabelings.
     """
     lists = [
         store.data_uri(layout.vanished(run_id))
@@ -42,7 +45,11 @@ def create_vanished_view(
         if layout.VANISHED in store.names(layout.run_folder(run_id))
     ]
     create_view(database, "recorded", lists, RECORDED)
-    database.execute(GONE.format(relabeled=", ".join(map(quoted, ["", *relabeled]))))
+    if lists:
+        database.execute(RECORDED_ROWS)
+        database.execute(GONE.format(relabeled=", ".join(map(quoted, ["", *relabeled]))))
+    else:
+        create_view(database, "vanished", lists, RECORDED)
 
 
 def leave_out_vanished(database: duckdb.DuckDBPyConnection) -> int:
