@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from nbclient import NotebookClient
 
 import mlcls_ray
-from mlcls_ray import LabelJob, label
+from mlcls_ray import LabelJob, LabelResult, label
 from tests.conftest import encode, picture
 
 STATUSES = {"ok": 4, "empty": 1}
@@ -87,6 +88,17 @@ def test_label_inside_a_ray_task(fields: dict[str, str]) -> None:
     assert (result.rows, result.statuses) == (5, STATUSES)
 
 
+@pytest.mark.usefixtures("loopback_ray")
+def test_label_where_an_event_loop_runs(fields: dict[str, str]) -> None:
+    """As in the kernel of a notebook."""
+
+    async def call() -> LabelResult:
+        return label(**fields)
+
+    assert asyncio.run(call()).statuses == STATUSES
+
+
+@pytest.mark.slow
 def test_label_in_a_notebook(fields: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel runs an event loop, and its output is no terminal."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")

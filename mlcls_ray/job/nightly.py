@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mlcls_ray.config_file import load_job
 from mlcls_ray.errors import MlclsError, RunInterruptedError, UsageError
+from mlcls_ray.logs import hide_library_urls
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.prune import find_superseded, parse_age, remove_runs
@@ -128,6 +129,7 @@ def post(webhook: str, summary: Summary, log: logging.Logger) -> None:
     """Post the summary as JSON, with a field `text` that chat programs show. A webhook that cannot be reached is only logged."""
     last_line = summary.message.splitlines()[-1] if summary.message else ""
     text = f"mlcls: exit code {summary.exit_code} for {summary.out}: {last_line}"
+    hide_library_urls()
     body = {"text": text, **json.loads(summary.model_dump_json())}
     try:
         WEBHOOK_RETRIES.copy()(lambda: httpx.post(webhook, json=body, timeout=WEBHOOK_TIMEOUT_S).raise_for_status())

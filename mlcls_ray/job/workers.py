@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from mlcls_ray import schema
 from mlcls_ray.job.devices import claim_device
-from mlcls_ray.job.monitor import StageTimer, StopFlag
+from mlcls_ray.job.monitor import StageTimer, StopFlag, count_failures
 from mlcls_ray.job.row_log import RowLog
 from mlcls_ray.prefetch import prefetch_map
 from mlcls_ray.stages.spec import RunSpec, Stage, model_rows
@@ -67,8 +67,10 @@ class Worker:
     def _report(self, rows: pa.Table) -> None:
         """Tell the monitor and the log about finished rows, as the first model has them."""
         size = pc.sum(rows.column(schema.SIZE_BYTES)).as_py() or 0
-        self.monitor.add.remote(dict(Counter(rows.column(schema.STATUS).to_pylist())), size)
-        self.row_log.log(rows)
+        statuses = Counter(rows.column(schema.STATUS).to_pylist())
+        self.monitor.add.remote(dict(statuses), size)
+        if count_failures(statuses):
+            self.row_log.log(rows)
 
 
 def run_stages(stages: Sequence[Stage], batch: Any) -> Any:

@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError, suggest
+from mlcls_ray.logs import hide_library_urls
 from mlcls_ray.models.artifact import (
     CONFIG,
     FILES,
@@ -231,6 +232,7 @@ def _verify(folder: Path) -> None:
 def _download(url: str, destination: Path, progress: Progress | None) -> str:
     """Stream a URL into a file; returns the file's sha256."""
     digest = hashlib.sha256()
+    hide_library_urls()
     timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
     received = 0
     with httpx.stream("GET", url, follow_redirects=True, timeout=timeout) as response, destination.open("wb") as out:

@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from mlcls_ray.errors import ImageError, Status
+from mlcls_ray.logs import hide_library_urls
 from mlcls_ray.storage.fetched import Fetched, http_status, too_large
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class HttpReader:
 
         from mlcls_ray.storage.public_http import PublicTransport
 
+        hide_library_urls()
         return httpx.Client(
             transport=self._transport or (PublicTransport() if self.is_public_only else None),
             trust_env=not self.is_public_only,  # a proxy would look the names up itself

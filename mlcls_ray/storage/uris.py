@@ -24,6 +24,7 @@ from fsspec.registry import get_filesystem_class, known_implementations
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError, suggest
+from mlcls_ray.logs import hide_library_urls
 
 LOCAL = "file"
 HTTP = ("http", "https")
@@ -162,6 +163,7 @@ def open_filesystem(uri: str, s3: S3Options | None = None) -> tuple[fsspec.Abstr
     scheme = scheme_of(uri)
     if scheme == LOCAL:
         return fsspec.filesystem("file"), os.path.abspath(path_of_uri(uri))
+    hide_library_urls()
     options: dict[str, Any] = {}
     if scheme in S3:
         s3 = s3 or S3Options()

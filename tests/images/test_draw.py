@@ -22,7 +22,7 @@ def drawn(width: int, height: int, chips: list[Chip]) -> tuple[np.ndarray, np.nd
     return result[:height, :width], result[height:]
 
 
-@pytest.mark.parametrize(("width", "height"), [(40, 30), (200, 150), (640, 480), (6000, 4000), (30, 900), (900, 30)])
+@pytest.mark.parametrize(("width", "height"), [(40, 30), (200, 150), (640, 480), (2400, 1600), (30, 900), (900, 30)])
 def test_the_photograph_is_unchanged_and_the_strip_has_text(width: int, height: int) -> None:
     photograph, strip = drawn(width, height, CHIPS)
     # Only JPEG's loss; blocks at the edge of the strip may differ more.

@@ -26,6 +26,7 @@ def pooled(demo: Path) -> Dataset:
     return Dataset(paths, np.random.default_rng(0).random((len(paths), 3)).astype(np.float32))
 
 
+@pytest.mark.slow
 def test_the_fitted_head_predicts_the_mean_of_the_targets(pooled: Dataset) -> None:
     """A regression with an intercept: the mean of its logits over the fitted images is the mean of the targets' logits."""
     paddle.seed(0)
