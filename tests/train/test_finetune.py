@@ -194,8 +194,8 @@ def test_a_best_epoch_with_a_frozen_backbone_is_exported(learned: Path, data: Pa
     changes = {"init_from": model, "epochs": 2, "head_only_epochs": 2, "fit_head": False}
     wrong = job_of(data, tmp_path, **changes, learning_rate=1e-6, ema_decay=0.0)
     result = finetune(wrong, TINY)
-    assert metrics(tmp_path, "dev_map") == [result.mean_average_precision] * 2
-    assert (result.epoch, result.taken_over, result.fitted) == (0, result.mean_average_precision, None)
+    assert metrics(tmp_path, "dev_map") == pytest.approx([result.mean_average_precision] * 2)
+    assert (result.taken_over, result.fitted) == (pytest.approx(result.mean_average_precision), None)
     assert (result.model / "inference.yml").is_file()
 
 
