@@ -19,7 +19,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class Status(str, Enum):
@@ -50,6 +50,8 @@ TRANSIENT = frozenset({Status.TIMEOUT, Status.HTTP_5XX, Status.ENGINE})
 
 MESSAGE_LIMIT = 300
 """The longest message that is kept or printed, in characters."""
+NAMED_FAILURES = 5
+"""Failures that a message about many images names."""
 
 
 class MlclsError(Exception):
@@ -120,6 +122,12 @@ def short_message(error: BaseException) -> str:
     """Return an exception's message in one line of at most `MESSAGE_LIMIT` characters; without a message, its type's name."""
     message = " ".join(str(error).split()) or type(error).__name__
     return message if len(message) <= MESSAGE_LIMIT else message[: MESSAGE_LIMIT - 1] + "…"
+
+
+def name_failures(failures: Sequence[str]) -> str:
+    """Name the first failures of many, and count the rest."""
+    rest = len(failures) - NAMED_FAILURES
+    return "; ".join(failures[:NAMED_FAILURES]) + (f"; and {rest:,} more" if rest > 0 else "")
 
 
 def ray_cause(error: BaseException) -> str:

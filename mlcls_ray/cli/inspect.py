@@ -252,8 +252,10 @@ def _open_side(text: str, s3: Mapping[str, Any]) -> LabelTable:
 
 
 def _write(path: Path, data: bytes) -> None:
+    from mlcls_ray.storage.whole import written_whole
+
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        with written_whole(path) as temporary:
+            temporary.write_bytes(data)
     except OSError as error:
         raise UsageError(f"'{path}' cannot be written: {error.strerror}") from None

@@ -19,6 +19,7 @@ from mlcls_ray.explore.page import render
 from mlcls_ray.labels.vocabulary import write_vocabulary
 from mlcls_ray.storage.store import check_new_target
 from mlcls_ray.storage.uris import is_local, path_of_uri
+from mlcls_ray.storage.whole import written_whole
 from mlcls_ray.table.export.base import LabeledImage, table_vocabulary
 from mlcls_ray.table.export.csv import write_csv
 from mlcls_ray.table.export.fiftyone import write_fiftyone
@@ -43,13 +44,15 @@ def write_sample(rows: Sequence[LabeledImage], classes: list[str], folder: Path,
     """
     check_new_target(folder, "--out")
     try:
-        folder.mkdir(parents=True)
-        write_csv(rows, classes, folder / IMAGES)
-        write_label_studio(rows, classes, folder / TASKS)
-        write_fiftyone(rows, classes, folder / FIFTYONE)
-        (folder / INTERFACE).write_text(label_studio_interface(classes), encoding="utf-8")
-        sheet = render("sample.html.j2", s3, [row.uri for row in rows], MAX_THUMBNAILS, {"rows": rows, "title": title})
-        (folder / SHEET).write_text(sheet, encoding="utf-8")
+        with written_whole(folder) as path:
+            path.mkdir()
+            write_csv(rows, classes, path / IMAGES)
+            write_label_studio(rows, classes, path / TASKS)
+            write_fiftyone(rows, classes, path / FIFTYONE)
+            (path / INTERFACE).write_text(label_studio_interface(classes), encoding="utf-8")
+            uris = [row.uri for row in rows]
+            sheet = render("sample.html.j2", s3, uris, MAX_THUMBNAILS, {"rows": rows, "title": title})
+            (path / SHEET).write_text(sheet, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"'{folder}' cannot be written: {error.strerror}") from None
 

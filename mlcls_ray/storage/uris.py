@@ -84,6 +84,16 @@ def path_of_uri(uri: str) -> str:
     return os.fsdecode(unquote_to_bytes(urlsplit(uri).path if "%" in uri else uri.removeprefix("file://")))
 
 
+def readable_path(uri: str) -> str:
+    """Return the path of a local image, as other tools take it; the uri where it is remote, or its path is not UTF-8."""
+    path = path_of_uri(uri) if is_local(uri) else uri
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return uri
+    return path
+
+
 class Place(NamedTuple):
     """The place of a member's bytes in its container: offset and length in bytes."""
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import duckdb
 
 from mlcls_ray.config import FetchOptions, S3Options
-from mlcls_ray.errors import UsageError, suggest
+from mlcls_ray.errors import ImageError, RunError, Status, UsageError, name_failures, short_message, suggest
 from mlcls_ray.storage.fetch import Fetcher
 from mlcls_ray.storage.store import check_new_target
-from mlcls_ray.storage.uris import is_local, path_of_uri
+from mlcls_ray.storage.uris import is_local, path_of_uri, redact_url
+from mlcls_ray.storage.whole import written_whole
 
 NO_LIMIT = 2**62
 
@@ -117,19 +118,34 @@ def gather(uris: Sequence[str], folder: Path, as_links: bool, s3: S3Options) -> 
     """Copy or link images into a folder, each under its own name; where two have the same name, with a hash of its uri.
 
     Raises:
-        UsageError: the folder holds something, or a remote image was to be linked.
-        ImageError: an image does not exist any more.
+        UsageError: the folder holds something.
+        RunError: some images are gone, or cannot be linked because they are remote. The others are in the folder.
     """
     check_new_target(folder, "--link" if as_links else "--copy", may_be_empty_folder=True)
     folder.mkdir(parents=True, exist_ok=True)
     fetcher = Fetcher(FetchOptions(s3=s3))
+    failures: list[str] = []
     for uri in uris:
-        target = folder / os.path.basename(uri.partition("?")[0])
+        target = folder / os.path.basename(path_of_uri(uri) if is_local(uri) else uri.partition("?")[0])
         if os.path.lexists(target):
             target = folder / f"{target.stem}-{blake2b(uri.encode(), digest_size=4).hexdigest()}{target.suffix}"
-        if as_links:
-            if not is_local(uri):
-                raise UsageError(f"'{uri}' is not on this machine: use --copy")
-            target.symlink_to(os.path.abspath(path_of_uri(uri)))
-        else:
-            target.write_bytes(fetcher.fetch(uri).image_bytes)
+        try:
+            _link(uri, target) if as_links else _copy(uri, target, fetcher)
+        except (ImageError, OSError) as error:
+            failures.append(f"{redact_url(uri)}: {short_message(error)}")
+    if failures:
+        verb = "linked" if as_links else "copied"
+        raise RunError(f"{len(failures):,} of {len(uris):,} images could not be {verb}: {name_failures(failures)}")
+
+
+def _copy(uri: str, target: Path, fetcher: Fetcher) -> None:
+    with written_whole(target) as path:
+        path.write_bytes(fetcher.fetch(uri).image_bytes)
+
+
+def _link(uri: str, target: Path) -> None:
+    if not is_local(uri):
+        raise ImageError(Status.UNSUPPORTED, "it is not on this machine: use --copy")
+    original = os.path.abspath(path_of_uri(uri))
+    os.stat(original)  # a link to nothing helps nobody
+    target.symlink_to(original)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,10 @@ from mlcls_ray import open_labels
 from mlcls_ray.datasets.formats import read_dataset
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.label import label
-from mlcls_ray.table.export.formats import export
+from mlcls_ray.storage.uris import uri_of_path
+from mlcls_ray.storage.whole import written_whole
+from mlcls_ray.table.export.base import LabeledImage
+from mlcls_ray.table.export.formats import FORMATS, export
 from tests.conftest import quick_job, run_cli
 
 
@@ -88,3 +93,25 @@ def test_what_is_refused(labeled: Path, demo: Path, tiny_folder: Path, tmp_path:
         label(job)
     with pytest.raises(UsageError, match="2 vocabularies: choose one run"):
         export(open_labels(str(out)), "csv", tmp_path / "a.csv")
+
+
+ODD = LabeledImage(uri_of_path(os.fsdecode(b"/photos/caf\xe9 \xf0\x9f\x98\x80.jpg")), 4, 3, [0], ["cat"], [0.75])
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_name_that_is_not_utf8(kind: str, tmp_path: Path) -> None:
+    """It is written as its uri, which says the name's bytes."""
+    assert FORMATS[kind]([ODD], ["cat"], tmp_path / "saved") == 1
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any("/photos/caf%E9%20" in path.read_text("utf-8") for path in files)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_what_fails_in_between_leaves_nothing(kind: str, tmp_path: Path) -> None:
+    def images() -> Iterator[LabeledImage]:
+        yield ODD
+        raise RuntimeError("a fragment is damaged")
+
+    with pytest.raises(RuntimeError), written_whole(tmp_path / "saved") as path:
+        FORMATS[kind](images(), ["cat"], path)
+    assert os.listdir(tmp_path) == []

@@ -15,6 +15,7 @@ from filelock import FileLock
 from mlcls_ray import open_labels
 from mlcls_ray.config import Thresholds
 from mlcls_ray.explore.report import make_report
+from mlcls_ray.job.label import label
 from mlcls_ray.storage.inputs.listing import InputEntry
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
@@ -23,7 +24,7 @@ from mlcls_ray.table.records import read_record
 from mlcls_ray.table.relabel import relabel
 from mlcls_ray.table.status import run_status
 from mlcls_ray.table.verify import verify
-from tests.conftest import ROOT, run_cli
+from tests.conftest import ROOT, quick_job
 
 FIXTURE = ROOT / "tests/fixtures/output_before_redesign"
 PLACE = Path("/tmp/mlcls-output-before-redesign")
@@ -130,13 +131,15 @@ def place() -> Iterator[Path]:
         shutil.rmtree(PLACE)
 
 
-def test_the_next_night(place: Path) -> None:
-    """`mlcls label --incremental` over the old output: nothing to do, and then one new image."""
-    words = ("label", place / "images", "--out", place / "out", "--model", place / "model", "--incremental")
-    assert "nothing new" in run_cli(*words).stdout
+def test_the_next_night(loopback_ray: None, place: Path) -> None:
+    """An incremental job over the old output: nothing to do, and then one new image."""
+    job = quick_job(
+        inputs=(str(place / "images"),), out=str(place / "out"), model=str(place / "model"), incremental=True
+    )
+    assert label(job).rows == 0
     assert sorted(path.name for path in (place / "out/runs").iterdir()) == ["first", "second"]
     shutil.copyfile(place / "images/cat.jpg", place / "images/another.jpg")
-    run_cli(*words, "--run-id", "third")
+    assert label(job, run_id="third").rows == 1
     table = open_labels(str(place / "out"), run_id="third")
     assert table.sql("SELECT parse_filename(uri), status FROM labels").fetchall() == [("another.jpg", "ok")]
     assert verify(Store(str(place / "out"))) == []

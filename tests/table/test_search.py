@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from mlcls_ray.config import S3Options
+from mlcls_ray.errors import RunError
 from mlcls_ray.job.label import label
+from mlcls_ray.storage.uris import uri_of_path
+from mlcls_ray.table.search import gather
 from tests.conftest import quick_job, run_cli
 
 
@@ -51,3 +56,19 @@ def test_search(out: Path, tmp_path: Path) -> None:
     run_cli("search", out, "--label", "cat", "--link", tmp_path / "linked")
     assert (tmp_path / "linked" / "cat.jpg").read_bytes()[:2] == b"\xff\xd8"
     assert "did you mean 'person'" in run_cli("search", out, "--label", "persn", check=2).stderr
+
+
+def test_images_that_are_gone_are_named_and_the_others_are_copied(demo: Path, tmp_path: Path) -> None:
+    gone = [str(tmp_path / f"gone {number}.jpg") for number in range(7)]
+    odd = tmp_path / os.fsdecode(b"caf\xe9?.jpg")
+    odd.write_bytes((demo / "cat.jpg").read_bytes())
+    uris = [str(demo / "cat.jpg"), *gone, uri_of_path(odd), "http://user:secret@[bad/a.jpg?token=secret"]
+    for as_links, verb in ((False, "copied"), (True, "linked")):
+        with pytest.raises(
+            RunError, match=rf"8 of 10 images could not be {verb}: .*gone 0\.jpg.*; and 3 more"
+        ) as raised:
+            gather(uris, tmp_path / verb, as_links, S3Options())
+        assert "secret" not in str(raised.value)
+        assert raised.value.exit_code == 1
+        assert set(os.listdir(tmp_path / verb)) == {"cat.jpg", odd.name}
+        assert (tmp_path / verb / odd.name).read_bytes() == odd.read_bytes()

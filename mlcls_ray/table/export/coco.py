@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from mlcls_ray.table.export.base import LabeledImage, separator
 
@@ -15,10 +16,11 @@ def write_coco(images: Iterable[LabeledImage], classes: Sequence[str], target: P
     The box of an annotation is the whole image. Category ids are class ids + 1, not COCO's own 1 to 90.
     """
     count = annotations = 0
-    spool = target.with_suffix(
-        target.suffix + ".annotations"
-    )  # the file has two lists, which are made at the same time
-    with target.open("w", encoding="utf-8") as stream, spool.open("w+", encoding="utf-8") as annotation_stream:
+    with (
+        target.open("w", encoding="utf-8") as stream,
+        # The file has two lists, which are made at the same time.
+        TemporaryFile("w+", encoding="utf-8", dir=target.parent) as annotation_stream,
+    ):
         categories = [{"id": number + 1, "name": name} for number, name in enumerate(classes)]
         stream.write(f'{{"info": {{"description": "mlcls_ray"}}, "categories": {json.dumps(categories)},\n"images": [')
         for count, image in enumerate(images, start=1):
@@ -41,5 +43,4 @@ def write_coco(images: Iterable[LabeledImage], classes: Sequence[str], target: P
         for line in annotation_stream:
             stream.write(line)
         stream.write("\n]}\n")
-    spool.unlink()
     return count

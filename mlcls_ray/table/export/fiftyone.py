@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mlcls_ray.storage.uris import is_local, path_of_uri
+from mlcls_ray.storage.uris import readable_path
 from mlcls_ray.table.export.base import LabeledImage, separator
 
 
@@ -25,8 +25,7 @@ def write_fiftyone(images: Iterable[LabeledImage], classes: Sequence[str], targe
         labels.write(f'{{"classes": {json.dumps(classes, ensure_ascii=False)}, "labels": {{')
         for count, image in enumerate(images, start=1):
             key = f'{separator(count)}"{count:09d}": '
-            path = path_of_uri(image.uri) if is_local(image.uri) else image.uri
-            data.write(key + json.dumps(path, ensure_ascii=False))
+            data.write(key + json.dumps(readable_path(image.uri), ensure_ascii=False))
             labels.write(key + json.dumps(_classifications(image), ensure_ascii=False))
         data.write("\n}\n")
         labels.write("\n}}\n")

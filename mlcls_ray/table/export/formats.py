@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mlcls_ray.errors import UsageError
 from mlcls_ray.storage.store import check_new_target
+from mlcls_ray.storage.whole import written_whole
 from mlcls_ray.table.export.base import LabeledImage, labeled_images, table_vocabulary
 from mlcls_ray.table.export.coco import write_coco
 from mlcls_ray.table.export.csv import write_csv
@@ -37,7 +38,7 @@ def export(table: LabelTable, kind: str, target: Path) -> int:
     check_new_target(target)
     classes = table_vocabulary(table)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return FORMATS[kind](labeled_images(table), classes, target)
+        with written_whole(target) as path:
+            return FORMATS[kind](labeled_images(table), classes, path)
     except OSError as error:
         raise UsageError(f"'{target}' cannot be written: {error.strerror}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mlcls_ray.storage.uris import is_local, path_of_uri
+from mlcls_ray.storage.uris import readable_path
 from mlcls_ray.table.export.base import LabeledImage, write_json_list
 
 
@@ -25,7 +25,8 @@ def label_studio_task(image: LabeledImage) -> dict[str, object]:
         "type": "choices",
         "value": {"choices": image.labels},
     }
-    url = f"/data/local-files/?d={path_of_uri(image.uri).lstrip('/')}" if is_local(image.uri) else image.uri
+    path = readable_path(image.uri)
+    url = f"/data/local-files/?d={path.lstrip('/')}" if path.startswith("/") else path
     prediction = {
         "model_version": "mlcls_ray",
         "score": round(min(image.scores, default=0.0), 5),

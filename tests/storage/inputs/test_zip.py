@@ -13,8 +13,9 @@ import pytest
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import Status, UsageError
+from mlcls_ray.job.label import label
 from mlcls_ray.storage.uris import strip_credentials
-from tests.conftest import run_cli
+from tests.conftest import quick_job
 from tests.s3_servers import BUCKET, filesystem
 from tests.storage.inputs.samples import IMAGES, entries_of, fetcher, status_of
 
@@ -201,26 +202,11 @@ def test_in_a_bucket(s3_endpoint: str, tmp_path: Path) -> None:
     assert reader.fetch_once(f"s3://{base}/a.zip#2.jpg").image_bytes == IMAGES[1]
 
 
-def test_the_command_labels_an_archive(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_job_labels_an_archive(loopback_ray: None, tiny_folder: Path, tmp_path: Path) -> None:
     path = write_zip(tmp_path / "photos.zip", ["1.jpg", "2.jpg", "cut.jpg"])
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("text.jpg", "not an image")
-    run_cli(
-        "label",
-        path,
-        "--out",
-        tmp_path / "out",
-        "--model",
-        tiny_folder,
-        "--run-id",
-        "r",
-        "--workers",
-        1,
-        "--engine",
-        "openvino",
-        "--precision",
-        "fp32",
-    )
+    label(quick_job(inputs=(str(path),), out=str(tmp_path / "out"), model=str(tiny_folder), run_id="r"))
     rows = pq.read_table(tmp_path / "out" / "runs" / "r" / "labels", columns=["uri", "status"]).to_pylist()
     assert {row["uri"]: row["status"] for row in rows} == {
         f"{path}#1.jpg": "ok",
