@@ -53,7 +53,9 @@ def finetune(*, options: FinetuneFlags = NO_FLAGS, config: Config = None, print_
         print(f"  without training, the head of the initial weights:      {100 * result.taken_over:.2f}")
     if not result.epoch:
         print("  no epoch was better than that: the exported model is the one before training")
-    print(f"model: {result.model}")
+    print(f"model:  {result.model}")
+    print(f"card:   {result.model.parent / 'MODEL_CARD.md'}")
+    print(f"curves: {result.model.parents[1] / 'curves.png'}")
 
 
 def evaluate(
