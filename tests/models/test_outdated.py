@@ -9,7 +9,9 @@ import paddle
 import pytest
 from paddle import nn
 
+from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import UsageError
+from mlcls_ray.job.check import check_job
 from mlcls_ray.models.artifact import Model, load_model
 from mlcls_ray.models.build import build_network
 from mlcls_ray.models.convert.paddle import export_network, write_config
@@ -46,6 +48,13 @@ def test_an_old_export_is_told_apart_from_a_new_one(old_model: Model, tmp_path: 
     assert find_outdated(old_model) is not None
     assert "is not PaddleClas's: it lacks the factor 0.8" in str(outdated_note(old_model))
     assert new_model.fingerprint != old_model.fingerprint
+
+
+def test_a_job_says_so(old_model: Model, demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check_job(LabelJob(inputs=(str(demo),), out=str(tmp_path / "out"), model=str(old_model.folder)))
+    assert capsys.readouterr().err.count("is not PaddleClas's") == 1
+    check_job(LabelJob(inputs=(str(demo),), out=str(tmp_path / "out"), model="starter"))
+    assert "PaddleClas" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("head", HEADS)
