@@ -10,17 +10,20 @@ import pyarrow as pa
 from mlcls_ray import schema
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
-from mlcls_ray.table.views import create_view, quoted
+from mlcls_ray.table.views import create_view
 
 RECORDED = pa.schema([("uri", pa.string()), ("last_labeled_at", schema.TIMESTAMP)])
 """Columns of a run's list of vanished inputs."""
-RECORDED_ROWS = "CREATE VIEW recorded_rows AS SELECT * FROM all_rows SEMI JOIN recorded USING (uri)"
+ROWS = """
+    CREATE VIEW recorded_rows AS
+    SELECT *, run_id NOT IN (SELECT run_id FROM relabelings) AS is_scored FROM all_rows SEMI JOIN recorded USING (uri)
+"""
 GONE = """
     CREATE VIEW vanished AS
     SELECT recorded.uri, max(recorded.last_labeled_at) AS last_labeled_at
     FROM recorded JOIN (
         SELECT uri, labeled_at, recency_rank,
-               min(recency_rank) FILTER (run_id NOT IN ({relabeled})) OVER (PARTITION BY uri) AS scored_rank
+               min(recency_rank) FILTER (is_scored) OVER (PARTITION BY uri) AS scored_rank
         FROM ranked('recorded_rows')
     ) AS image ON image.uri = recorded.uri AND image.labeled_at = recorded.last_labeled_at
     WHERE recency_rank <= coalesce(scored_rank, recency_rank)
@@ -46,8 +49,11 @@ def create_vanished_view(
     ]
     create_view(database, "recorded", lists, RECORDED)
     if lists:
-        database.execute(RECORDED_ROWS)
-        database.execute(GONE.format(relabeled=", ".join(map(quoted, ["", *relabeled]))))
+        database.execute(
+            "CREATE TABLE relabelings AS SELECT unnest($runs::VARCHAR[]) AS run_id", {"runs": list(relabeled)}
+        )
+        database.execute(ROWS)
+        database.execute(GONE)
     else:
         create_view(database, "vanished", lists, RECORDED)
 
