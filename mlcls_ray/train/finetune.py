@@ -71,9 +71,9 @@ def finetune(
     setup = prepare(job, spec)  # errors are found before anything starts
     epochs = setup.job.epochs
     say_size(job, setup.job, len(setup.train.paths))
-    job.out.mkdir(parents=True, exist_ok=True)
     if checkpoints.newest(job.out / checkpoints.FOLDER) is None:
         write_start(setup, job.out / checkpoints.FOLDER)
+    job.out.mkdir(parents=True, exist_ok=True)
     connect(None)
     with on_first_sigint(request_stop, "this step is finished and saved"):
         if job.workers == 1:

@@ -59,9 +59,9 @@ Use it with `mlcls label --model {job.out.name}/best_model/inference`, or with P
     (folder / NAME).write_text(text + "\n".join(rows) + "\n", encoding="utf-8")
 
 
-def _map_or_dash(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.2f} %"
-
-
 def _percent(*shares: float) -> str:
     return ", ".join(f"{100 * share:.1f} %" for share in shares)
+
+
+def _map_or_dash(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f} %"
