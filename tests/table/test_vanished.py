@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,22 @@ from mlcls_ray.table.label_table import LabelTable
 from mlcls_ray.table.relabel import relabel
 from tests.conftest import encode, picture, quick_job
 
+OLD = Path(__file__).parent.parent / "fixtures/output_before_redesign/out"
+
 
 def names(table: LabelTable, view: str = "labels") -> list[str]:
     return sorted(Path(uri).stem for (uri,) in table.sql(f"SELECT DISTINCT uri FROM {view}").fetchall())
+
+
+def test_an_old_output_and_its_relabeling(tmp_path: Path) -> None:
+    """One of its images was gone on the second night."""
+    out = str(shutil.copytree(OLD, tmp_path / "out"))
+    assert names(open_labels(out), "vanished") == ["boats"]
+    table = open_labels(out, vanished=False)
+    assert table.left_out == 1
+    assert {*names(open_labels(out))} - {*names(table)} == {"boats"}
+    relabel(Store(out), Thresholds(default=0.5), run_id="again")
+    assert "boats" not in names(open_labels(out, vanished=False))
 
 
 @pytest.mark.usefixtures("loopback_ray")
