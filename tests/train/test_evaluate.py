@@ -12,6 +12,7 @@ import yaml
 from sklearn.metrics import average_precision_score
 
 from mlcls_ray import open_labels
+from mlcls_ray.cli.train import calibrate
 from mlcls_ray.errors import UsageError
 from mlcls_ray.train.evaluate import (
     class_notes,
@@ -126,12 +127,12 @@ def test_a_truth_of_fewer_classes_measures_those_only(out: Path, truth: Path, tm
     assert compare(table, tmp_path / "three.csv").classes == ["person", "boat", "cat"], "names in the file count too"
 
 
-def test_rare_classes_are_named(out: Path, truth: Path, tmp_path: Path) -> None:
+def test_rare_classes_are_named(out: Path, truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     comparison = compare(open_labels(str(out / "table")), truth)
     assert rare_names(comparison) == comparison.classes, "no class is on five of the twelve photographs"
-    stdout = run_cli("calibrate", out / "table", "--data", truth, "--save", tmp_path / "t.yaml").stdout
+    calibrate(str(out / "table"), data=truth, save=tmp_path / "t.yaml")
     assert re.search(
         r"80 of 80 classes have fewer than 5 true images and get the threshold of all classes together, 0\.\d+: person, ",
-        stdout,
+        capsys.readouterr().out,
     )
     assert yaml.safe_load((tmp_path / "t.yaml").read_text())["common_threshold"] == comparison.classes

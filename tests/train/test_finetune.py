@@ -28,6 +28,7 @@ from mlcls_ray.datasets.split import read_classes, read_split, split_dataset
 from mlcls_ray.devices import parse_device
 from mlcls_ray.engines.paddle import PaddleEngine
 from mlcls_ray.errors import RunError, UsageError
+from mlcls_ray.job.check import check_job
 from mlcls_ray.job.label import label
 from mlcls_ray.labels.metrics import mean_average_precision
 from mlcls_ray.models.artifact import load_model
@@ -227,10 +228,11 @@ def test_a_model_has_a_name_of_its_own(learned: Path, data: Path, tmp_path: Path
     assert again.name == "Möwen 2"
     assert yaml.safe_load((again.folder / "inference.yml").read_text())["Global"]["model_name"] == "tiny"
     both = quick_job(inputs=(str(data / "images"),), out=str(tmp_path / "labels"), models=(str(learned), str(job.out)))
-    label(both.model_copy(update={"limit": 4}))
-    for name in (learned.name, "Möwen 2"):
-        table = open_labels(str(tmp_path / "labels" / name))
-        assert table.sql("SELECT DISTINCT model FROM labels").fetchall() == [(name,)]
+    checked = check_job(both)
+    assert [(model.name, Path(model.store.root).name) for model in checked.models] == [
+        (learned.name, learned.name),
+        ("Möwen 2", "Möwen 2"),
+    ]
 
 
 def test_each_epoch_is_told(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
