@@ -28,6 +28,8 @@ MAX_IMAGES = 4000
 """More training images than this hardly change the fit; it takes a sample of them."""
 MAX_NUMBERS = 1 << 26
 """Features held in memory at most: 256 MiB of float32. ML-Decoder has 768 for each class of each image."""
+MAX_TARGETS = 2_000_000
+"""Images times classes at most: with thousands of classes the fit would take longer than an epoch."""
 
 
 class Baseline(NamedTuple):
@@ -67,7 +69,7 @@ def fit_head(setup: Setup) -> Baseline | None:
     """
     head, preprocess = head_of(setup), setup.preprocess
     is_known = np.array([name in setup.initial.known for name in setup.classes])
-    rows = _sample(len(setup.train.paths), readout_width(head), setup.job.seed)
+    rows = _sample(len(setup.train.paths), len(setup.classes), readout_width(head), setup.job.seed)
     can_fit = setup.job.fit_head and not setup.job.distill.logit_clip and len(rows) > 1
     if not can_fit and not is_known.all():
         return None
@@ -117,9 +119,9 @@ def readout_width(head: nn.Layer) -> int:
     return int(np.prod(shape[:-1] if head.CLASS_AXES[weight] == 1 else shape))
 
 
-def _sample(images: int, width: int, seed: int) -> np.ndarray:
+def _sample(images: int, classes: int, width: int, seed: int) -> np.ndarray:
     """Choose the training images for the fit: none, if the head takes no numbers."""
-    limit = min(MAX_IMAGES, MAX_NUMBERS // width) if width else 0
+    limit = min(MAX_IMAGES, MAX_NUMBERS // width, MAX_TARGETS // classes) if width else 0
     return np.sort(np.random.default_rng(seed).permutation(images)[:limit])
 
 
