@@ -6,11 +6,13 @@ To add an option, add a field to a group here and use it where it takes effect.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -26,13 +28,13 @@ from mlcls_ray.devices import DEVICE_KINDS, Device, parse_device
 from mlcls_ray.errors import Status, UsageError
 from mlcls_ray.images import MAX_PIXELS as MAX_PIXELS
 from mlcls_ray.labels.thresholds import Thresholds as Thresholds
-from mlcls_ray.registry import EMBEDDING_ENGINES, ENGINES, TABLE_FORMATS
+from mlcls_ray.registry import CARD_ENGINES, EMBEDDING_ENGINES, ENGINES, TABLE_FORMATS
 
 RENAMED: Mapping[str, str] = {"workers_per_card": "workers_per_device"}
 """Old names of LabelJob's fields, and today's; the old ones are refused by a message that names the new one."""
 
-Precision = Literal["fp32", "bf16", "fp16", "int8"]
-PrecisionOrAuto = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
+PrecisionOrAuto = Literal["auto", "fp32", "tf32", "bf16", "fp16", "int8"]
 BatchSizeOrAuto = Literal["auto"] | PositiveInt
 if TYPE_CHECKING:
     EngineName = str
@@ -54,6 +56,16 @@ def _to_device(value: Any) -> Any:
 ParsedDevice = Annotated[Device, BeforeValidator(_to_device), PlainSerializer(str, return_type=str)]
 """A device as a field: parsed from text such as `gpu:0,1`, and written as the same text."""
 FailureLimit = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^(\d{1,2}(\.\d+)?|100)%$")]
+
+
+def _check_duration(value: str) -> str:
+    if not re.fullmatch(r"\d{1,6}[smh]", value):
+        raise ValueError(f"'{value}' is not a time: write a number and s, m or h, as in 15m")
+    return value
+
+
+Duration = Annotated[str, AfterValidator(_check_duration)]
+"""A number of seconds, minutes or hours, as in `15m`."""
 RunId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
@@ -118,12 +130,12 @@ class EngineOptions(Options):
     engine: EngineOrAuto = Field(
         default="auto",
         description="Inference engine that executes the network. auto: the fastest one on this machine that gives Paddle's labels; it is "
-        "measured once and remembered.",
+        "measured once and remembered. On gpu that is onnxruntime; paddle and tensorrt are experimental there, and never tried by auto.",
     )
     precision: PrecisionOrAuto = Field(
         default="auto",
-        description="Number format that the network computes in. bf16 (CPUs that support it) and fp16 (GPUs) are faster and a little "
-        "less exact; int8 needs a model from `mlcls quantize`. auto: measured together with the engine, never int8.",
+        description="Number format that the network computes in. bf16 (CPUs that support it), tf32 and fp16 (NVIDIA GPUs) are faster and "
+        "a little less exact; int8 needs a model from `mlcls quantize`. auto: measured together with the engine, never int8.",
     )
 
 
@@ -143,7 +155,8 @@ class ScoringOptions(Options):
     )
     decode: Literal["auto", "exact"] = Field(
         default="auto",
-        description="auto: decode a JPEG that is much larger than the model's input at a fraction of its size. exact: always at full size.",
+        description="auto: decode a JPEG that is much larger than the model's input at a fraction of its size. "
+        "exact: always at full size, and on a CPU.",
     )
 
 
@@ -231,15 +244,26 @@ class RayOptions(Options):
         default=None,
         description="Address of a Ray cluster. Default: the variable RAY_ADDRESS, else a Ray that is started on this machine.",
     )
+    wait_for_resources: Duration = Field(
+        default="15m",
+        description="How long to wait for CPUs and devices that an autoscaler has to start, or that other jobs hold: a number and s, m "
+        "or h. An autoscaler is asked for as many devices (or CPUs) as `workers` says, at least one.",
+    )
+
+    @property
+    def wait_s(self) -> float:
+        """`wait_for_resources` in seconds."""
+        return float(self.wait_for_resources[:-1]) * {"s": 1, "m": 60, "h": 3600}[self.wait_for_resources[-1]]
 
 
 class RunOptions(Options):
     """Division of the work, and the limit of failures."""
 
-    placement: Literal["auto", "split", "fused"] = Field(
+    placement: Literal["auto", "fused", "split", "card"] = Field(
         default="auto",
-        description="fused: decode and score in one process. split: in two, on different CPUs. "
-        "auto: fused on CPUs, split with accelerators.",
+        description="Where images are decoded. fused: in the process that scores them. split: in another one, on a CPU. card: on the "
+        "NVIDIA card that scores them (JPEGs; the rest on CPUs). "
+        "auto: fused on CPUs, card where a card's JPEG decoder answers, else split.",
     )
     workers: PositiveInt | None = Field(
         default=None, description="Number of scoring workers. Default: as many as the machine or cluster has room for."
@@ -290,6 +314,16 @@ class LabelJob(
         """The models of the job: `models`, or `model` alone."""
         return self.models or (self.model,)
 
+    @property
+    def may_decode_on_card(self) -> bool:
+        """True if the job lets an NVIDIA card decode, where one can."""
+        return (
+            self.device.kind == "gpu"
+            and self.decode == "auto"
+            and self.placement in ("auto", "card")
+            and self.engine in ("auto", *CARD_ENGINES)
+        )
+
     def failure_limit(self, rows: int) -> int | None:
         """Number of `rows` inputs that may fail; None: all."""
         if isinstance(self.max_failures, str):
@@ -311,7 +345,23 @@ def find_conflict(job: LabelJob) -> str | None:
             return f"models: {field} looks into one model's table, which decides {decides}; run the job once for each model"
     if job.top_k != LabelJob.model_fields["top_k"].default and job.all_scores != "top_k":
         return f"top_k: {job.top_k} has no effect with all_scores: {job.all_scores}; set all_scores: top_k, or leave top_k out"
-    return find_embedding_conflict(job.engine, job.precision) if job.embeddings else None
+    return find_placement_conflict(job) or (
+        find_embedding_conflict(job.engine, job.precision) if job.embeddings else None
+    )
+
+
+def find_placement_conflict(job: LabelJob) -> str | None:
+    """Describe why images cannot be decoded on the card, where the job asks for that; None if they can."""
+    if job.placement != "card":
+        return None
+    if job.device.kind != "gpu":
+        return f"placement: card decodes on NVIDIA cards, and the device is {job.device}; use device: gpu, or leave placement out"
+    if job.decode == "exact":
+        return "placement: card gives pixels that differ from decode: exact by a level or two; leave one of them out"
+    if job.engine not in ("auto", *CARD_ENGINES):
+        engines = ", ".join(CARD_ENGINES)
+        return f"placement: card leaves the pixels there, and engine {job.engine} takes them from host memory; use {engines}"
+    return None
 
 
 def find_embedding_conflict(engine: EngineOrAuto, precision: PrecisionOrAuto) -> str | None:

@@ -17,21 +17,29 @@ class DeviceKind(NamedTuple):
     visible_devices: str
     """The environment variable that says which devices a process sees, by their indices."""
     package: str
-    """The package that brings Paddle for it."""
+    """The packages that let a job score on it. Paddle's for accelerators are in Paddle's own package index, not on PyPI."""
     ray_managed: bool = False
-    """Ray counts these devices by itself, and each worker sees its own one as index 0."""
+    """Ray numbers these devices, and each worker sees its own one as index 0."""
+    is_plugin: bool = False
+    """Paddle reaches these devices through a plug-in (a "custom device"). Ray may not find them, so a Ray that is started here is told."""
 
 
 DEVICE_KINDS: Mapping[str, DeviceKind] = {
     "cpu": DeviceKind("CPU", "", "paddlepaddle", ray_managed=True),
-    "gpu": DeviceKind("GPU", "CUDA_VISIBLE_DEVICES", "paddlepaddle-gpu", ray_managed=True),
-    "npu": DeviceKind("NPU", "ASCEND_RT_VISIBLE_DEVICES", "paddlepaddle and paddle-custom-npu", ray_managed=True),
+    "gpu": DeviceKind("GPU", "CUDA_VISIBLE_DEVICES", "mlcls-ray[gpu]", ray_managed=True),
+    "npu": DeviceKind(
+        "NPU", "ASCEND_RT_VISIBLE_DEVICES", "paddlepaddle and paddle-custom-npu", ray_managed=True, is_plugin=True
+    ),
     "xpu": DeviceKind("XPU", "XPU_VISIBLE_DEVICES", "paddlepaddle-xpu"),
-    "mlu": DeviceKind("MLU", "MLU_VISIBLE_DEVICES", "paddlepaddle and paddle-custom-mlu"),
+    "mlu": DeviceKind("MLU", "MLU_VISIBLE_DEVICES", "paddlepaddle and paddle-custom-mlu", is_plugin=True),
     "dcu": DeviceKind("GPU", "HIP_VISIBLE_DEVICES", "paddlepaddle-dcu", ray_managed=True),
-    "gcu": DeviceKind("GCU", "TOPS_VISIBLE_DEVICES", "paddlepaddle and paddle-custom-gcu"),
-    "iluvatar_gpu": DeviceKind("ILUVATAR_GPU", "CUDA_VISIBLE_DEVICES", "paddlepaddle and paddle-iluvatar-gpu"),
-    "metax_gpu": DeviceKind("GPU", "CUDA_VISIBLE_DEVICES", "paddlepaddle and paddle-metax-gpu", ray_managed=True),
+    "gcu": DeviceKind("GCU", "TOPS_VISIBLE_DEVICES", "paddlepaddle and paddle-custom-gcu", is_plugin=True),
+    "iluvatar_gpu": DeviceKind(
+        "ILUVATAR_GPU", "CUDA_VISIBLE_DEVICES", "paddlepaddle and paddle-iluvatar-gpu", is_plugin=True
+    ),
+    "metax_gpu": DeviceKind(
+        "GPU", "CUDA_VISIBLE_DEVICES", "paddlepaddle and paddle-metax-gpu", ray_managed=True, is_plugin=True
+    ),
 }
 
 

@@ -7,6 +7,7 @@ Exception
 │   └── RunError                  a run has started and could not be finished; exit code 1
 │       ├── FailureLimitError     more inputs failed than `max_failures` allows; exit code 3
 │       ├── LeaseError            another driver works on the run; exit code 4
+│       ├── DeviceLostError       the device stopped answering; the process that used it must end
 │       └── RunInterruptedError   Ctrl-C; exit code 130
 └── ImageError                    one image failed: the status and error_message of its row; it never ends a job
 """
@@ -84,6 +85,10 @@ class LeaseError(RunError):
     """Another driver works on the run."""
 
     exit_code = 4
+
+
+class DeviceLostError(RunError):
+    """The device stopped answering, for example a card that fell off the bus. A new process may find it again; this one cannot."""
 
 
 class RunInterruptedError(RunError):

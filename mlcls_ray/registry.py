@@ -32,6 +32,9 @@ NETWORKS: Mapping[str, str] = {
 EMBEDDING_ENGINES = ("openvino", "onnxruntime")
 """The engines that give a network's features besides its scores. See `engines.base.Embedder`."""
 
+CARD_ENGINES = ("onnxruntime",)
+"""The engines that take pixels in the memory of an NVIDIA card. See `engines.base.Pixels`."""
+
 TABLE_FORMATS: Mapping[str, str] = {
     "delta": "mlcls_ray.table.formats.delta:DeltaLabels",
     "iceberg": "mlcls_ray.table.formats.iceberg:IcebergLabels",

@@ -51,6 +51,8 @@ PIXELS = "pixels"
 """uint8 [N, H, W, 3] at the model's input size; zeros where the row is not `ok`."""
 IMAGE_BYTES = "image_bytes"
 """The encoded image; empty for rows that will not be annotated."""
+JPEG_HEADER = "jpeg_header"
+"""A packed `JpegHeader` for each image that a card decodes; empty for others."""
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
@@ -76,7 +78,7 @@ MEANINGS: Mapping[str, str] = {
     MODEL_FINGERPRINT: "A hash of the network, its weights and its vocabulary. Another hash means that scores may differ.",
     PREPROCESS_FINGERPRINT: "A hash of how an image becomes the model's input. Another hash means that scores may differ.",
     ENGINE: "The engine that executed the network, such as `openvino`.",
-    PRECISION: "The engine's number format: `fp32`, `bf16`, `fp16` or `int8`.",
+    PRECISION: "The engine's number format: `fp32`, `tf32`, `bf16`, `fp16` or `int8`.",
     THRESHOLD_ID: "The thresholds that the labels were selected with: the number if all classes share it, else a hash of all.",
     RUN_ID: "The run that wrote this row.",
     LABELED_AT: "When the labels were selected. The newest row of a uri is the one that counts.",

@@ -41,7 +41,8 @@ def find(words: tuple[str, ...]) -> App:
 def test_all_commands_are_under_a_heading() -> None:
     assert [words[0] for words in ALL if len(words) == 1] == [name for group in COMMANDS.values() for name in group]
     assert {words for words in ALL if len(words) == 2} == {
-        ("models", "pull"), ("dataset", "check"), ("dataset", "split"), ("dataset", "from-labelstudio"), ("dataset", "from-table"),
+        ("models", "pull"), ("models", "prepare"),
+        ("dataset", "check"), ("dataset", "split"), ("dataset", "from-labelstudio"), ("dataset", "from-table"),
     }  # fmt: skip
 
 

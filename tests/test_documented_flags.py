@@ -19,12 +19,12 @@ from tests.conftest import ROOT
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9.-]*[a-z0-9]")
 FOREIGN = re.compile(
     r"\b(pip|uv|git|docker|kubectl|ray (?:start|job|stop|up|status|get-auth-token)|paddlex|juicefs|aws|curl|pytest|ruff|mypy|systemctl"
-    r"|label-studio|fiftyone|scripts/[\w/.]+|apt-get|python -m pip|codespell|nvidia-smi|npu-smi|serve run)\b"
+    r"|label-studio|fiftyone|scripts/[\w/.]+|apt-get|python -m pip|codespell|nvidia-smi|npu-smi|serve run|RawModule)\b"
 )
 """Commands that are not ours: the rest of their line, or of their inline code, has their flags."""
 OWN = re.compile(r"\bmlcls |jobs/\w+\.py")
-ALSO_KNOWN = {"--help", "--version"} | {"--num-cpus", "--num-gpus", "--resources", "--metrics-export-port"}
-"""The flags of every command, and those of `ray start` that texts name without the command."""
+ALSO_KNOWN = {"--help", "--version"} | {"--num-cpus", "--num-gpus", "--resources", "--metrics-export-port", "--fmad"}
+"""The flags of every command, and those of `ray start` and of CUDA's compiler that texts name without the command."""
 
 
 def flags(command: App) -> set[str]:

@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "demo": "label:demo",
         "retry": "label:retry",
         "estimate": "operate:estimate",
+        "doctor": "doctor:doctor",
         "nightly": "operate:nightly",
         "submit": "operate:submit",
     },

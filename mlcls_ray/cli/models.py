@@ -67,6 +67,25 @@ def pull(name: str) -> None:
     print(folder)
 
 
+@app.command
+def prepare(model: str) -> None:
+    """Fill this machine's cache with what ONNX Runtime needs of a model, on CPUs and NVIDIA GPUs.
+
+    That is the ONNX graphs, and Paddle's scores of the demo photographs, with which engines are compared. A machine without Paddle labels
+    with a copy of the cache ($MLCLS_HOME, by default ~/.cache/mlcls_ray).
+
+    Parameters
+    ----------
+    model
+        Name of a model (`mlcls models` lists them), or a model folder.
+    """
+    from mlcls_ray.engines.reference import prepare as fill
+    from mlcls_ray.models.cache import open_model
+
+    for path in fill(open_model(model)):
+        print(path)
+
+
 def export(
     model: str,
     *,

@@ -15,30 +15,50 @@ from mlcls_ray.engines.engine_config import EngineConfig, default_engine, fixed_
 from mlcls_ray.engines.load import engine_spec
 from mlcls_ray.engines.machine import device_identity, package_version
 from mlcls_ray.engines.trials import TrialOptions, TrialRequest, best_batch, score_reference, try_candidate
+from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.models.cache import home, once
 from mlcls_ray.registry import ENGINES
 
 __all__ = [
-    "EngineConfig", "TrialOptions", "TrialRequest", "autotune", "cache_path", "candidates", "default_engine", "fixed_batch",
-    "load_cached", "needs_autotune", "resolve_engine",
+    "EngineConfig", "TrialOptions", "TrialRequest", "autotune", "cache_path", "candidates", "check_request", "default_engine",
+    "fixed_batch", "load_cached", "needs_autotune", "resolve_engine", "try_candidates",
 ]  # fmt: skip
 
-TRIALS_VERSION = 3
+TRIALS_VERSION = 4
 """Increased when trials are made in another way, so that older cached verdicts are not used."""
 DEFAULT_OPTIONS = TrialOptions()
 
 
 def resolve_engine(request: TrialRequest, options: TrialOptions = DEFAULT_OPTIONS) -> EngineConfig:
-    """Return the requested engine and precision. If either is `auto`, try the candidates. Raises as `autotune`."""
+    """Return the requested engine and precision. If either is `auto`, try the candidates.
+
+    Raises:
+        UsageError: as `check_request`.
+        RunError: as `autotune`.
+    """
+    check_request(request.engine, request.precision, request.device)
     if needs_autotune(request.engine, request.precision, request.device):
         return autotune(request, options)
     batch_size = fixed_batch(request.batch_size, request.device)
-    return default_engine(request.engine, request.precision, "as requested", batch_size)
+    return default_engine(request.engine, request.precision, "as requested", batch_size, request.device)
+
+
+def check_request(engine: EngineOrAuto, precision: PrecisionOrAuto, device: Device) -> None:
+    """Check that `engine: auto` leaves an engine for the precision, on kinds of device where engines are tried.
+
+    Raises:
+        UsageError: it does not; names the precisions that it does.
+    """
+    usual = dict.fromkeys(name for _, name in candidates("auto", "auto", device))
+    if engine == "auto" and usual and precision not in ("auto", *usual):
+        raise UsageError(
+            f"precision '{precision}': engine auto has none for it on '{device}'; use {', '.join(usual)} or auto, or name the engine too"
+        )
 
 
 def needs_autotune(engine: EngineOrAuto, precision: PrecisionOrAuto, device: Device) -> bool:
-    """Tell whether there is a choice, and candidates for this kind of device."""
-    return "auto" in (engine, precision) and any(device.kind in engine_spec(name).candidates for name in ENGINES)
+    """Tell whether there is a choice, and candidates on this kind of device."""
+    return "auto" in (engine, precision) and any(candidates(engine, precision, device))
 
 
 def candidates(
@@ -56,12 +76,13 @@ def autotune(request: TrialRequest, options: TrialOptions = DEFAULT_OPTIONS) -> 
     """Try the candidates on this machine and return the fastest that gives Paddle's labels; a cached verdict is used as it is.
 
     Raises:
-        RunError: Paddle itself cannot score the golden images.
+        UsageError: Paddle's scores of the golden images are not in the cache, and Paddle is not installed.
+        RunError: Paddle itself cannot score the golden images; or no candidate gives its labels on a device that is not a CPU.
     """
     path = cache_path(request)
 
     def make(path: Path) -> None:
-        path.write_text(_try_candidates(request, options).model_dump_json())
+        path.write_text(try_candidates(request, options).model_dump_json())
 
     once(path, make, lambda path: load_cached(path) is not None)
     return EngineConfig.model_validate_json(path.read_bytes())
@@ -93,7 +114,8 @@ def load_cached(path: Path) -> EngineConfig | None:
         return None
 
 
-def _try_candidates(request: TrialRequest, options: TrialOptions) -> EngineConfig:
+def try_candidates(request: TrialRequest, options: TrialOptions) -> EngineConfig:
+    """Try the candidates, whatever the cache holds. Raises as `autotune`."""
     batch_size = fixed_batch(request.batch_size, request.device)
     pixels, reference = score_reference(request, options)
     trials = tuple(
@@ -103,8 +125,13 @@ def _try_candidates(request: TrialRequest, options: TrialOptions) -> EngineConfi
     rows = tuple(tuple(float(score) for score in row) for row in reference)
     accepted = [trial for trial in trials if not trial.rejected_because]
     if not accepted:
-        reasons = "; ".join(trial.rejected_because for trial in trials) or "the request leaves none on this device"
+        reasons = "; ".join(dict.fromkeys(trial.rejected_because for trial in trials))
         reason = f"no candidate gives Paddle's labels: {reasons}"
+        if not request.device.is_cpu:  # Paddle there is not what was compared with, and may not even be installed
+            raise RunError(
+                f"engine auto on '{request.device}': {reason}; `mlcls doctor` says what is missing; or name --engine and --precision, "
+                "or use --device cpu"
+            )
         fallback = default_engine("auto", "auto", reason, batch_size)
         return fallback.model_copy(update={"trials": trials, "reference": rows})
     best = max(accepted, key=lambda trial: trial.images_per_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -12,6 +12,28 @@ from mlcls_ray.config import Precision
 from mlcls_ray.devices import Device
 from mlcls_ray.errors import RunError
 from mlcls_ray.models.artifact import Model
+
+
+class DevicePixels(Protocol):
+    """Pixels in the memory of a device, uint8 [N, H, W, 3] in C order: a `cupy.ndarray`, or what else has CUDA's array interface."""
+
+    shape: tuple[int, ...]
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> DevicePixels: ...
+
+
+Pixels = np.ndarray | DevicePixels
+"""Pixels in host memory, or in that of the device which scores them. The latter must be complete: their stream is synchronised."""
+
+
+def is_on_device(pixels: Pixels) -> bool:
+    """Tell whether pixels are in a device's memory."""
+    return hasattr(pixels, "__cuda_array_interface__")
 
 
 @dataclass(frozen=True)
@@ -31,8 +53,14 @@ class Engine(Protocol):
     name: str
     precision: str
 
-    def __init__(self, model: Model, device: Device, threads: int, precision: Precision) -> None:
-        """Load the model. `threads`: CPU threads that it may use.
+    def __init__(
+        self, model: Model, device: Device, threads: int, precision: Precision, *, is_brief: bool = False
+    ) -> None:
+        """Load the model.
+
+        Args:
+            threads: CPU threads that it may use.
+            is_brief: it will score few images, so it should start soon, even if it is a little slower then.
 
         Raises:
             UsageError: the engine's package is not installed, or it cannot use the device or the precision.
@@ -41,8 +69,11 @@ class Engine(Protocol):
     def warm_up(self, batch_size: int) -> None:
         """Prepare for batches of this size, so that the first one is as fast as the others."""
 
-    def score(self, pixels: np.ndarray) -> np.ndarray:
-        """Score uint8 [N, H, W, 3] RGB at the model's input size: float32 [N, C] after the sigmoid."""
+    def score(self, pixels: Any) -> np.ndarray:
+        """Score uint8 [N, H, W, 3] RGB at the model's input size: float32 [N, C] after the sigmoid.
+
+        `pixels` is an array in host memory. Engines that run on NVIDIA cards take `Pixels`.
+        """
 
 
 class Embedder(Engine, Protocol):
@@ -50,7 +81,7 @@ class Embedder(Engine, Protocol):
 
     embedding_size: int
 
-    def embed(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def embed(self, pixels: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return the scores, and the average of the last feature map over its positions, float32 [N, D] of length 1."""
 
 

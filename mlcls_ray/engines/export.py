@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -21,7 +22,7 @@ from mlcls_ray.models.artifact import DEFAULT_THRESHOLD, Model, label_files, loa
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.convert.onnx import ONNX, OPENVINO, cached_onnx, to_openvino
 from mlcls_ray.models.zoo import STARTER_FOLDER
-from mlcls_ray.registry import NETWORKS
+from mlcls_ray.registry import ENGINES, NETWORKS, load
 
 Format = Literal["paddle", "onnx", "openvino", "paddle-lite"]
 TOLERANCE = 1e-3
@@ -172,10 +173,10 @@ def _write_paddle(model: Model, out: Path, pixels: np.ndarray) -> np.ndarray:
 
 
 def _write_onnx(model: Model, out: Path, pixels: np.ndarray) -> np.ndarray:
-    from mlcls_ray.engines.onnxruntime import OnnxRuntimeEngine
-
     shutil.copyfile(cached_onnx(model), out / ONNX)
-    return _scores(OnnxRuntimeEngine(model, CPU, THREADS, graph=out / ONNX), pixels)
+    # The base installation has OpenVINO, which reads ONNX too, and not ONNX Runtime.
+    name = "onnxruntime" if find_spec("onnxruntime") else "openvino"
+    return _scores(load(ENGINES[name])(model, CPU, THREADS, graph=out / ONNX), pixels)
 
 
 def _write_openvino(model: Model, out: Path, pixels: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from mlcls_ray.models.features import converted_with_features
 from mlcls_ray.registry import EMBEDDING_ENGINES, ENGINES, load
 
 LoadEngine = Callable[[EngineName, Model, Device, int, Precision], Engine]
-"""The signature of `load_engine`."""
+"""The signature of `load_engine`, without its last argument."""
 
 
 def engine_spec(name: str) -> EngineSpec:
@@ -22,14 +22,26 @@ def engine_spec(name: str) -> EngineSpec:
     return spec
 
 
-def load_engine(name: EngineName, model: Model, device: Device, threads: int, precision: Precision = "fp32") -> Engine:
-    """Load a model into an engine. Raises what the engine's constructor raises."""
-    engine: Engine = load(ENGINES[name])(model, device, threads, precision)
+def load_engine(
+    name: EngineName,
+    model: Model,
+    device: Device,
+    threads: int,
+    precision: Precision = "fp32",
+    is_brief: bool = False,
+) -> Engine:
+    """Load a model into an engine; `is_brief`: for few images. Raises what the engine's constructor raises."""
+    engine: Engine = load(ENGINES[name])(model, device, threads, precision, is_brief=is_brief)
     return engine
 
 
 def load_embedder(
-    name: EngineName, model: Model, device: Device, threads: int, precision: Precision = "fp32"
+    name: EngineName,
+    model: Model,
+    device: Device,
+    threads: int,
+    precision: Precision = "fp32",
+    is_brief: bool = False,
 ) -> Embedder:
     """Load a model with its features into an engine that can give them.
 
@@ -37,7 +49,9 @@ def load_embedder(
         UsageError: the engine cannot, or the model has no features of a known form.
     """
     check_embeds(name, precision)
-    engine: Embedder = load(ENGINES[name])(model, device, threads, precision, converted_with_features(model))
+    engine: Embedder = load(ENGINES[name])(
+        model, device, threads, precision, graph=converted_with_features(model), is_brief=is_brief
+    )
     return engine
 
 

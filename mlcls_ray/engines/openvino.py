@@ -24,9 +24,15 @@ class OpenVinoEngine:
     spec: ClassVar = EngineSpec(candidates={"cpu": ("fp32", "bf16")}, packages=("openvino",))
 
     def __init__(
-        self, model: Model, device: Device, threads: int, precision: str = "fp32", graph: Path | None = None
+        self,
+        model: Model,
+        device: Device,
+        threads: int,
+        precision: str = "fp32",
+        graph: Path | None = None,
+        is_brief: bool = False,
     ) -> None:
-        """Read the model, or `graph` (ONNX or OpenVINO IR) instead; `embed` needs a graph with features.
+        """Read the model, or `graph` (ONNX or OpenVINO IR) instead; `embed` needs a graph with features. `is_brief` changes nothing.
 
         Raises:
             UsageError: the device is not cpu, OpenVINO is not installed, or there is no int8 graph.

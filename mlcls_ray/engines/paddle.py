@@ -8,8 +8,8 @@ import numpy as np
 
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import EngineSpec, check_scores
-from mlcls_ray.engines.devices import check_device
-from mlcls_ray.errors import RunError, UsageError
+from mlcls_ray.engines.devices import check_paddle_device
+from mlcls_ray.errors import RunError, UsageError, short_message
 from mlcls_ray.images.preprocess import normalize
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.terminal import suppress_native_output
@@ -17,8 +17,14 @@ from mlcls_ray.terminal import suppress_native_output
 ONEDNN_SHAPES = 10
 """For how many input shapes oneDNN keeps its compiled kernels."""
 GPU_POOL_MB = 100
+MISSING = (
+    "needs Paddle, which is not installed here: pip install paddlepaddle; or copy the model cache of a machine that has it, filled by "
+    "`mlcls models prepare`"
+)
 PRECISIONS = {"cpu": ("fp32", "bf16"), "gpu": ("fp32", "fp16")}
 """Precisions by kind of device; kinds that are not listed have fp32 only."""
+PLUGIN_FAILED = "CustomDevice error, the error code is : 2"
+"""Paddle's words where a plug-in (NPU …) answers C_FAILED to an allocation."""
 DCU_REMOVED_PASSES = ("conv2d_add_act_fuse_pass", "conv2d_add_fuse_pass")
 XPU_REMOVED_PASSES = ("conv2d_bn_xpu_fuse_pass", "transfer_layout_pass")
 """Fusion passes that PaddleX removes on these devices, because they have no kernels for them."""
@@ -29,18 +35,22 @@ class PaddleEngine:
 
     name = "paddle"
     spec: ClassVar = EngineSpec(
-        candidates={"cpu": ("fp32", "bf16"), "gpu": ("fp32", "fp16")}, packages=("paddlepaddle", "paddlepaddle-gpu")
+        candidates={"cpu": ("fp32", "bf16")},  # on NVIDIA cards it is experimental: `auto` does not try it there
+        packages=("paddlepaddle", "paddlepaddle-gpu"),
     )
 
-    def __init__(self, model: Model, device: Device, threads: int, precision: str = "fp32") -> None:
+    def __init__(
+        self, model: Model, device: Device, threads: int, precision: str = "fp32", is_brief: bool = False
+    ) -> None:
         """Load the network.
 
         Args:
             threads: CPU threads of one score call.
             precision: fp32; on a CPU also bf16 (slower than fp32 if the CPU has no instructions for it), on a GPU fp16.
+            is_brief: changes nothing.
 
         Raises:
-            UsageError: the device is missing, or does not have the precision.
+            UsageError: Paddle is not installed, or the device is missing, or does not have the precision.
             RunError: Paddle cannot load the model.
         """
         if precision not in PRECISIONS.get(device.kind, ("fp32",)):
@@ -48,9 +58,11 @@ class PaddleEngine:
         self.precision = precision
         self._is_cpu = device.is_cpu
         with suppress_native_output():
-            check_device(device)
-            from paddle import inference
-
+            try:
+                check_paddle_device(device)
+                from paddle import inference
+            except ImportError:
+                raise UsageError(f"engine paddle {MISSING}") from None
             self._create_predictor(inference, self._configure(inference, model, device, threads), model)
 
     def _configure(self, inference: Any, model: Model, device: Device, threads: int) -> Any:
@@ -64,7 +76,9 @@ class PaddleEngine:
         try:
             self._predictor = inference.create_predictor(config)
         except Exception as error:  # Paddle raises what its C++ side maps to: ValueError, RuntimeError, OSError …
-            raise RunError(f"model '{model.name}': Paddle cannot load {model.program}: {error}") from None
+            hint = "; the device failed to allocate memory: is it full?" if PLUGIN_FAILED in str(error) else ""
+            message = f"Paddle cannot load {model.program}: {short_message(error)}{hint}"
+            raise RunError(f"model '{model.name}': {message}") from None
         (input_name,) = self._predictor.get_input_names()
         (output_name,) = self._predictor.get_output_names()
         self._input = self._predictor.get_input_handle(input_name)

@@ -29,9 +29,11 @@ class TensorRtEngine(PaddleEngine):
     """A predictor over the converted program."""
 
     name = "tensorrt"
-    spec: ClassVar = EngineSpec(candidates={"gpu": ("fp16",)}, packages=("tensorrt",))
+    spec: ClassVar = EngineSpec(candidates={}, packages=("tensorrt",))  # experimental: `auto` does not try it
 
-    def __init__(self, model: Model, device: Device, threads: int, precision: str = "fp16") -> None:
+    def __init__(
+        self, model: Model, device: Device, threads: int, precision: str = "fp16", is_brief: bool = False
+    ) -> None:
         """Load the network; it is built for this type of GPU unless the cache has it.
 
         Raises:
@@ -42,7 +44,7 @@ class TensorRtEngine(PaddleEngine):
             raise UsageError(f"engine tensorrt runs on gpu, not on '{device}'")
         if precision not in ("fp32", "fp16"):
             raise UsageError(f"engine tensorrt has no precision '{precision}': use fp16 or fp32")
-        super().__init__(model, device, threads, precision)
+        super().__init__(model, device, threads, precision, is_brief)
 
     def score(self, pixels: np.ndarray) -> np.ndarray:
         starts = range(0, len(pixels), LARGEST_BATCH)

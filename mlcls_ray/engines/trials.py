@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -13,19 +14,19 @@ from mlcls_ray.config import BatchSizeOrAuto, EngineName, EngineOrAuto, Precisio
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import Engine
 from mlcls_ray.engines.engine_config import Trial, fixed_batch
+from mlcls_ray.engines.failures import is_out_of_memory
 from mlcls_ray.engines.golden import disagreement, golden_pixels
 from mlcls_ray.engines.load import LoadEngine, load_engine
+from mlcls_ray.engines.reference import golden_reference
 from mlcls_ray.errors import short_message
 from mlcls_ray.models.artifact import Model
 
 TRIAL_S = 1.5
 """Seconds that a candidate is timed at most. At least three batches are timed, unless the golden images alone take longer."""
-BATCH_SIZES = (4, 8, 16, 32)
-"""Batch sizes that `batch_size: auto` tries with the chosen engine."""
+BATCH_SIZES, BATCH_SIZES_ON_DEVICES = (4, 8, 16, 32), (64, 128, 256)
+"""Batch sizes that `batch_size: auto` tries with the chosen engine, on a CPU and on other devices."""
 MIN_GAIN = 1.03
 """A larger batch must be so much faster: it needs more memory, and more work is lost with a worker."""
-SLOW_IMAGES = 4
-"""Golden images for a network that takes longer than a trial for that many."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -49,19 +50,15 @@ class TrialOptions:
 
     trial_s: float = TRIAL_S
     clock: Callable[[], float] = time.perf_counter
-    load: LoadEngine = load_engine
+    load: LoadEngine = field(default=partial(load_engine, is_brief=True))
+    """Loads engines that start soon: on a card, to try all kernels of each convolution takes longer than the rest of the trials, and moves
+    a rate by some percent, where precisions differ by half."""
 
 
 def score_reference(request: TrialRequest, options: TrialOptions) -> tuple[np.ndarray, np.ndarray]:
-    """Score the golden images with Paddle in fp32; only SLOW_IMAGES of them if the network is slow. Returns pixels and scores."""
-    engine = options.load("paddle", request.model, request.device, request.threads, "fp32")
-    engine.warm_up(1)
-    pixels = golden_pixels(request.model)
-    started = options.clock()
-    first = engine.score(pixels[:SLOW_IMAGES])
-    if options.clock() - started > options.trial_s:
-        return pixels[:SLOW_IMAGES], first
-    return pixels, np.concatenate([first, engine.score(pixels[SLOW_IMAGES:])])
+    """Return the golden images and Paddle's scores of them in fp32, fewer if the network is slow. See `golden_reference`."""
+    reference = golden_reference(request.model, request.threads, options.load, options.clock, options.trial_s)
+    return golden_pixels(request.model, end=len(reference)), reference
 
 
 def try_candidate(
@@ -76,7 +73,8 @@ def try_candidate(
     batch_size = fixed_batch(request.batch_size, request.device)
     try:
         engine = options.load(name, request.model, request.device, request.threads, precision)
-        engine.warm_up(len(pixels))  # not more: OpenVINO scores as many images as it was compiled for
+        # On a CPU not more than are scored: OpenVINO scores as many images as it was compiled for. Other devices pad to the one size.
+        engine.warm_up(len(pixels) if request.device.is_cpu else batch_size)
         started = options.clock()
         actual = engine.score(pixels)
         seconds = options.clock() - started
@@ -100,14 +98,20 @@ def best_batch(best: Trial, default: int, request: TrialRequest, options: TrialO
 
     On a CPU a network that is too slow for any trial gets the smallest batch: a larger one gains nothing, and costs memory and time.
     """
-    sizes = [size for size in BATCH_SIZES if size != default and 3 * size / best.images_per_s <= options.trial_s]
+    tried = BATCH_SIZES if request.device.is_cpu else BATCH_SIZES_ON_DEVICES
+    sizes = [size for size in tried if size != default and 3 * size / best.images_per_s <= options.trial_s]
     if request.device.is_cpu and not sizes:
         return BATCH_SIZES[0]
     rates = {default: best.images_per_s}
     engine = options.load(best.engine, request.model, request.device, request.threads, best.precision)
     for size in sizes:
-        engine.warm_up(size)
-        rates[size] = _rate(engine, pixels, size, options)
+        try:
+            engine.warm_up(size)
+            rates[size] = _rate(engine, pixels, size, options)
+        except Exception as error:  # the sizes grow, and so does the memory that they need
+            if not is_out_of_memory(error):
+                raise
+            break
     return min(size for size, rate in rates.items() if rate * MIN_GAIN >= max(rates.values()))
 
 

@@ -79,13 +79,19 @@ class Preprocess(BaseModel):
         Raises:
             ImageError: `too_large`: the image is so narrow that resizing its short side makes the long side huge.
         """
-        size = self.size or self._short_side_size(image)
-        pixels = resize(image, size, self.backend, self.interpolation)
+        height, width = image.shape[:2]
+        pixels = resize(image, self.resized_size(width, height), self.backend, self.interpolation)
         return pixels if self.crop is None else center_crop(pixels, self.crop)
 
-    def _short_side_size(self, image: np.ndarray) -> tuple[int, int]:
+    def resized_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the (width, height) that an image of this size is resized to, before the crop.
+
+        Raises:
+            ImageError: `too_large`, as `to_pixels`.
+        """
+        if self.size is not None:
+            return self.size
         assert self.resize_short is not None  # ensured by the validator
-        height, width = image.shape[:2]
         ratio = self.resize_short / min(width, height)
         size = round(width * ratio), round(height * ratio)
         if max(size) > MAX_RESIZED_SIDE:

@@ -10,12 +10,17 @@ from typing import NamedTuple
 
 from mlcls_ray.config import LabelJob
 from mlcls_ray.devices import Device, parse_device
+from mlcls_ray.engines.autotune import check_request
+from mlcls_ray.engines.devices import ON_PADDLE, check_device
 from mlcls_ray.engines.load import check_embeds, embedding_engine
-from mlcls_ray.errors import UsageError
+from mlcls_ray.errors import RunError, UsageError
+from mlcls_ray.job.cluster import starts_ray
 from mlcls_ray.job.resume import check_same_run, unfinished_run
+from mlcls_ray.job.surroundings import check_surroundings
 from mlcls_ray.labels.thresholds import ResolvedThresholds
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import open_model
+from mlcls_ray.models.convert.onnx import cached_onnx
 from mlcls_ray.models.features import converted_with_features
 from mlcls_ray.models.outdated import outdated_note
 from mlcls_ray.models.zoo import MODEL_NAMES
@@ -72,6 +77,9 @@ def check_job(job: LabelJob) -> CheckedJob:
     if not job.out:
         raise UsageError(NO_OUTPUT)
     device = parse_device(job.device)
+    if starts_ray(job.ray_address):
+        check_surroundings()
+    check_request(job.engine, job.precision, device)
     check_format(job.format)
     if not job.retry:
         check_inputs(job.inputs, job.s3)
@@ -92,6 +100,34 @@ def check_job(job: LabelJob) -> CheckedJob:
             check_same_run(record, model.model, model.thresholds, model.job)
     committed = tuple(model.store.read(layout.success(run_id)) is not None for model in models)
     return CheckedJob(job, device, run_id, models, records, committed)
+
+
+def check_before_ray(checked: CheckedJob, is_here: bool) -> None:
+    """Check the device, and whether its engine can have the models, as far as this machine can know it.
+
+    Args:
+        is_here: Ray will be started on this machine, which scores. If not, the device is another machine's.
+
+    Raises:
+        UsageError: the device cannot be used, or a model cannot be converted; with the way out.
+    """
+    device, engine = checked.device, checked.job.engine
+    if is_here:
+        check_device(device, engine)
+    if device.kind == "gpu" and engine not in ON_PADDLE:
+        for model in checked.pending.models:
+            _check_converts(model.model, is_here)
+
+
+def _check_converts(model: Model, is_here: bool) -> None:
+    """Convert a model into the cache here, where an error is seen at once. Where there is no converter, a worker's machine may have one."""
+    try:
+        cached_onnx(model)
+    except UsageError:
+        if is_here:
+            raise
+    except RunError as error:
+        raise UsageError(f"{error}; use --device cpu --engine paddle") from None
 
 
 def _check_model(job: LabelJob, model: Model, out: str, source: str) -> CheckedModel:

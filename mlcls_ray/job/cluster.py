@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import socket
+import sys
 from typing import Any, NamedTuple
 
+from mlcls_ray.config import EngineOrAuto
 from mlcls_ray.devices import DEVICE_KINDS, Device
-from mlcls_ray.engines.devices import check_device, count_devices
+from mlcls_ray.engines.devices import check_device, check_paddle_device, count_devices
 from mlcls_ray.errors import UsageError, short_message
+from mlcls_ray.job.surroundings import check_surroundings, needs_own_token
 from mlcls_ray.terminal import suppress_native_output
 
 QUIET = {
@@ -22,6 +26,9 @@ LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray resolves 127.0.0.1 to the machine's public address, and then listens everywhere, unless this variable says that there will be
 no cluster. Its name is history."""
 CONNECT_TIMEOUT_S = 10.0
+HEAD_PORTS = (
+    "its port is 6379; 8265 is the dashboard's, for `mlcls submit --address http://HEAD:8265`, and 10001 Ray Client's"
+)
 
 
 class Node(NamedTuple):
@@ -40,19 +47,22 @@ def connect(address: str | None, verbose: bool = False, device: Device | None = 
     Raises:
         UsageError: the cluster cannot be reached; or Ray is to be started here, and the device is not there.
     """
-    target = address or os.environ.get("RAY_ADDRESS")
+    target = cluster_address(address)
     for name, value in {**({} if target else LOOPBACK_ONLY), **({} if verbose else QUIET)}.items():
         os.environ.setdefault(name, value)
     import ray  # it reads the environment above when it is imported
 
     if not ray.is_initialized():
         options: dict[str, Any] = {"address": target} if target else {"address": "local", "include_dashboard": False}
-        if not target and device is not None:
-            options |= _visible_devices(device)
+        if not target:
+            check_surroundings()
+            if needs_own_token():
+                os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+            options |= local_devices(device) if device is not None else {}
         if not verbose:
             options |= {"log_to_driver": False, "logging_level": logging.ERROR}
         if target:
-            _check_reachable(target)
+            check_reachable(target)
         # Only where Ray is ours: a foreign cluster may end this process, and then says why on stderr only.
         with contextlib.nullcontext() if verbose or target else suppress_native_output():
             try:
@@ -67,31 +77,64 @@ def connect(address: str | None, verbose: bool = False, device: Device | None = 
     _configure_data(verbose)
 
 
-def _visible_devices(device: Device) -> dict[str, Any]:
-    """Tell a Ray that is started here of this machine's devices; nothing where Ray finds them itself."""
+def cluster_address(address: str | None) -> str | None:
+    """Return the address of the cluster to connect to: `address`, or RAY_ADDRESS; None where Ray is to be started here."""
+    target = address or os.environ.get("RAY_ADDRESS")
+    return None if target == "local" else target
+
+
+def starts_ray(address: str | None) -> bool:
+    """Tell whether `connect` would start Ray on this machine, so that the workers' machine is this one."""
+    ray = sys.modules.get("ray")  # nobody has connected to a cluster without importing it
+    is_connected = getattr(ray, "is_initialized", None)  # None: another thread is just importing it
+    return not (cluster_address(address) or (is_connected and is_connected()))
+
+
+def local_devices(device: Device) -> dict[str, Any]:
+    """Return the options that tell a Ray that is started here of this machine's devices. Shows its workers those that are named.
+
+    Ray finds NVIDIA's and AMD's by itself; it is told of those that only Paddle sees. Paddle is not loaded for the others.
+    """
     kind = DEVICE_KINDS[device.kind]
-    if kind.ray_managed:
-        if device.indices:
-            seen = [name for name in os.environ.get(kind.visible_devices, "").split(",") if name]
-            if seen and max(device.indices) >= len(seen):
-                raise UsageError(
-                    f"device '{device}': {kind.visible_devices}={','.join(seen)} shows {len(seen)} device(s)"
-                )
-            os.environ[kind.visible_devices] = ",".join(seen[index] if seen else str(index) for index in device.indices)
-        return {}
-    check_device(device)
-    return {"resources": {kind.resource: float(len(device.indices) or count_devices(device))}}
+    is_found_by_ray = kind.ray_managed and not kind.is_plugin
+    if not is_found_by_ray:
+        with suppress_native_output():
+            check_paddle_device(device)  # before the variable below changes what this process sees
+            count = len(device.indices) or count_devices(device)
+    if kind.ray_managed and device.indices:
+        seen = [name for name in os.environ.get(kind.visible_devices, "").split(",") if name]
+        if seen and max(device.indices) >= len(seen):
+            raise UsageError(f"device '{device}': {kind.visible_devices}={','.join(seen)} shows {len(seen)} device(s)")
+        os.environ[kind.visible_devices] = ",".join(seen[index] if seen else str(index) for index in device.indices)
+    if is_found_by_ray:
+        shown = os.environ.get(kind.visible_devices, "").split(",")
+        # Ray counts whole cards, and of two slices of one card it would use one.
+        return {"num_gpus": len(shown)} if device.kind == "gpu" and shown[0].startswith("MIG-") else {}
+    return {"num_gpus": count} if kind.resource == "GPU" else {"resources": {kind.resource: float(count)}}
 
 
-def _check_reachable(address: str) -> None:
-    """Try the port first: where nothing answers, Ray's C++ side ends the process after half a minute without an exception."""
-    host, separator, port = address.rpartition("://")[2].rpartition(":")
+def check_reachable(address: str, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+    """Check that a head node of Ray answers at an address, or that the address has no port.
+
+    Where nothing answers, Ray's C++ side would end the process after half a minute without an exception; where something else answers,
+    it would wait for five minutes.
+
+    Raises:
+        UsageError: nothing answers, or something else.
+    """
+    scheme, _, place = address.rpartition("://")
+    host, separator, port = place.rpartition(":")
     if not separator or not port.isdecimal():
         return  # "auto" and the like: Ray finds it by itself
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
     except OSError as error:
         raise UsageError(f"the Ray cluster at '{address}' cannot be reached: {error}") from None
+    if not scheme:
+        from mlcls_ray.job.ray_private import answers_as_head_node
+
+        if not answers_as_head_node(place, timeout_s):
+            raise UsageError(f"the Ray cluster at '{address}': no head node of Ray answers there; {HEAD_PORTS}")
 
 
 def _configure_data(verbose: bool) -> None:
@@ -111,21 +154,34 @@ def living_nodes() -> list[Node]:
     """List the nodes of the connected cluster."""
     import ray
 
-    return [
-        Node(int(node["Resources"].get("CPU", 0)), dict(node["Resources"])) for node in ray.nodes() if node["Alive"]
-    ]
+    return [_node(dict(node["Resources"])) for node in ray.nodes() if node["Alive"]]
 
 
-def check_device_on_workers(device: Device) -> None:
-    """Check that Paddle can use the device where Ray would place a worker. Loads Paddle there, so only for accelerators.
+def free_nodes() -> list[Node]:
+    """List the nodes of the connected cluster as if they had only what no task and no actor holds."""
+    import ray
+
+    from mlcls_ray.job.ray_private import free_resources
+
+    free = free_resources()
+    return [_node(free.get(node["NodeID"], {})) for node in ray.nodes() if node["Alive"]]
+
+
+def _node(resources: dict[str, float]) -> Node:
+    return Node(int(resources.get("CPU", 0)), resources)
+
+
+def check_device_on_workers(device: Device, engine: EngineOrAuto = "auto") -> None:
+    """Check that an engine can use the device where Ray would place a worker. Takes seconds, so only for accelerators.
 
     Raises:
-        UsageError: it cannot; names the package to install.
+        UsageError: it cannot; with the way out.
     """
     import ray
 
-    task = ray.remote(check_device).options(num_cpus=0, max_retries=0, **device.ray_options())
+    # Its process ends with it: in another one's place it would go on seeing this task's device.
+    task = ray.remote(max_calls=1, max_retries=0, num_cpus=0, **device.ray_options())(check_device)
     try:
-        ray.get(task.remote(device.in_worker()))
+        ray.get(task.remote(device.in_worker(), engine))
     except ray.exceptions.RayTaskError as error:
         raise UsageError(f"{error.cause} (on the Ray worker that has the {device.resource})") from None

@@ -17,6 +17,7 @@ from mlcls_ray.config import LabelJob
 from mlcls_ray.devices import parse_device
 from mlcls_ray.engines.autotune import TrialRequest, resolve_engine
 from mlcls_ray.engines.base import Engine
+from mlcls_ray.engines.devices import check_device
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import ImageError, UsageError
 from mlcls_ray.images.decode import decode
@@ -101,11 +102,12 @@ def estimate(job: LabelJob, seconds: float = SAMPLE_S) -> Estimate:
     """List all inputs; then fetch, decode and score a random sample of them on this machine, without Ray.
 
     Raises:
-        UsageError: there is no input, or no image of the sample could be read.
+        UsageError: there is no input, no image of the sample could be read, or the device cannot be used.
     """
     check_inputs(job.inputs, job.s3)
     model = open_model(job.model, job.s3)
     device = parse_device(job.device)
+    check_device(device, job.engine, tries_network=False)
     listed, sample = draw_sample(list_inputs(job.inputs, job.s3, job.uri_column))
     if not sample:
         raise UsageError(f"no image found in {', '.join(job.inputs)}")

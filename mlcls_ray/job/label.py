@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict
 from mlcls_ray.config import LabelJob, S3Options
 from mlcls_ray.config_file import make_job
 from mlcls_ray.errors import FailureLimitError, UsageError, resumable_error, short_message, suggest
-from mlcls_ray.job.check import CheckedJob, check_job
-from mlcls_ray.job.cluster import check_device_on_workers, connect, living_nodes
+from mlcls_ray.job.check import CheckedJob, check_before_ray, check_job
+from mlcls_ray.job.cluster import check_device_on_workers, connect, starts_ray
 from mlcls_ray.job.commit import commit
+from mlcls_ray.job.placement import choose_placement
 from mlcls_ray.job.plan import list_pending, plan_run
-from mlcls_ray.job.pools import check_resources
 from mlcls_ray.stages.spec import Stage
 from mlcls_ray.storage.lease import Lease
 from mlcls_ray.table import layout
@@ -95,7 +95,7 @@ def run_job(checked: CheckedJob, verbose: bool = False, stages: Sequence[type[St
     """Run a job to its commit.
 
     Args:
-        stages: the classes to run in place of `pipeline.STAGES`, for tests and measurements.
+        stages: the classes to run in place of the placement's own, for tests and measurements.
 
     Returns:
         The commit of each model; nothing where an incremental job or a retry found nothing to do.
@@ -103,9 +103,14 @@ def run_job(checked: CheckedJob, verbose: bool = False, stages: Sequence[type[St
     Raises:
         RunError: see `label`.
     """
-    pending = checked.pending
+    pending, job = checked.pending, checked.job
+    is_nightly = bool(job.incremental or job.retry)
+    if (
+        pending.models and not is_nightly
+    ):  # a nightly job has listed its inputs before it knows whether it needs a device
+        check_while_importing(pending)
     with ExitStack() as held:
-        if checked.job.incremental and pending.models:
+        if job.incremental and pending.models:
             held.enter_context(incremental_lease(pending.models[0].store))
         leases = [held.enter_context(run_lease(model.store, checked.run_id)) for model in pending.models]
         try:
@@ -116,10 +121,10 @@ def run_job(checked: CheckedJob, verbose: bool = False, stages: Sequence[type[St
         pending.models[0].store.remove_folder(layout.run_folder(checked.run_id))
         return []
     for model in checked.models:
-        publish(model.store, checked.job.format)
+        publish(model.store, job.format)
     successes = [success for model in checked.models if (success := read_success(model.store, checked.run_id))]
     if pending.models:
-        check_failures(checked.job, successes[0])
+        check_failures(job, successes[0])
     return successes
 
 
@@ -132,27 +137,35 @@ def label_pending(
         listed = list_pending(checked)  # before Ray: most nights there is nothing to start it for
         if listed is None:
             return False
-    # Ray's processes take some seconds to start, in which this one would only wait.
-    importing = threading.Thread(target=import_module, args=("mlcls_ray.job.supervise",), daemon=True)
-    importing.start()
+    if job.incremental or job.retry:
+        check_while_importing(checked)
+    is_here = starts_ray(job.ray_address)
     connect(job.ray_address, verbose, checked.device)
-    importing.join()
-    from mlcls_ray.job.pipeline import STAGES
+    from mlcls_ray.job.capacity import wait_for_room
     from mlcls_ray.job.supervise import label_until_done
 
-    nodes = living_nodes()
-    check_resources(checked.device, nodes)
-    if not checked.device.is_cpu:
-        check_device_on_workers(checked.device)
+    nodes = wait_for_room(checked.device, job.workers, job.wait_s)
+    if not checked.device.is_cpu and not is_here:
+        check_device_on_workers(checked.device, job.engine)
+    preprocesses = [model.model.preprocess for model in checked.models]
+    checked = checked._replace(job=choose_placement(job, preprocesses))
     run = plan_run(checked, nodes, listed)
     started = time.monotonic()
-    labeled = label_until_done(run, stages or STAGES)
+    labeled = label_until_done(run, stages)
     for lease in leases:
         lease.check()
     seconds = time.monotonic() - started
     for model in labeled.run.models:
         commit(model, labeled.fragments[model.name], seconds, labeled.seconds)
     return True
+
+
+def check_while_importing(checked: CheckedJob) -> None:
+    """Check the device and the models of a job that will label something. Raises as `check_before_ray`."""
+    is_here = starts_ray(checked.job.ray_address)
+    # The checks, and the start of Ray's processes, take seconds in which this one would only wait.
+    threading.Thread(target=import_module, args=("mlcls_ray.job.supervise",), daemon=True).start()
+    check_before_ray(checked, is_here)
 
 
 def check_failures(job: LabelJob, success: Success) -> None:

@@ -4,7 +4,7 @@
 |---|---|---|
 | `ray_mlcls_images_total` | run_id, engine, status | rows that were labeled, or failed |
 | `ray_mlcls_read_bytes_total` | run_id, engine | encoded bytes of them |
-| `ray_mlcls_stage_seconds_total` | run_id, engine, stage | seconds of all workers: fetch (waiting), decode (CPU), score |
+| `ray_mlcls_stage_seconds_total` | run_id, engine, stage | seconds of all workers: fetch (waiting), decode (CPU), decode_on_card, score |
 
 The queues between the stages are Ray Data's own metrics (`ray_data_*`). configs/deploy/grafana.json draws both.
 """

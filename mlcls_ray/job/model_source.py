@@ -20,6 +20,7 @@ from mlcls_ray.engines.autotune import (
     load_cached,
     needs_autotune,
 )
+from mlcls_ray.engines.reference import cached_reference
 from mlcls_ray.errors import RunError
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import open_model, open_shipped, ship
@@ -70,14 +71,17 @@ def choose_engine(
     """
     engine, precision, batch_size = job.engine, job.precision, fixed_batch(job.batch_size, device)
     if not needs_autotune(engine, precision, device):
-        reason = "as the job says" if "auto" not in (engine, precision) else f"on {device.kind} auto is Paddle in fp32"
-        return default_engine(engine, precision, reason, batch_size)
+        reason = (
+            "as the job says" if "auto" not in (engine, precision) else f"on {device.kind} nothing is tried for auto"
+        )
+        return default_engine(engine, precision, reason, batch_size, device)
     if rows < WORTH_ROWS:
         # Which accelerator the workers have is not known here.
         request = _trial_request(job, model, thresholds, device, threads)
         path = cache_path(request) if device.is_cpu else None
         reason = f"{rows} images are too few to try engines for"
-        return (path and load_cached(path)) or default_engine(engine, precision, reason, batch_size)
+        default = default_engine(engine, precision, reason, batch_size, device)
+        return (path and load_cached(path)) or (default if device.is_cpu else with_cached_reference(default, model))
     # Its process ends with it, because it has loaded every engine that is installed.
     options = {"num_cpus": 1, "max_calls": 1, "max_retries": 1, "scheduling_strategy": "SPREAD"}
     task = ray.remote(**options, **device.ray_options())(_choose_here)
@@ -87,6 +91,16 @@ def choose_engine(
     except ray.exceptions.RayTaskError as error:
         raise RunError(str(error.cause)) from None
     return config
+
+
+def with_cached_reference(config: EngineConfig, model: Model) -> EngineConfig:
+    """Add Paddle's scores of the golden images where this machine has them, so that each worker's device is checked with them.
+
+    Not to a precision that the job names and that was not tried: it may differ by more than a check would let through.
+    """
+    reference = cached_reference(model) if config.precision == "fp32" else None
+    rows = () if reference is None else tuple(tuple(map(float, row)) for row in reference)
+    return config.model_copy(update={"reference": rows})
 
 
 def _choose_here(

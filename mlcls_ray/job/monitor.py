@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -17,6 +16,8 @@ from mlcls_ray.job.metrics import RunMetrics
 StopReason = Literal["", "failures", "interrupt", "nodes"]
 ASK_INTERVAL_S = 1.0
 ASK_TIMEOUT_S = 10.0
+SUSPECT_LOSSES, MAX_LOSSES = 2, 4
+"""Devices that are lost with the same row in hand, until the row's image is kept from the card's decoder, and until the run ends."""
 
 
 @ray.remote(num_cpus=0, max_restarts=-1)
@@ -31,6 +32,7 @@ class RunMonitor:
         self.metrics = RunMetrics(labels) if labels else None
         self.statuses: Counter[str] = Counter()
         self.seconds: Counter[str] = Counter()
+        self.losses: Counter[int] = Counter()
         self.failure_limit = failure_limit
         self.failed_before = failed_before
         self.reason: StopReason = ""
@@ -49,11 +51,20 @@ class RunMonitor:
                 self.metrics.add_seconds(stage, spent)
 
     def stage_seconds(self) -> dict[str, float]:
-        """Seconds of all workers by activity: fetch (waiting), decode (CPU), score."""
+        """Seconds of all workers by activity: fetch (waiting), decode (CPU), decode_on_card, score."""
         return dict(self.seconds)
 
     def counts(self) -> dict[str, int]:
         return dict(self.statuses)
+
+    def add_loss(self, rows: list[int]) -> int:
+        """Note that a device was lost with these rows in hand; returns how often that happened with the same one."""
+        self.losses.update(rows)
+        return max((self.losses[row] for row in rows), default=0)
+
+    def suspects(self) -> list[int]:
+        """Return the rows whose image may be the reason that devices are lost."""
+        return [row for row, count in self.losses.items() if count >= SUSPECT_LOSSES]
 
     def stop(self, reason: StopReason) -> None:
         """Ask the workers to stop. An interrupt by the user overrides any other reason."""
@@ -69,6 +80,14 @@ def count_failures(statuses: Counter[str]) -> int:
     return statuses.total() - statuses[Status.OK.value]
 
 
+def ask(method: Any, *arguments: Any, otherwise: Any) -> Any:
+    """Call a method of the monitor's handle. A monitor that cannot be asked (its node died, it restarts) is no reason to stop."""
+    try:
+        return ray.get(method.remote(*arguments), timeout=ASK_TIMEOUT_S)
+    except (ray.exceptions.RayError, TimeoutError):
+        return otherwise
+
+
 class StopFlag:
     """A worker's view of whether the run is to end early. Asks the monitor once a second at most."""
 
@@ -82,9 +101,7 @@ class StopFlag:
         now = self.clock()
         if not self.stopped and now - self.asked_at > ASK_INTERVAL_S:
             self.asked_at = now
-            # A monitor that cannot be asked (its node died, it restarts) is no reason to stop.
-            with contextlib.suppress(ray.exceptions.RayError, TimeoutError):
-                self.stopped = bool(ray.get(self.monitor.stop_reason.remote(), timeout=ASK_TIMEOUT_S))
+            self.stopped = bool(ask(self.monitor.stop_reason, otherwise=""))
         return self.stopped
 
 

@@ -2,9 +2,9 @@
 
     manifest → Read → Decode → Score → Select → Annotate → fragments
 
-    fused    [Read  Decode  Score  Select  Annotate]       CPUs
-    split    [Read  Decode] → [Score  Select  Annotate]    accelerators; pixels travel
-    card     [Read] → [Decode  Score  Select  Annotate]    NVIDIA cards; encoded images travel (not built yet)
+    fused    [Read  Decode  Score  Select  Annotate]                       CPUs
+    split    [Read  Decode] → [Score  Select  Annotate]                    accelerators; pixels travel
+    card     [Read  DecodeRest] → [DecodeOnCard  Score  Select  Annotate]  NVIDIA cards; encoded images travel
 
 A pool of workers runs each part of the list. `supervise` handles failures, lost nodes and Ctrl-C meanwhile; `label` is what comes
 before and after.
@@ -25,26 +25,31 @@ from mlcls_ray.job.source import read_manifest
 from mlcls_ray.job.workers import Worker
 from mlcls_ray.stages.annotate import Annotate
 from mlcls_ray.stages.decode import Decode
+from mlcls_ray.stages.decode_card import DecodeOnCard
+from mlcls_ray.stages.decode_rest import DecodeRest
 from mlcls_ray.stages.read import Read
 from mlcls_ray.stages.score import Score
 from mlcls_ray.stages.select import Select
 from mlcls_ray.stages.spec import Stage
 
 STAGES: tuple[type[Stage], ...] = (Read, Decode, Score, Select, Annotate)
-CUTS: Mapping[str, tuple[int, ...]] = {"fused": (), "split": (2,), "card": (1,)}
+CARD_STAGES: tuple[type[Stage], ...] = (Read, DecodeRest, DecodeOnCard, Score, Select, Annotate)
+"""The stages where a card decodes: it takes most JPEGs, and the CPUs decode the rest."""
+CUTS: Mapping[str, tuple[int, ...]] = {"fused": (), "split": (2,), "card": (2,)}
 """The places where each placement cuts the list of stages."""
 
 
 def label_rows(
-    run: Run, monitor: Any, stages: Sequence[type[Stage]] = STAGES, worker: type[Worker] = Worker
+    run: Run, monitor: Any, stages: Sequence[type[Stage]] | None = None, worker: type[Worker] = Worker
 ) -> Fragments:
     """Label the rows of the manifest that are neither in a fragment nor copies; returns the fragments of each model.
 
     Args:
         monitor: handle of the `RunMonitor`, which can end it early.
-        stages: the classes to run, in place of `STAGES`.
+        stages: the classes to run, in place of the placement's own.
         worker: the class that runs them.
     """
+    stages = stages or (CARD_STAGES if run.pools.placement == "card" else STAGES)
     if run.job.annotate == "none":
         stages = [stage for stage in stages if not issubclass(stage, Annotate)]
     spec = run.worker_spec()
@@ -71,7 +76,9 @@ def map_blocks(
         fn_constructor_args=arguments,
         batch_size=pool.batch_rows,
         batch_format="pyarrow" if pool.batch_rows is None else "numpy",
-        compute=ray.data.ActorPoolStrategy(size=pool.workers),
+        compute=ray.data.ActorPoolStrategy(
+            size=pool.workers, max_concurrent_calls_per_actor=pool.calls, enable_true_multi_threading=pool.calls > 1
+        ),
         num_cpus=pool.cpus,
         **(pool.device.ray_options(pool.share) if pool.device else {}),
     )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
-from importlib.metadata import version
 from itertools import islice
 from typing import NamedTuple
 
@@ -15,11 +14,14 @@ from mlcls_ray import __version__
 from mlcls_ray.config import LabelJob
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.autotune import EngineConfig, fixed_batch
+from mlcls_ray.engines.load import engine_spec
+from mlcls_ray.engines.machine import package_version
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.check import CheckedJob, CheckedModel
 from mlcls_ray.job.cluster import Node
 from mlcls_ray.job.duplicates import copy_duplicates, read_duplicates, write_duplicates
 from mlcls_ray.job.model_source import choose_engine, model_source
+from mlcls_ray.job.placement import preprocess_fingerprint
 from mlcls_ray.job.pools import Pools, size_pools
 from mlcls_ray.job.resume import public_config
 from mlcls_ray.stages.spec import ModelSpec, Provenance, RunSpec, distinct_preprocesses
@@ -33,8 +35,8 @@ from mlcls_ray.table.ledger import Fragment, RowSet, count_bits
 from mlcls_ray.table.manifest import copy_manifest, to_parquet, write_manifest
 from mlcls_ray.table.records import RunRecord
 
-PACKAGES = ("ray", "paddlepaddle", "pyarrow", "numpy", "pillow")
-"""Packages whose versions are recorded."""
+PACKAGES = ("ray", "pyarrow", "numpy", "pillow", "paddlepaddle")
+"""Packages whose versions are recorded, besides those of the engine, where they are installed: a machine may have no Paddle."""
 
 
 class ModelRun(NamedTuple):
@@ -130,7 +132,7 @@ def plan_run(checked: CheckedJob, nodes: Sequence[Node], rows: int | None = None
             engine = choose_engine(
                 model.job, model.model, model.thresholds.values, checked.device, len(nodes), threads, rows
             )
-            record = _write_record(model, run_id, nodes, rows, engine)
+            record = _write_record(model, run_id, nodes, rows, engine, pools.placement)
         if record.rows != rows:
             raise UsageError(
                 f"run '{run_id}' has {record.rows:,} rows in '{redact_url(model.store.root)}' and {rows:,} in "
@@ -191,7 +193,7 @@ def list_pending(checked: CheckedJob) -> int | None:
     if job.retry:
         with open_failed(model.store, job.retry) as failed:
             return write_manifest(model.store, run_id, islice(failed, job.limit)) or None
-    fingerprints = (model.model.fingerprint, model.model.preprocess_fingerprint(job.decode))
+    fingerprints = (model.model.fingerprint, preprocess_fingerprint(model.job, model.model))
     with open_changes(model.store, fingerprints, public_config(job)["inputs"], _listed(job)) as changes:
         if changes.listed == 0:
             raise _no_image(job)
@@ -223,7 +225,7 @@ def _size_pools(checked: CheckedJob, nodes: Sequence[Node], rows: int, engines: 
 
 
 def _write_record(
-    checked: CheckedModel, run_id: str, nodes: Sequence[Node], rows: int, engine: EngineConfig
+    checked: CheckedModel, run_id: str, nodes: Sequence[Node], rows: int, engine: EngineConfig, placement: str
 ) -> RunRecord:
     model = checked.model
     record = RunRecord(
@@ -231,7 +233,7 @@ def _write_record(
         rows=rows,
         model=model.name,
         model_fingerprint=model.fingerprint,
-        preprocess_fingerprint=model.preprocess_fingerprint(checked.job.decode),
+        preprocess_fingerprint=preprocess_fingerprint(checked.job, model),
         threshold_id=checked.thresholds.id,
         thresholds={
             name: float(value) for name, value in zip(model.vocabulary, checked.thresholds.values, strict=True)
@@ -240,14 +242,24 @@ def _write_record(
         versions={
             "mlcls_ray": __version__,
             "python": platform.python_version(),
-            **{package: version(package) for package in PACKAGES},
+            **_versions((*PACKAGES, *engine_spec(engine.engine).packages)),
         },
-        hardware={"nodes": len(nodes), "cpus": [node.cpus for node in nodes], "machine": platform.machine()},
+        hardware={
+            "nodes": len(nodes),
+            "cpus": [node.cpus for node in nodes],
+            "machine": platform.machine(),
+            "placement": placement,
+        },
         engine=engine,
         created_at=datetime.now(timezone.utc),
     )
     checked.store.write_json(layout.run_json(run_id), record.model_dump(mode="json"))
     return record
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of the packages that are installed."""
+    return {package: version for package in packages if (version := package_version(package))}
 
 
 def _model_spec(model: ModelRun, nodes: int) -> ModelSpec:

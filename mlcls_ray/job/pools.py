@@ -16,11 +16,13 @@ from mlcls_ray.devices import DEVICE_KINDS, Device
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.cluster import Node
 
-Placement = Literal["fused", "split"]
+Placement = Literal["fused", "split", "card"]
 
 MAX_BLOCK_ROWS = 512
 MAX_BLOCK_BYTES = 64 << 20
-"""Bytes of pixels in one block of the split placement, which goes through the object store."""
+"""Bytes in one block that goes through the object store: pixels of the split placement, encoded images of the card placement."""
+ENCODED_BYTES = 100_000
+"""An encoded photograph of a corpus. Where they are larger, a task gives several blocks, so that the object store holds as much."""
 BLOCKS_PER_WORKER = 8
 """Blocks for each worker, at least, so that the slowest worker does not hold up the end of a small job."""
 DECODE_S = 0.004
@@ -29,6 +31,10 @@ READ_AHEAD = 1.25
 """The decoding pool is made so much faster than the scoring pool, because decode times vary."""
 DEFAULT_FRAGMENT_ROWS, MAX_FRAGMENT_ROWS = 500, 100_000
 """Rows in a fragment where the rate of scoring is not known, and at most."""
+CARD_IMAGES_PER_S = 1000.0
+"""The rate of a worker whose card decodes too, where it is not known: slower than most, so that no fragment takes many minutes."""
+CALLS_ON_CARD = 3
+"""Batches in a worker whose card decodes: while one is scored, the next one is decoded, and labels of the last one are selected."""
 
 
 class Pool(NamedTuple):
@@ -42,6 +48,8 @@ class Pool(NamedTuple):
     """The share of that accelerator."""
     batch_rows: int | None = None
     """Rows in a batch; None: blocks come whole, as Arrow tables."""
+    calls: int = 1
+    """Batches that one worker has in hand at once, each in a thread of its own."""
 
 
 class Pools(NamedTuple):
@@ -100,7 +108,7 @@ def size_pools(
         most = sum(places)
         # Fused workers decode too: they share what their node has, less the one CPU for Ray Data's tasks.
         shares = [(node.cpus - 1) / count for node, count in zip(nodes, places, strict=True) if count]
-        score_cpus = 0.0 if placement == "split" else max(0.0, min(shares))
+        score_cpus = max(0.0, min(shares)) if placement == "fused" else 0.0
     score_workers = min(job.workers or most, most, useful)
 
     fragment_rows = job.rows_per_fragment or _fragment_rows(job, device, placement, score_s)
@@ -108,6 +116,12 @@ def size_pools(
     if placement == "fused":
         block_rows = _block_rows(rows, fragment_rows, score_workers, batch_size)
         pools = (_scoring_pool(job, device, score_workers, score_cpus),)
+    elif placement == "card":
+        # Each scoring worker keeps a CPU busy: it launches kernels, and selects labels. All others fetch: how long that takes is not known.
+        read_workers = max(1, min(total - len(hosts) - score_workers, useful))
+        block_rows = _block_rows(rows, fragment_rows, read_workers, batch_size, MAX_BLOCK_BYTES // ENCODED_BYTES)
+        scoring = _scoring_pool(job, device, score_workers, score_cpus)
+        pools = (Pool(read_workers, cpu_share), scoring._replace(batch_rows=batch_size, calls=CALLS_ON_CARD))
     else:
         spare = total - score_workers if device.is_cpu else total - len(hosts)
         needed = (
@@ -144,6 +158,8 @@ def _scoring_share(cpus: int, score_s: float | None) -> int:
 
 def _fragment_rows(job: LabelJob, device: Device, placement: Placement, score_s: float | None) -> int:
     """Estimate how many rows are `fragment_seconds` of one worker's work. Workers that are fused on CPUs decode with the same CPU."""
+    if placement == "card":
+        score_s = score_s or 1 / CARD_IMAGES_PER_S
     if score_s is None:
         return DEFAULT_FRAGMENT_ROWS
     row_s = score_s + (DECODE_S if device.is_cpu and placement == "fused" else 0.0)
@@ -174,7 +190,9 @@ def check_resources(device: Device, nodes: Sequence[Node]) -> None:
     if not any(node.resources.get(device.resource, 0) >= 1 for node in nodes):
         resources = dict.fromkeys(kind.resource for kind in DEVICE_KINDS.values())
         present = ", ".join(name for name in resources if any(node.resources.get(name) for node in nodes))
-        hint = "" if device.ray_managed else f""", or start its nodes with --resources '{{"{device.resource}": 8}}'"""
+        hint = f""", or start its nodes with --resources '{{"{device.resource}": 8}}'"""
+        if device.resource == "GPU":
+            hint = ", or start its nodes with --num-gpus"
         raise UsageError(
             f"device '{device.kind}': the Ray cluster has no {device.resource} (it has: {present}); use --device cpu{hint}"
         )

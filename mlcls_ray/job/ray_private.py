@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+import grpc
+import ray._private.state
 import ray.data
+from ray._private.gcs_utils import create_gcs_channel
+from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+from ray.autoscaler.v2.sdk import get_cluster_status
+from ray.autoscaler.v2.utils import is_autoscaler_v2
+from ray.core.generated.gcs_service_pb2 import CheckAliveRequest
+from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
+from ray.experimental.internal_kv import _internal_kv_get
 
 from mlcls_ray.errors import RunError, ray_cause
 
@@ -24,6 +34,41 @@ def first_parquet_reader() -> Iterator[None]:
         yield
     finally:
         context.use_datasource_v2 = before
+
+
+def answers_as_head_node(address: str, timeout_s: float) -> bool:
+    """Tell whether a Ray head node answers at `host:port` (Ray 2.60). `ray.init` would wait for minutes for anything else."""
+    with contextlib.closing(create_gcs_channel(address)) as channel:
+        try:
+            NodeInfoGcsServiceStub(channel).CheckAlive(CheckAliveRequest(), timeout=timeout_s)
+        except grpc.RpcError as error:  # a token is checked by ray.init, which may know another one
+            return error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+    return True
+
+
+def free_resources() -> dict[str, dict[str, float]]:
+    """Return the resources that no task and no actor holds, by the id of the living node (Ray 2.60)."""
+    free: dict[str, dict[str, float]] = ray._private.state.available_resources_per_node()
+    return free
+
+
+def has_autoscaler() -> bool:
+    """Tell whether an autoscaler can add nodes to the connected cluster (Ray 2.60)."""
+    if is_autoscaler_v2(fetch_from_server=True):
+        status = get_cluster_status(ray.get_runtime_context().gcs_address)
+        types = [node.ray_node_type_name for node in (*status.active_nodes, *status.idle_nodes)]
+    else:
+        report = json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or b"{}").get("autoscaler_report") or {}
+        types = [*(report.get("active_nodes") or {}), *(report.get("node_type_mapping") or {}).values()]
+    return names_groups(types, [node["NodeID"] for node in ray.nodes()])
+
+
+def names_groups(types: Iterable[str], node_ids: Iterable[str]) -> bool:
+    """Tell whether node types are those of an autoscaler's groups.
+
+    Each cluster has a monitor, also one without an autoscaler. It then leaves types out, or names them after the nodes that there are.
+    """
+    return not set(types) <= {"", *(f"node_{node_id}" for node_id in node_ids)}
 
 
 class PausingCallback(ExecutionCallback):

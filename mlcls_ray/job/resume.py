@@ -7,6 +7,7 @@ from typing import Any
 
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import UsageError
+from mlcls_ray.job.placement import preprocess_fingerprint
 from mlcls_ray.labels.thresholds import ResolvedThresholds
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.storage.store import Store
@@ -49,7 +50,7 @@ def _differences(
     config = public_config(job)
     values: dict[str, tuple[object, object]] = {
         "model": (record.model_fingerprint, model.fingerprint),
-        "preprocessing": (record.preprocess_fingerprint, model.preprocess_fingerprint(job.decode)),
+        "preprocessing": (record.preprocess_fingerprint, preprocess_fingerprint(job, model)),
         "threshold": (record.threshold_id, thresholds.id),
     }
     for name in ("inputs", "limit", "uri_column", "incremental", "retry", "embeddings"):

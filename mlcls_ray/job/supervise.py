@@ -10,11 +10,12 @@ import ray
 import ray.exceptions
 
 from mlcls_ray.errors import FailureLimitError, RunInterruptedError, UsageError, ray_cause, resumable_error
+from mlcls_ray.job.capacity import wait_for_nodes
 from mlcls_ray.job.cluster import living_nodes
 from mlcls_ray.job.duplicates import copy_rows
 from mlcls_ray.job.monitor import RunMonitor
 from mlcls_ray.job.node_watch import NodeLostError, NodeWatch
-from mlcls_ray.job.pipeline import STAGES, label_rows
+from mlcls_ray.job.pipeline import label_rows
 from mlcls_ray.job.plan import Run, next_attempt
 from mlcls_ray.job.progress import show_progress, stop_on_interrupt
 from mlcls_ray.job.sink import Fragments
@@ -33,8 +34,8 @@ class Labeled(NamedTuple):
     """Seconds that the workers of this driver spent, by activity. Attempts that were cut off are not counted."""
 
 
-def label_until_done(run: Run, stages: Sequence[type[Stage]] = STAGES, worker: type[Worker] = Worker) -> Labeled:
-    """Label what is left of a run, in as many attempts as it takes; mostly one.
+def label_until_done(run: Run, stages: Sequence[type[Stage]] | None = None, worker: type[Worker] = Worker) -> Labeled:
+    """Label what is left of a run, in as many attempts as it takes; mostly one. `stages`, `worker`: as `label_rows`.
 
     An attempt that loses a node ends early, and the next one uses the nodes that are left. Copies whose original could not be read, or
     changed meanwhile, are labeled by an attempt of their own.
@@ -53,6 +54,7 @@ def label_until_done(run: Run, stages: Sequence[type[Stage]] = STAGES, worker: t
             return Labeled(run, outcome.fragments, seconds)
         no_copies = RowSet(run.rows)
         try:
+            wait_for_nodes(run.device, run.job.workers, run.job.wait_s)
             run = next_attempt(run, living_nodes(), run.copies if outcome.lost_nodes else no_copies)
         except UsageError as error:  # the last node that can run the job is lost
             raise resumable_error(run.run_id, f"stopped: {error}") from error
@@ -67,7 +69,7 @@ class Outcome(NamedTuple):
     """True if it ended early because a node was lost. The next attempt reads from the store what it wrote."""
 
 
-def label_attempt(run: Run, stages: Sequence[type[Stage]], worker: type[Worker]) -> Outcome:
+def label_attempt(run: Run, stages: Sequence[type[Stage]] | None, worker: type[Worker]) -> Outcome:
     """Label the rows that are neither in a fragment nor copies.
 
     Raises:

@@ -56,11 +56,16 @@ class Model(BaseModel):
     fingerprint: str
     """sha256 of the program, the parameters, the int8 graph and the vocabulary. Together with the preprocessing it decides the scores."""
 
-    def preprocess_fingerprint(self, decode: Literal["auto", "exact"]) -> str:
-        """Return the sha256 of everything that decides the pixels. With `decode` auto a JPEG may be decoded at a fraction of its size."""
+    def preprocess_fingerprint(self, decode: Literal["auto", "exact"], on_card: bool = False) -> str:
+        """Return the sha256 of everything that decides the pixels. With `decode` auto a JPEG may be decoded at a fraction of its size.
+
+        With `on_card` an NVIDIA card may decode it, whose pixels differ by up to two levels.
+        """
         text = self.preprocess.model_dump_json() + f"|decode {DECODE_VERSION}"
         if decode == "auto" and self.preprocess.min_decode_size:
             text += f"|JPEG scaled to {self.preprocess.min_decode_size}"
+        if on_card:
+            text += "|JPEG by nvImageCodec"
         return hashlib.sha256(text.encode()).hexdigest()
 
     def load_pixels(self, paths: Iterable[Path]) -> np.ndarray:

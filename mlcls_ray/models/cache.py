@@ -52,9 +52,16 @@ Progress = Callable[[int, int | None], None]
 
 
 def home() -> Path:
-    """Return the cache's folder: `MLCLS_HOME`, or `~/.cache/mlcls_ray`."""
+    """Return the cache's folder: `MLCLS_HOME`, or `~/.cache/mlcls_ray`.
+
+    Raises:
+        UsageError: the variable is not set, and the user has no home folder.
+    """
     folder = os.environ.get(HOME_VARIABLE)
-    return Path(folder).expanduser() if folder else Path.home() / ".cache" / "mlcls_ray"
+    try:
+        return Path(folder).expanduser() if folder else Path.home() / ".cache" / "mlcls_ray"
+    except RuntimeError:
+        raise UsageError(f"this user has no home folder: set {HOME_VARIABLE} to a folder for the cache") from None
 
 
 def once(path: Path, make: Callable[[Path], None], is_valid: Callable[[Path], bool] = Path.exists) -> Path:

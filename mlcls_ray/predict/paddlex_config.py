@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator
 
 from mlcls_ray.config import EngineOrAuto, PrecisionOrAuto
 from mlcls_ray.config_file import make_config, read_mapping
+from mlcls_ray.devices import parse_device
+from mlcls_ray.engines.engine_config import USUAL_ENGINES
 from mlcls_ray.errors import UsageError, suggest
 
 PIPELINES = ("multi_label_image_classification", "image_multilabel_classification")
@@ -26,8 +28,8 @@ Pipeline:
                         # CLIP_vit_base_patch16_448_ML, or the folder of a fine-tuned model
   batch_size: 1
   device: cpu           # gpu:0, npu:0, …
-  engine: null          # openvino, onnxruntime, tensorrt, or auto: the fastest on this machine; null: paddle
-  precision: null       # bf16, fp16, int8, or auto; null: fp32, with engine auto: auto
+  engine: null          # openvino, onnxruntime, tensorrt, or auto: the fastest on this machine; null: paddle (gpu: onnxruntime)
+  precision: null       # bf16, tf32, fp16, int8, or auto; null: fp32, with engine auto: auto
   threshold: null       # one number, class: number pairs with `default`, or a list with one per class; null: the model's own
 """
 
@@ -69,8 +71,9 @@ def read_settings(
 
 
 def choose_engine(settings: PipelineConfig) -> tuple[EngineOrAuto, PrecisionOrAuto]:
-    """Return engine and precision. Where they are not set: auto with `use_hpip`, else Paddle in fp32."""
-    engine: EngineOrAuto = settings.engine or ("auto" if settings.use_hpip else "paddle")
+    """Return engine and precision. Where they are not set: auto with `use_hpip`, else the device's usual engine in fp32."""
+    usual = USUAL_ENGINES.get(parse_device(settings.device or "cpu").kind, "paddle")
+    engine: EngineOrAuto = settings.engine or ("auto" if settings.use_hpip else usual)
     return engine, settings.precision or ("auto" if engine == "auto" else "fp32")
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from mlcls_ray.devices import parse_device
 from mlcls_ray.engines.autotune import TrialRequest, resolve_engine
 from mlcls_ray.engines.base import Engine
+from mlcls_ray.engines.devices import check_device
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import ImageError, PredictError, Status, UsageError
 from mlcls_ray.images.chips import select_chips
@@ -54,7 +55,8 @@ def create_pipeline(
 ) -> Pipeline:
     """Load a model to label images on this machine, in this process.
 
-    Arguments override the YAML file. Without `engine`, `precision` and `use_hpip` the network runs on Paddle in fp32, as in PaddleX.
+    Arguments override the YAML file. Without `engine`, `precision` and `use_hpip` the network runs in fp32, on Paddle as in PaddleX, and on
+    NVIDIA GPUs on ONNX Runtime.
 
     Args:
         pipeline: a pipeline name of PaddleX (both spellings) or a YAML file in either of its formats. Default: the name.
@@ -65,9 +67,9 @@ def create_pipeline(
         threshold: see `Pipeline.predict`.
         engine: paddle, openvino, onnxruntime, tensorrt, or auto: the fastest on this machine that gives Paddle's labels. Auto measures
             for some seconds the first time, and remembers. PaddleX's paddle_static and paddle_dynamic mean paddle, its hpi means auto.
-            Default: paddle; with `use_hpip`: auto.
-        precision: fp32, bf16, fp16, int8 (a model from `mlcls quantize`), or auto: chosen together with the engine. Default: fp32; where
-            the engine is auto: auto.
+            Default: paddle, on NVIDIA GPUs onnxruntime; with `use_hpip`: auto. On these, paddle and tensorrt are experimental.
+        precision: fp32, tf32 and fp16 (NVIDIA GPUs), bf16, int8 (a model from `mlcls quantize`), or auto: chosen together with the engine.
+            Default: fp32; where the engine is auto: auto.
         use_hpip: True is the same as engine="auto"; an `engine` that is given wins. `enable_hpi` is PaddleX's other name for it.
 
     Raises:
@@ -94,6 +96,7 @@ def load_engines(model: Model, settings: PipelineConfig, thresholds: np.ndarray)
     device = parse_device(settings.device or "cpu")
     threads = os.cpu_count() or 1
     engine, precision = choose_engine(settings)
+    check_device(device, engine, tries_network=False)
     chosen = resolve_engine(
         TrialRequest(
             engine=engine,

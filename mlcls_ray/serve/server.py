@@ -12,9 +12,9 @@ from importlib.util import find_spec
 from types import FrameType
 
 from mlcls_ray.devices import parse_device
+from mlcls_ray.engines.devices import check_device
 from mlcls_ray.errors import UsageError
-from mlcls_ray.job.cluster import check_device_on_workers, connect, living_nodes
-from mlcls_ray.job.pools import check_resources
+from mlcls_ray.job.cluster import check_device_on_workers, connect, starts_ray
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.serve.config import TOKEN_VARIABLE, ServeConfig, token
 from mlcls_ray.serve.wire import PATH
@@ -44,15 +44,18 @@ def run_service(config: ServeConfig, verbose: bool = False) -> None:
     device = parse_device(config.device)
     for name, value in RAY_SERVE_SETTINGS.items():
         os.environ.setdefault(name, value)
+    is_here = starts_ray(config.ray_address)
+    if is_here:
+        check_device(device, config.engine)
     connect(config.ray_address, verbose, device)
     from ray import serve  # after connect: Ray Serve reads its environment when it is imported
 
+    from mlcls_ray.job.capacity import wait_for_room
     from mlcls_ray.serve.app import bind
 
-    nodes = living_nodes()
-    check_resources(device, nodes)
-    if not device.is_cpu:
-        check_device_on_workers(device)
+    nodes = wait_for_room(device, config.replicas, config.wait_s)
+    if not device.is_cpu and not is_here:
+        check_device_on_workers(device, config.engine)
     if not verbose:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
     stop = _stop_on_signals()

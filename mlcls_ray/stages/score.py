@@ -9,14 +9,17 @@ import numpy as np
 import pyarrow as pa
 
 from mlcls_ray import schema
-from mlcls_ray.engines.base import Embedder, Engine
+from mlcls_ray.engines.base import Embedder, Engine, Pixels, is_on_device
+from mlcls_ray.engines.failures import is_device_lost, is_out_of_memory
 from mlcls_ray.engines.golden import check_golden
 from mlcls_ray.engines.load import load_embedder, load_engine
-from mlcls_ray.errors import MESSAGE_LIMIT, Status
+from mlcls_ray.errors import MESSAGE_LIMIT, DeviceLostError, Status, short_message
 from mlcls_ray.stages.spec import Batch, ModelSpec, RunSpec, model_column, pixels_column
 
-OUT_OF_MEMORY = ("out of memory", "resourceexhausted", "bad_alloc", "cannot allocate memory")
-"""Words by which CUDA, Paddle, C++ and the system report it, in lower case."""
+WHOLE_BATCH = 4
+"""Images of a batch from which on scores that are all no numbers are the device's fault, not the images'."""
+BRIEF_ROWS = 5000
+"""Fewer images than this are scored before an engine that starts slowly, because it looks for the fastest kernels, has caught up."""
 
 
 class Scores(NamedTuple):
@@ -51,10 +54,11 @@ class Score:
         """
         loaded = model.source.open(spec.job.s3)
         arguments = (model.engine.engine, loaded, spec.device, spec.engine_threads, model.engine.precision)
-        embedder = load_embedder(*arguments) if spec.job.embeddings else None
-        engine = embedder or load_engine(*arguments)
+        is_brief = spec.rows < BRIEF_ROWS
+        embedder = load_embedder(*arguments, is_brief=is_brief) if spec.job.embeddings else None
+        engine = embedder or load_engine(*arguments, is_brief=is_brief)
         scorer = Scorer(engine, len(model.vocabulary), model.engine.batch_size, embedder)
-        check_golden(engine, loaded, model.engine, model.engine.batch_size, model.thresholds)
+        check_golden(engine, loaded, model.engine, scorer.batch_size, model.thresholds)
         return scorer
 
     def __call__(self, batch: Batch) -> Batch:
@@ -71,53 +75,95 @@ class Scorer:
     """One model in its engine. Scores in batches; a batch that the engine refuses is halved until the one bad image is alone."""
 
     def __init__(self, engine: Engine, class_num: int, batch_size: int, embedder: Embedder | None = None) -> None:
-        """`embedder`: the same engine, where its features are wanted too."""
+        """`embedder`: the same engine, where its features are wanted too. Batches are smaller where the device's memory is."""
         self.engine = engine
         self.embedder = embedder
         self.class_num = class_num
         self.batch_size = batch_size
-        engine.warm_up(batch_size)
+        self._warm_up()
 
-    def score(self, pixels: np.ndarray, status: np.ndarray, error_message: np.ndarray) -> Scores:
-        """Score uint8 [N, H, W, 3]; rows that are not `ok` do not reach the engine."""
-        status, error_message = status.copy(), error_message.copy()
+    def score(self, pixels: Pixels, status: np.ndarray, error_message: np.ndarray) -> Scores:
+        """Score uint8 [N, H, W, 3]; the scores of rows that are not `ok` are zeros.
+
+        Such rows do not reach the engine, unless the pixels are on its device: there they are scored with the rows around them, and the
+        scores are dropped, because a batch without gaps needs no copy.
+
+        Raises:
+            DeviceLostError: the device was lost, or gave no number for a whole batch.
+        """
         # The features, where there are any, stand behind the scores: one array is halved, filled and checked like the other.
         values = np.zeros(
             (len(pixels), self.class_num + (self.embedder.embedding_size if self.embedder else 0)), np.float32
         )
-        rows = np.flatnonzero(status == Status.OK.value)
-        start = 0
-        while start < len(rows):
-            part = rows[start : start + self.batch_size]
-            self._score_rows(pixels, part, values, status, error_message)
-            start += len(part)
+        scored = Scores(status.copy(), error_message.copy(), values)
+        self._score_rows(pixels, np.flatnonzero(status == Status.OK.value), scored)
         embedding = values[:, self.class_num :] if self.embedder else None
-        return Scores(status, error_message, values[:, : self.class_num], embedding)
+        return scored._replace(scores=values[:, : self.class_num], embedding=embedding)
 
-    def _score_rows(
-        self, pixels: np.ndarray, rows: np.ndarray, values: np.ndarray, status: np.ndarray, error_message: np.ndarray
-    ) -> None:
-        try:
-            chosen = pixels if len(rows) == len(pixels) else pixels[rows]
-            scored = np.hstack(self.embedder.embed(chosen)) if self.embedder else self.engine.score(chosen)
-            if not np.isfinite(scored).all():
-                raise FloatingPointError("scores that are not finite")
-        except Exception as error:  # engines raise what their C++ side maps to
-            if len(rows) == 1:
-                status[rows[0]] = Status.ENGINE.value
-                error_message[rows[0]] = f"{type(error).__name__}: {error}"[:MESSAGE_LIMIT]
+    def _score_rows(self, pixels: Pixels, rows: np.ndarray, scored: Scores) -> None:
+        """Score rows, a batch at a time, into `scored`."""
+        while len(rows):
+            part = self._first_batch(pixels, rows)
+            try:
+                self._score_batch(pixels, part, scored)
+            except DeviceLostError:
+                raise
+            except Exception as error:  # engines raise what their C++ side maps to
+                if is_device_lost(error):
+                    raise DeviceLostError(f"engine {self.engine.name}: {short_message(error)}") from error
+                if len(part) == 1:
+                    refuse(scored, part, f"{type(error).__name__}: {error}")
+                elif is_out_of_memory(error):  # the next batches will not fit either
+                    self.batch_size = len(part) // 2
+                    self._warm_up()
+                    continue
+                else:
+                    for half in np.array_split(part, 2):
+                        self._score_rows(pixels, half, scored)
+            rows = rows[len(part) :]
+
+    def _first_batch(self, pixels: Pixels, rows: np.ndarray) -> np.ndarray:
+        """Take as many rows as make a batch. On a device the rows between them count too."""
+        part = rows[: self.batch_size]
+        return part[part < part[0] + self.batch_size] if is_on_device(pixels) else part
+
+    def _score_batch(self, pixels: Pixels, rows: np.ndarray, scored: Scores) -> None:
+        values = self._run(pixels, rows)
+        is_finite = np.isfinite(values).all(axis=1)
+        if len(rows) >= WHOLE_BATCH and not is_finite.any():
+            raise DeviceLostError(
+                f"engine {self.engine.name} ({self.engine.precision}) gives no number for any of {len(rows)} images of a batch"
+            )
+        scored.scores[rows[is_finite]] = values[is_finite]
+        refuse(scored, rows[~is_finite], "FloatingPointError: scores that are not finite")
+
+    def _run(self, pixels: Pixels, rows: np.ndarray) -> np.ndarray:
+        """Return what the engine gives for rows, with the features behind the scores."""
+        start, end = int(rows[0]), int(rows[-1]) + 1
+        has_gaps = len(rows) < end - start
+        chosen = pixels[rows] if has_gaps and isinstance(pixels, np.ndarray) else pixels[start:end]
+        values = np.hstack(self.embedder.embed(chosen)) if self.embedder else self.engine.score(chosen)
+        return values[rows - start] if len(values) > len(rows) else values
+
+    def _warm_up(self) -> None:
+        """Warm the engine up for the batch size, or for a smaller one that the memory has room for."""
+        while True:
+            try:
+                self.engine.warm_up(self.batch_size)
+            except Exception as error:  # as above
+                if is_device_lost(error):
+                    raise DeviceLostError(f"engine {self.engine.name}: {short_message(error)}") from error
+                if self.batch_size == 1 or not is_out_of_memory(error):
+                    raise
+                self.batch_size //= 2
+            else:
                 return
-            half = len(rows) // 2
-            if is_out_of_memory(error):  # the next batches will not fit either
-                self.batch_size = min(self.batch_size, half)
-            self._score_rows(pixels, rows[:half], values, status, error_message)
-            self._score_rows(pixels, rows[half:], values, status, error_message)
-        else:
-            values[rows] = scored
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY)
+def refuse(scored: Scores, rows: np.ndarray, message: str) -> None:
+    """Give rows the status `engine`, in place."""
+    scored.status[rows] = Status.ENGINE.value
+    scored.error_message[rows] = message[:MESSAGE_LIMIT]
 
 
 def as_struct(scores: Scores) -> pa.StructArray:

@@ -68,6 +68,8 @@ class RunSpec(NamedTuple):
     device: Device = Device("cpu")
     """In a worker: the device that it runs on."""
     engine_threads: int = 1
+    suspects: frozenset[int] = frozenset()
+    """Rows that were in hand when a device was lost, more than once: no card decodes them."""
 
     @property
     def preprocesses(self) -> tuple[Preprocess, ...]:
@@ -84,9 +86,9 @@ class Stage(Protocol):
     """One stage of a job."""
 
     uses_device: ClassVar[bool]
-    """True if its worker needs the job's device. Stages before such a one run ahead in threads."""
+    """True if its worker needs the job's device. One thread at a time calls such a stage; stages before the first one run ahead."""
     seconds: dict[str, float]
-    """Time spent since the start, by activity: `fetch` (waiting), `decode` (CPU), `score`."""
+    """Time spent since the start, by activity: `fetch` (waiting), `decode` (CPU), `decode_on_card`, `score`."""
 
     def __init__(self, spec: RunSpec) -> None: ...
 

@@ -54,7 +54,7 @@ class Success(BaseModel):
     seconds: float
     """Wall time of the command that committed the run, from the start of its workers."""
     stage_seconds: dict[str, float] = {}
-    """Seconds that all workers of that command spent, by activity: fetch (waiting), decode (CPU), score."""
+    """Seconds that all workers of that command spent, by activity: fetch (waiting), decode (CPU), decode_on_card, score."""
     committed_at: datetime
 
 

@@ -74,7 +74,7 @@ def finetune(
     if checkpoints.newest(job.out / checkpoints.FOLDER) is None:
         write_start(setup, job.out / checkpoints.FOLDER)
     job.out.mkdir(parents=True, exist_ok=True)
-    connect(None)
+    connect(None, device=job.device if job.workers > 1 else None)  # one worker is this process
     with on_first_sigint(request_stop, "this step is finished and saved"):
         if job.workers == 1:
             train_and_export(setup, ProcessGroup())

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import numpy as np
 import paddle
 
+from mlcls_ray.engines.failures import is_out_of_memory
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.labels.metrics import mean_average_precision
-from mlcls_ray.stages.score import is_out_of_memory
 from mlcls_ray.train import checkpoints
 from mlcls_ray.train.batches import KNOWN, MAPS, PIXELS, TARGETS, epoch_batches
 from mlcls_ray.train.dev_scores import score_dev

@@ -10,7 +10,7 @@ from paddle import nn
 
 from mlcls_ray.datasets.formats import SUFFIXES, Dataset
 from mlcls_ray.datasets.split import find_split, read_classes, read_split
-from mlcls_ray.engines.devices import check_device
+from mlcls_ray.engines.devices import check_paddle_device
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.models.networks import network_spec
@@ -41,7 +41,7 @@ def prepare(job: FinetuneJob, spec: NetworkSpec | None = None) -> Setup:
         UsageError: names what is wrong.
     """
     device = job.device
-    check_device(device)
+    check_paddle_device(device)
     paddle.set_device("cpu" if device.is_cpu else f"{device.kind}:{device.index}")
     spec = spec or network_spec(job.network)
     train_file, dev_file = _split_file(job.data, "train"), _split_file(job.data, "dev")

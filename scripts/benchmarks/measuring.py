@@ -6,6 +6,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ import psutil
 from PIL import Image, ImageFilter
 
 ROOT = Path(__file__).resolve().parents[2]
-PYTHON, MLCLS = ROOT / ".venv/bin/python", ROOT / ".venv/bin/mlcls"
+PYTHON = sys.executable
 CORES = len(os.sched_getaffinity(0))
 DISTINCT = 600
 BATCH = 16
@@ -143,11 +144,13 @@ class Job(NamedTuple):
 
 def run_job(model: str, images: Path, out: Path, *flags: str) -> Job:
     began, started = time.perf_counter(), time.time()
-    command = [MLCLS, "label", images, "--out", out, "--model", model, "--run-id", "r", *flags]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    peak = _Peak(process.pid)
-    if process.wait() != 0:
-        raise SystemExit(f"failed: {' '.join(map(str, command))}")
+    command = [PYTHON, "-m", "mlcls_ray.cli", "label", images, "--out", out, "--model", model, "--run-id", "r", *flags]
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        peak = _Peak(process.pid)
+        if process.wait() != 0:
+            said.seek(0)
+            raise SystemExit(f"failed: {' '.join(map(str, command))}\n{said.read()[-2000:]}")
     wall = time.perf_counter() - began
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,32 +22,50 @@ from mlcls_ray.engines.autotune import (
     autotune,
     cache_path,
     candidates,
+    check_request,
     default_engine,
     fixed_batch,
     load_cached,
     needs_autotune,
     resolve_engine,
+    try_candidates,
 )
 from mlcls_ray.engines.base import Engine
 from mlcls_ray.engines.engine_config import BATCH_SIZE, Trial
 from mlcls_ray.engines.golden import TOLERANCE, golden_pixels
 from mlcls_ray.engines.load import load_engine
-from mlcls_ray.engines.trials import BATCH_SIZES, SLOW_IMAGES
+from mlcls_ray.engines.onnxruntime import OnnxRuntimeEngine
+from mlcls_ray.engines.reference import SLOW_IMAGES, golden_reference, prepare
+from mlcls_ray.engines.trials import BATCH_SIZES
+from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.job.label import label
-from mlcls_ray.job.model_source import WORTH_ROWS
+from mlcls_ray.job.model_source import WORTH_ROWS, with_cached_reference
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.table import layout
 from tests.conftest import hard_links
+from tests.engines.device_pixels import HostAccelerator
 
-CPU = Device("cpu")
+CPU, GPU = Device("cpu"), Device("gpu")
 CPU_CANDIDATES = [
     ("paddle", "fp32"), ("paddle", "bf16"), ("openvino", "fp32"), ("openvino", "bf16"), ("onnxruntime", "fp32"),
 ]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def converted(tiny_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The graphs of the tiny model."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLCLS_HOME", str(folder))
+        prepare(tiny_model)
+    return folder / "converted"
+
+
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model cache with the graphs, and without verdicts and Paddle's scores."""
     monkeypatch.setenv("MLCLS_HOME", str(tmp_path / "home"))
+    shutil.copytree(converted, tmp_path / "home" / "converted", ignore=shutil.ignore_patterns("*golden*"))
     return tmp_path / "home"
 
 
@@ -187,9 +206,101 @@ def test_candidates_follow_the_request_and_the_device() -> None:
     assert list(candidates("auto", "auto", CPU)) == CPU_CANDIDATES
     assert list(candidates("openvino", "auto", CPU)) == [("openvino", "fp32"), ("openvino", "bf16")]
     assert {engine for engine, _ in candidates("auto", "fp32", CPU)} == {"paddle", "openvino", "onnxruntime"}
-    assert ("tensorrt", "fp16") in list(candidates("auto", "auto", Device("gpu")))
+    assert list(candidates("auto", "auto", GPU)) == [("onnxruntime", name) for name in ("fp32", "tf32", "fp16")]
+    assert list(candidates("tensorrt", "auto", GPU)) == list(candidates("paddle", "auto", GPU)) == []
     assert needs_autotune("auto", "fp32", CPU) and not needs_autotune("paddle", "fp32", CPU)
+    assert needs_autotune("auto", "tf32", GPU) and not needs_autotune("paddle", "auto", GPU)
     assert not needs_autotune("auto", "auto", Device("npu"))
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("bf16", "gpu"), ("int8", "gpu"), ("int8", "cpu"), ("fp16", "cpu")])
+def test_a_precision_that_auto_has_no_engine_for_is_refused(precision: str, kind: str) -> None:
+    with pytest.raises(
+        UsageError, match=f"precision '{precision}': engine auto has none for it on '{kind}'; use fp32,"
+    ):
+        check_request("auto", precision, Device(kind))  # type: ignore[arg-type]
+    check_request("openvino", precision, Device(kind))  # type: ignore[arg-type]
+    check_request("auto", "fp32", Device("npu"))
+
+
+class CardLoader(Loader):
+    """Loads what runs on a card, with the CPU in the card's place; `rates` are images per second by precision."""
+
+    def __init__(self, rates: dict[str, float], offsets: dict[str, float] | None = None, most: int = 1000) -> None:
+        super().__init__()
+        self.rates, self.by_precision, self.most = rates, offsets or {}, most
+        self.names: list[str] = []
+
+    def __call__(self, name: str, model: Model, device: Device, threads: int, precision: str) -> TimedEngine:
+        self.names.append(f"{name} {precision} {device}")
+        if device.is_cpu:
+            return super().__call__(name, model, device, threads, precision)
+        assert name == "onnxruntime"
+        host = HostAccelerator().accelerator
+        engine = OnnxRuntimeEngine(model, device, threads, precision, accelerator=host)
+        image_s, offset = 1 / self.rates[precision], self.by_precision.get(precision, 0.0)
+        self.loaded.append(SmallCard(engine, self.clock, image_s, offset, self.most))
+        return self.loaded[-1]
+
+
+class SmallCard(TimedEngine):
+    """A card whose memory takes so many images."""
+
+    def __init__(self, engine: Engine, clock: Clock, image_s: float, offset: float, most: int) -> None:
+        super().__init__(engine, clock, image_s, offset)
+        self.most = most
+
+    def warm_up(self, batch_size: int) -> None:
+        if batch_size > self.most:
+            raise RuntimeError("CUDA failure 2: out of memory")
+        super().warm_up(batch_size)
+
+
+RATES = {"fp32": 1000.0, "tf32": 2000.0, "fp16": 4000.0}
+
+
+def test_trials_on_a_card(request_of) -> None:
+    """The reference is Paddle's on the CPU; each precision of ONNX Runtime is tried, and the larger batches with the fastest."""
+    loader = CardLoader(RATES)
+    config = try_candidates(replace(request_of(batch_size="auto"), device=GPU), loader.options)
+    assert loader.names == [
+        "paddle fp32 cpu", "onnxruntime fp32 gpu", "onnxruntime tf32 gpu", "onnxruntime fp16 gpu", "onnxruntime fp16 gpu",
+    ]  # fmt: skip
+    assert (config.engine, config.precision, config.batch_size) == ("onnxruntime", "fp16", 64)
+    assert loader.loaded[-1].warmed_up == [128, 256]
+    assert [engine.warmed_up for engine in loader.loaded[1:4]] == [[64, 64]] * 3, "one shape for everything"
+    assert len(config.reference) == 12
+
+
+def test_a_precision_with_other_labels_is_not_chosen_on_a_card(request_of) -> None:
+    options = CardLoader(RATES, {"fp16": 2 * TOLERANCE}).options
+    config = try_candidates(replace(request_of(batch_size="auto"), device=GPU), options)
+    assert (config.engine, config.precision) == ("onnxruntime", "tf32")
+
+
+def test_a_batch_that_the_card_has_no_room_for_ends_the_search(request_of) -> None:
+    config = try_candidates(replace(request_of(batch_size="auto"), device=GPU), CardLoader(RATES, most=128).options)
+    assert (config.precision, config.batch_size) == ("fp16", 64)
+
+
+def test_no_candidate_on_a_card_is_an_error_not_paddle(request_of) -> None:
+    request = replace(request_of(), device=GPU)
+    with pytest.raises(RunError, match="on 'gpu'.*for gpu install onnxruntime-gpu.*mlcls doctor.*--device cpu"):
+        try_candidates(request, TrialOptions())
+    with pytest.raises(RunError, match="a score differs by"):
+        try_candidates(request, CardLoader(RATES, dict.fromkeys(RATES, 2 * TOLERANCE)).options)
+
+
+def test_a_short_run_on_a_card_is_exact(request_of) -> None:
+    config = default_engine("auto", "auto", "", 64, GPU)
+    assert (config.engine, config.precision) == ("onnxruntime", "fp32")
+    assert default_engine("auto", "auto", "", 64, Device("npu")).engine == "paddle"
+    request = request_of()
+    assert with_cached_reference(config, request.model).reference == ()
+    scores = golden_reference(request.model, 1)
+    assert np.allclose(with_cached_reference(config, request.model).reference, scores)
+    coarse = config.model_copy(update={"precision": "fp16"})
+    assert with_cached_reference(coarse, request.model).reference == (), "what the job names is not refused"
 
 
 @pytest.mark.parametrize("offset", [2 * TOLERANCE, np.nan])

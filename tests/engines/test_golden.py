@@ -50,6 +50,11 @@ def test_disagreement() -> None:
     assert disagreement(reference, reference.copy(), thresholds) == ""
     assert "differs by 0.05" in disagreement(reference, reference + np.float32(0.05), thresholds)
     assert "other labels on 1 of 1" in disagreement(reference, reference + np.float32(0.001), thresholds)
+    shifted = reference - np.float32(0.002)
+    assert disagreement(reference + np.float32(0.001), shifted, thresholds, noise=0.0005)
+    assert disagreement(reference + np.float32(0.001), shifted, thresholds, noise=0.002) == "", (
+        "too near to say anything"
+    )
     assert "not numbers" in disagreement(reference, reference * np.nan, thresholds)
     assert "not numbers" in disagreement(reference, reference[:, :1], thresholds)
 

@@ -76,7 +76,7 @@ READ_SPECS = """
 import sys
 from mlcls_ray.engines.load import engine_spec
 from mlcls_ray.registry import ENGINES
-print(*[name for name in ENGINES if engine_spec(name).candidates])
+print(*[name for name in ENGINES if engine_spec(name).packages])
 print(*[name for name in ("paddle", "openvino", "onnxruntime", "tensorrt", "ray") if name in sys.modules])
 """
 

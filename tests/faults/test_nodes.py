@@ -64,9 +64,10 @@ except UsageError as error:
 
 # The same pools, with an engine that this machine has: the scoring workers go where the NPU is.
 from mlcls_ray.devices import parse_device
+from mlcls_ray.job.cluster import living_nodes
 from mlcls_ray.job.plan import plan_run
 from mlcls_ray.job.pools import size_pools
-nodes, device = jobs.living_nodes(), parse_device("npu")
+nodes, device = living_nodes(), parse_device("npu")
 run = plan_run(jobs.check_job(job), nodes)
 run = run._replace(pools=size_pools(job, device, nodes, run.rows, 1000, 16))
 print(run.pools.placement, run.pools.scoring.workers, run.pools.scoring.device, flush=True)

@@ -18,6 +18,8 @@ from mlcls_ray.table.verify import verify
 from tests.conftest import ROOT, hard_links
 
 ROWS = 60
+SLICES = ("MIG-aaaa", "MIG-bbbb")
+"""The GPUs are two slices of one card, by their UUIDs; a worker is shown one of them."""
 RAYS_OWN = {"gpu-shared": ("gpu", 2), "npu": ("npu", 1)}
 CLAIMED = {"mlu-shared": ("mlu", 2), "mlu-second": ("mlu:1", 1)}
 """Kinds that Ray does not manage: each worker claims a device by a lock file."""
@@ -34,7 +36,12 @@ def outputs(request: pytest.FixtureRequest, tiny_folder: Path, tmp_path_factory:
     (folder / "jobs.json").write_text(json.dumps(request.param))
     done = subprocess.run(
         [sys.executable, "-m", "tests.job.stand_in", folder],
-        env={**os.environ, **LOOPBACK_ONLY, "MLCLS_HOME": str(folder / "home")},
+        env={
+            **os.environ,
+            **LOOPBACK_ONLY,
+            "MLCLS_HOME": str(folder / "home"),
+            "CUDA_VISIBLE_DEVICES": ",".join(SLICES),
+        },
         cwd=ROOT,
         timeout=240,
         capture_output=True,
@@ -46,7 +53,7 @@ def outputs(request: pytest.FixtureRequest, tiny_folder: Path, tmp_path_factory:
 
 
 EXPECTED = {
-    "gpu-shared": ("shown", {"0": 2, "1": 2}),
+    "gpu-shared": ("shown", dict.fromkeys(SLICES, 2)),
     "npu": ("shown", {"0": 1, "1": 1}),
     "mlu-shared": ("claimed", {"mlu:0": 2, "mlu:1": 2}),
     "mlu-second": ("claimed", {"mlu:1": 1}),

@@ -25,7 +25,9 @@ def pools(
     images_per_s: float | None = None,
     **job: object,
 ) -> Pools:
-    return size_pools(LabelJob(**job), parse_device(device), cluster, rows, PIXEL_BYTES, batch_size, images_per_s)
+    return size_pools(
+        LabelJob(device=device, **job), parse_device(device), cluster, rows, PIXEL_BYTES, batch_size, images_per_s
+    )
 
 
 @pytest.mark.parametrize("cpus", [(1,), (2,), (4,), (64,), (4, 4), (2, 16), (1, 8), (64,) * 10])
@@ -116,6 +118,39 @@ def test_the_decode_pool_follows_the_rate() -> None:
     assert pools(nodes(16, 16, GPU=1.0), device="gpu", images_per_s=10).reading.workers == 1
     assert pools(nodes(16, 16, GPU=1.0), device="gpu", images_per_s=10_000).reading.workers == 30
     assert pools(nodes(16, 16, GPU=1.0), device="gpu").reading.workers == 30
+
+
+@pytest.mark.parametrize(
+    ("cluster", "reading", "scoring"),
+    [(nodes(2, GPU=1.0), 1, 1), (nodes(16, GPU=1.0), 14, 1), (nodes(16, 16, GPU=4.0), 22, 8),
+     (nodes(64) + nodes(8, GPU=8.0), 62, 8)],
+)  # fmt: skip
+def test_on_cards_every_other_cpu_fetches(cluster: list[Node], reading: int, scoring: int) -> None:
+    sized = pools(cluster, rows=10**6, device="gpu", batch_size=256, placement="card", images_per_s=5000)
+    assert (sized.placement, sized.reading.workers, sized.scoring.workers) == ("card", reading, scoring)
+    assert (sized.scoring.cpus, sized.scoring.batch_rows, sized.reading.device) == (0.0, 256, None)
+    assert sized.scoring.calls > 1 == sized.reading.calls, "decoding, scoring and selecting overlap"
+    assert sum(pool.workers * pool.cpus for pool in sized.pools) <= sum(node.cpus for node in cluster) - 1
+
+
+@pytest.mark.parametrize(("batch_size", "expected"), [(64, 512), (256, 512), (16, 512), (1000, 1000)])
+def test_blocks_of_encoded_images(batch_size: int, expected: int) -> None:
+    """Whole batches, and no more bytes than a block of pixels has."""
+    sized = pools(nodes(16, GPU=1.0), rows=10**6, device="gpu", batch_size=batch_size, placement="card")
+    assert sized.block_rows == expected
+    assert sized.scoring.batch_rows == batch_size
+
+
+@pytest.mark.parametrize(("images_per_s", "expected"), [(None, 60_000), (300.0, 18_000), (5000.0, 100_000)])
+def test_fragments_of_a_card_take_about_a_minute(images_per_s: float | None, expected: int) -> None:
+    sized = pools(nodes(16, GPU=1.0), rows=10**8, device="gpu", placement="card", images_per_s=images_per_s)
+    assert sized.rows_per_fragment == expected
+
+
+def test_shared_cards_that_decode() -> None:
+    scoring = pools(nodes(16, GPU=2.0), device="gpu", placement="card", workers_per_device=3).scoring
+    assert scoring.device is not None
+    assert (scoring.workers, scoring.device.ray_options(scoring.share)) == (6, {"num_gpus": 1 / 3})
 
 
 def test_split_cpus_follow_the_rate() -> None:

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
-from mlcls_ray.errors import RunError, UsageError
+from mlcls_ray.errors import MESSAGE_LIMIT, RunError, UsageError
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import home, once
-from mlcls_ray.terminal import suppress_native_output
 
 OPSET = 17
+PROGRAM = "mlcls_ray.models.convert.onnx_program"
 ONNX, OPENVINO = "inference.onnx", "inference.xml"
-MISSING = "needs paddle2onnx, onnx, onnx-graphsurgeon, onnxruntime and openvino, which are installed with mlcls-ray on x86-64 only"
+MISSING = (
+    "needs Paddle, paddle2onnx, onnx, onnx-graphsurgeon and openvino, which are installed with mlcls-ray on x86-64 only; "
+    "`mlcls doctor` says what is missing"
+)
+
+MISSING_RUNTIME = (
+    "needs ONNX Runtime: pip install 'mlcls-ray[cpu]', or on a machine with an NVIDIA card pip install 'mlcls-ray[gpu]'"
+)
 
 
 def cached_onnx(model: Model) -> Path:
@@ -27,30 +38,41 @@ def cached_onnx(model: Model) -> Path:
 def to_onnx(model: Model, path: Path) -> None:
     """Write a model as ONNX; its input stays `x`, float32 [N, 3, H, W].
 
+    In a process of its own: paddle2onnx ends the process that calls it where a program has an operator that it does not know.
+
     Raises:
         UsageError: paddle2onnx is not installed.
         RunError: paddle2onnx cannot convert the program.
     """
-    # One of paddle2onnx's helpers would install packages at run time, from whatever index is configured.
-    os.environ["POLYGRAPHY_AUTOINSTALL_DEPS"] = "0"
+    if not all(map(_is_installed, ("paddle", "paddle2onnx", "polygraphy", "onnx"))):
+        raise UsageError(f"ONNX {MISSING}")
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", PROGRAM, str(model.program), str(model.parameters), str(path), str(OPSET)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    if done.returncode or not path.is_file():
+        raise RunError(f"model '{model.name}': paddle2onnx cannot convert it: {_reason(done.stdout + done.stderr)}")
+
+
+def _is_installed(module: str) -> bool:
     try:
-        import paddle2onnx
-    except ImportError:
-        raise UsageError(f"ONNX {MISSING}") from None
-    try:
-        with suppress_native_output():
-            paddle2onnx.export(
-                str(model.program),
-                str(model.parameters),
-                str(path),
-                opset_version=OPSET,
-                verbose=False,
-                optimize_tool="polygraphy",  # folds constants; otherwise OpenVINO does not see the shapes
-            )
-    except Exception as error:  # its C++ side raises RuntimeError and others
-        raise RunError(f"model '{model.name}': paddle2onnx cannot convert it: {error}") from None
-    if not path.is_file():
-        raise RunError(f"model '{model.name}': paddle2onnx cannot convert it")
+        return find_spec(module) is not None
+    except ImportError:  # a finder that refuses it
+        return False
+
+
+def _reason(output: str) -> str:
+    """Find the line of paddle2onnx's output that says why, preferably the one with the names of the operators."""
+    lines = [line.strip().removeprefix("[ERROR]").removeprefix("[Paddle2ONNX]").strip() for line in output.splitlines()]
+    for pattern in (r"not supported yet|unsupported", r"\bError\b.*:", r"."):
+        found = next((line for line in lines if re.search(pattern, line)), None)
+        if found:
+            return found[:MESSAGE_LIMIT]
+    return "no message"
 
 
 def to_openvino(onnx: Path, path: Path) -> None:

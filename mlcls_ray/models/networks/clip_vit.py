@@ -85,14 +85,16 @@ class ClipViTML(nn.Layer):
     PaddleX's weights go with it: `first_patch`. Fine-tuning uses all `patches`. The parameters are the same.
     """
 
-    def __init__(self, class_num: int, memory: Literal["first_patch", "patches"] = "first_patch") -> None:
+    def __init__(
+        self, class_num: int, memory: Literal["first_patch", "patches"] = "first_patch", depth: int = DEPTH
+    ) -> None:
         super().__init__()
         normal = nn.initializer.TruncatedNormal(std=0.02)
         self.patch_embed = PatchEmbedding()
         self.cls_token = self.create_parameter([1, 1, WIDTH], default_initializer=normal)
         self.pos_embed = self.create_parameter([1, TABLE * TABLE + 1, WIDTH], default_initializer=normal)
         self.ln_pre = nn.LayerNorm(WIDTH)
-        self.blocks = nn.LayerList([Block() for _ in range(DEPTH)])
+        self.blocks = nn.LayerList([Block() for _ in range(depth)])
         self.norm = nn.LayerNorm(WIDTH)
         self.head = MLDecoder(WIDTH, class_num)
         self.memory = memory
