@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from mlcls_ray.cli.flags import NO_FLAGS, Output, RunId, S3Flags, s3_options
+from mlcls_ray.cli.flags import NO_FLAGS, Output, RunId, S3Flags, Vanished, s3_options
+from mlcls_ray.cli.present import open_present
 from mlcls_ray.errors import UsageError
 from mlcls_ray.terminal import plain
 
@@ -79,6 +80,7 @@ def search(
     limit: int | None = None,
     copy: Path | None = None,
     link: Path | None = None,
+    vanished: Vanished = False,
     s3: S3Flags = NO_FLAGS,
 ) -> None:
     """List the images with certain labels, highest score first, or those that look like a given image; or collect them in a folder.
@@ -101,14 +103,13 @@ def search(
     link
         Link to the images from this folder; local images only.
     """
-    from mlcls_ray.table.label_table import open_labels
     from mlcls_ray.table.search import find_alike, find_images, gather
 
     if copy and link:
         raise UsageError("give --copy or --link, not both")
     if not label and not like:
         raise UsageError("give --label, --like, or both")
-    table = open_labels(out, s3_options(s3))
+    table = open_present(out, s3, vanished=vanished)
     database = table.database
     if like:
         matches = find_alike(database, like, label or [], without or [], min_score, limit)
@@ -128,6 +129,7 @@ def report(
     run_id: RunId = None,
     save: Path | None = None,
     thumbnails: int = 960,
+    vanished: Vanished = False,
     s3: S3Flags = NO_FLAGS,
 ) -> None:
     """Write one HTML page about a label table: statuses, labels, scores, contact sheets, errors and throughput. It opens from disk.
@@ -140,9 +142,8 @@ def report(
         Largest number of thumbnails on the page.
     """
     from mlcls_ray.explore.report import make_report
-    from mlcls_ray.table.label_table import open_labels
 
-    table = open_labels(out, s3_options(s3), run_id)
+    table = open_present(out, s3, run_id, vanished)
     page = make_report(table, thumbnails).encode()
     if save is not None:
         _write(save, page)
@@ -196,6 +197,7 @@ def export_labels(
     format: Literal["csv", "coco", "paddleclas", "labelstudio", "fiftyone"],
     save: Path,
     run_id: RunId = None,
+    vanished: Vanished = False,
     s3: S3Flags = NO_FLAGS,
 ) -> None:
     """Write the labels for other tools: one entry for each labeled image, from the newest row of its URI.
@@ -209,9 +211,8 @@ def export_labels(
         New file to write; for paddleclas and fiftyone a new folder.
     """
     from mlcls_ray.table.export.formats import export
-    from mlcls_ray.table.label_table import open_labels
 
-    print(f"{save}: {export(open_labels(out, s3_options(s3), run_id), format, save):,} images")
+    print(f"{save}: {export(open_present(out, s3, run_id, vanished), format, save):,} images")
 
 
 def status(

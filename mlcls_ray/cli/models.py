@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -117,6 +118,8 @@ def export(
         File with the classes of .pdparams weights, one per line. Default: COCO's 80 classes.
     """
     from mlcls_ray.engines.export import export_checkpoint, export_model, export_untrained
+    from mlcls_ray.models.cache import open_model
+    from mlcls_ray.models.outdated import outdated_note
     from mlcls_ray.predict.inputs import read_inputs
 
     decoded = None
@@ -137,6 +140,8 @@ def export(
         model = str(folder)
         out = out / format
     exported = export_model(model, format, out, decoded)
+    if (note := outdated_note(open_model(model))) is not None:
+        print(note, file=sys.stderr)
     print(
         f"{exported.folder}: largest difference of a score to Paddle's {exported.difference:.1e}, over {exported.images} images"
     )
@@ -159,7 +164,9 @@ def quantize(model: str, *, data: Path, out: Path, max_loss: float = 1.0) -> Non
         Points of mAP (of 100) that int8 may lose.
     """
     from mlcls_ray.datasets.formats import read_dataset
+    from mlcls_ray.datasets.ground_truth import LABEL_LIST
     from mlcls_ray.engines.quantize import quantize_model
+    from mlcls_ray.labels.vocabulary import read_vocabulary
     from mlcls_ray.models.cache import open_model
 
     opened = open_model(model)
@@ -167,6 +174,11 @@ def quantize(model: str, *, data: Path, out: Path, max_loss: float = 1.0) -> Non
     for name in ("train.txt", "dev.txt"):
         if not (data / name).is_file():
             raise UsageError(f"--data: '{data}' has no {name}")
+    if (data / LABEL_LIST).is_file() and (classes := read_vocabulary(data / LABEL_LIST)) != opened.vocabulary:
+        raise UsageError(
+            f"--data: '{data / LABEL_LIST}' names {len(classes)} classes ({', '.join(classes[:3])} …), which are not the {class_num} of "
+            f"model '{opened.name}' ({', '.join(opened.vocabulary[:3])} …) in their order"
+        )
     calibration, validation = (read_dataset(data / name, class_num) for name in ("train.txt", "dev.txt"))
     quantized = quantize_model(opened, calibration.paths, validation.paths, validation.targets, out, max_loss)
     print(

@@ -22,6 +22,8 @@ from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import strip_credentials
 from mlcls_ray.table import layout
 from mlcls_ray.table.manifest import manifest_table
+from mlcls_ray.table.records import read_record, read_successes
+from mlcls_ray.table.vanished import create_vanished_view
 from mlcls_ray.table.views import create_ledger, create_view, open_database
 
 SPOOL_ROWS = 100_000
@@ -36,6 +38,7 @@ NEW = """
     WHERE ledger.uri IS NULL
        OR ledger.model_fingerprint <> $model OR ledger.preprocess_fingerprint <> $preprocess
        OR list_contains($transient, ledger.status)
+       OR EXISTS (SELECT 1 FROM vanished WHERE vanished.uri = ledger.uri) -- it has come back
        OR CASE
             WHEN listing.etag IS NOT NULL AND ledger.etag IS NOT NULL THEN listing.etag <> ledger.etag
             WHEN listing.size_bytes IS NULL THEN FALSE -- a list of uris knows nothing but names
@@ -59,8 +62,6 @@ FAILED = """
     FROM ledger JOIN manifest USING (row_id)
     WHERE ledger.run_id = $run AND list_contains($statuses, ledger.status)
 """
-VANISHED = pa.schema([("uri", pa.string()), ("last_labeled_at", schema.TIMESTAMP)])
-"""Columns of a run's list of vanished inputs."""
 
 
 @contextlib.contextmanager
@@ -79,7 +80,7 @@ def open_changes(
         count, parts = _spool(listed, Path(folder))
         create_view(database, "listing", parts, schema.MANIFEST)
         create_ledger(database, store)
-        _create_recorded(database, store)
+        _create_vanished(database, store)
         yield Changes(database, fingerprints, _runs_over(store, inputs), count)
 
 
@@ -147,14 +148,13 @@ def _spool(listed: Iterable[InputEntry], folder: Path) -> tuple[int, list[str]]:
         count += len(entries)
 
 
-def _create_recorded(database: duckdb.DuckDBPyConnection, store: Store) -> None:
-    """Create the view `recorded`: the inputs that committed runs have found vanished."""
-    lists = [
-        store.data_uri(layout.vanished(run_id))
-        for run_id in store.names(layout.RUNS)
-        if {"_SUCCESS", layout.VANISHED} <= set(store.names(layout.run_folder(run_id)))
-    ]
-    create_view(database, "recorded", lists, VANISHED)
+def _create_vanished(database: duckdb.DuckDBPyConnection, store: Store) -> None:
+    """Create the views `recorded` and `vanished`: the inputs that committed runs have found gone."""
+    runs = list(read_successes(store))
+    records = [read_record(store, run_id) for run_id in runs]
+    create_vanished_view(
+        database, store, runs, [record.run_id for record in records if record and record.relabeled_from]
+    )
 
 
 def _runs_over(store: Store, inputs: list[str]) -> list[str]:

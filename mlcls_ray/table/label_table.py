@@ -13,6 +13,7 @@ from mlcls_ray.storage.store import Store
 from mlcls_ray.table.fragments import as_label_table, fragment_paths, fragment_schema, is_first_layout
 from mlcls_ray.table.output import open_output
 from mlcls_ray.table.records import RunRecord, Success, newest_record, no_runs, read_records, read_successes
+from mlcls_ray.table.vanished import create_vanished_view, leave_out_vanished
 from mlcls_ray.table.views import committed_files, create_label_views, create_score_view
 
 if TYPE_CHECKING:
@@ -22,13 +23,14 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 
-def open_labels(out: str, s3: S3Options | None = None, run_id: str | None = None) -> LabelTable:
+def open_labels(out: str, s3: S3Options | None = None, run_id: str | None = None, vanished: bool = True) -> LabelTable:
     """Open the label table of an output folder, local or `s3://`. It holds what was committed when it was opened.
 
     Args:
         out: An output folder of `mlcls label`.
         s3: How to reach an object store. Default: the environment, then the newest run (see `open_output`).
         run_id: Take the rows of this run only. Default: of all committed runs.
+        vanished: False leaves out the images that an incremental run found gone. With `run_id` the rows of that run are all there.
 
     Raises:
         UsageError: no run is committed there, or not the one named `run_id`.
@@ -42,7 +44,10 @@ def open_labels(out: str, s3: S3Options | None = None, run_id: str | None = None
     chosen = {run_id: committed[run_id]} if run_id else committed
     if not any(success.fragments for success in chosen.values()):
         raise UsageError(f"'{out}' holds no labeled image")
-    return LabelTable(store, chosen)
+    table = LabelTable(store, chosen)
+    if not vanished and run_id is None:
+        table.leave_out_vanished()
+    return table
 
 
 class LabelTable:
@@ -54,6 +59,7 @@ class LabelTable:
     - `all_rows`: the rows of all runs.
     - `scores` (uri, run_id, class_id, label, score, threshold): one row per image of `labels` and class whose score was kept.
     - `thresholds` (run_id, class_id, label, threshold): the thresholds of each run.
+    - `vanished` (uri, last_labeled_at): the images that an incremental run found gone, and that have not been labeled again since.
 
     Results are DuckDB relations; they have `.fetchall()`, `.show()`, `.df()`, `.pl()` and `.to_arrow_table()`.
     """
@@ -66,6 +72,10 @@ class LabelTable:
         self.database: DuckDBPyConnection = connect()
         store.register_with(self.database)
         create_label_views(self.database, committed_files(store, successes))
+        relabeled = [run_id for run_id, record in self.records.items() if record.relabeled_from]
+        create_vanished_view(self.database, store, successes, relabeled)
+        self.left_out = 0
+        """The number of vanished images that are not in `labels`."""
         create_score_view(self.database, self.records)
 
     @property
@@ -81,8 +91,12 @@ class LabelTable:
         return record
 
     def sql(self, query: str) -> DuckDBPyRelation:
-        """Run a query over the views `labels`, `all_rows`, `scores` and `thresholds`."""
+        """Run a query over the views `labels`, `all_rows`, `scores`, `thresholds` and `vanished`."""
         return self.database.sql(query)
+
+    def leave_out_vanished(self) -> None:
+        """Take the images that vanished out of `labels` and `scores`; `all_rows` keeps them."""
+        self.left_out = leave_out_vanished(self.database)
 
     def duckdb(self) -> DuckDBPyRelation:
         """Return the newest row of each uri as a DuckDB relation."""

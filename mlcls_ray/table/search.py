@@ -37,7 +37,7 @@ ALIKE = """
     )
     WHERE cosine >= $min_score ORDER BY cosine DESC, uri LIMIT $limit
 """
-EMBEDDING = "SELECT image.embedding, image.model_fingerprint FROM labels AS image WHERE image.uri = $uri"
+EMBEDDING = "SELECT image.embedding, image.model_fingerprint FROM newest('all_rows') AS image WHERE image.uri = $uri"
 ANY_EMBEDDING = "SELECT uri FROM labels AS image WHERE image.embedding IS NOT NULL LIMIT 1"
 LABELS_IN_USE = "SELECT DISTINCT unnest(image.labels) FROM labels AS image"
 

@@ -28,6 +28,13 @@ def log_metrics(out: Path, metrics: dict[str, float | int | None]) -> None:
                 writer.add_scalar(name, value, metrics["step"])
 
 
+def say_epoch(epoch: int, epochs: int, loss: float | None, dev_map: float, is_best: bool) -> None:
+    """Print a line about an epoch, above the progress bar if there is one. `dev_map` is 0..1."""
+    shown = "–" if loss is None else f"{loss:.3f}"
+    best = ", the best so far" if is_best else ""
+    print(f"epoch {epoch}/{epochs}: loss {shown}, dev mAP {100 * dev_map:.1f} %{best}", file=sys.stderr, flush=True)
+
+
 def draw_curves(out: Path) -> None:
     """Draw curves.png from the lines of metrics.jsonl."""
     from matplotlib.figure import Figure

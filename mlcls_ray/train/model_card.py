@@ -32,17 +32,26 @@ def write_model_card(folder: Path, setup: Setup, scores: np.ndarray, threshold: 
         f"{'–' if np.isnan(precisions[class_id]) else f'{100 * precisions[class_id]:.1f}'} |"
         for class_id, name in enumerate(setup.classes)
     ]
-    text = f"""# {setup.spec.name}, fine-tuned
+    best = (
+        f"Of its epochs, number {state.best_epoch + 1} is the best by dev mAP."
+        if state.best_epoch >= 0
+        else (
+            "No epoch was better than the start by dev mAP: this is the network before training, with its head fitted to the images."
+        )
+    )
+    text = f"""# {job.name or job.out.name}: {setup.spec.name}, fine-tuned
 
 Trained by mlcls_ray {__version__} on {datetime.now(timezone.utc):%Y-%m-%d}, starting from {job.init_from or "the usual weights"},
 on {len(train.paths):,} images of `{job.data.name}`: {state.step:,} steps, at most {job.epochs} epochs.
-The best epoch by dev mAP is number {state.best_epoch + 1}.
+{best}
 
 Use it with `mlcls label --model {shlex.quote(job.out.name)}/best_model/inference`, or with PaddleX.
 
 | on {len(dev.paths):,} dev images, which also chose the epoch and the threshold | |
 |---|---|
 | mAP | {100 * mean_average_precision(scores, dev.targets):.2f} % |
+| mAP before training, with the initial weights' own head | {_map_or_dash(state.taken_over)} |
+| mAP before training, with the head fitted to the frozen features | {_map_or_dash(state.fitted)} |
 | threshold (best overall F1) | {threshold:.4f} |
 | overall F1, precision, recall | {overall} |
 | mean over classes: F1, precision, recall | {by_class} |
@@ -60,3 +69,7 @@ def _cell(text: str) -> str:
 
 def _percent(*shares: float) -> str:
     return ", ".join(f"{100 * share:.1f} %" for share in shares)
+
+
+def _map_or_dash(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f} %"
