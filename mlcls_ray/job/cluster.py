@@ -26,8 +26,6 @@ LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray resolves 127.0.0.1 to the machine's public address, and then listens everywhere, unless this variable says that there will be
 no cluster. Its name is history."""
 CONNECT_TIMEOUT_S = 10.0
-    "its port is 6379; 8265 is the dashboard's, for `mlcls submit --address http://HEAD:8265`, and 10001 Ray Client's"
-)
 
 
 class Node(NamedTuple):
