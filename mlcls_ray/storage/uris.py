@@ -132,7 +132,10 @@ def redact_url(uri: str) -> str:
     """
     if scheme_of(uri) not in HTTP:
         return uri
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # not a valid URL
+        return _without_secrets(uri)
     return parts._replace(netloc=_without_user(parts.netloc), query="", fragment="").geturl()
 
 
@@ -147,8 +150,8 @@ def strip_credentials(uri: str) -> str:
     try:
         parts = urlsplit(uri)
         parameters = parse_qsl(parts.query, keep_blank_values=True)
-    except ValueError:  # not a valid URL: remove everything that may be a secret
-        return uri.partition("?")[0].rpartition("@")[2]
+    except ValueError:  # not a valid URL
+        return _without_secrets(uri)
     secret = SECRET_PARAMETERS | (AZURE_SAS if any(name.lower() == "sig" for name, _ in parameters) else frozenset())
     kept = [
         (name, value)
@@ -158,6 +161,11 @@ def strip_credentials(uri: str) -> str:
     if len(kept) == len(parameters) and "@" not in parts.netloc:
         return uri  # unchanged: `urlencode` might spell it differently
     return parts._replace(netloc=_without_user(parts.netloc), query=urlencode(kept)).geturl()
+
+
+def _without_secrets(uri: str) -> str:
+    """Remove everything that may be a secret from a URL that cannot be parsed."""
+    return uri.partition("?")[0].rpartition("@")[2]
 
 
 def _without_user(netloc: str) -> str:
