@@ -41,6 +41,7 @@ ENGINE = "engine"
 PRECISION = "precision"
 THRESHOLD_ID = "threshold_id"
 RUN_ID = "run_id"
+RUN_NUMBER = "run_number"
 LABELED_AT = "labeled_at"
 
 # duplicates
@@ -72,8 +73,9 @@ MEANINGS: Mapping[str, str] = {
     LABELS: "Classes whose score is above their threshold, best first. Empty if there are none; null if the row is not `ok`.",
     CLASS_IDS: "The labels' positions in the model's vocabulary, in the order of `labels`.",
     SCORES: "The labels' scores from 0 to 1, in the order of `labels`.",
-    ALL_SCORES: "The score of each class, in the order of the vocabulary. Null if the row is not `ok`, or if scores are not kept.",
-    EMBEDDING: "The network's pooled features, scaled to length 1. The column exists only with `embeddings: true`.",
+    ALL_SCORES: "The score of each class, in the order of the vocabulary, rounded to float16. Null if the row is not `ok`, or if "
+    "scores are not kept.",
+    EMBEDDING: "The network's pooled features, scaled to length 1, rounded to float16. Null without `embeddings: true`.",
     MODEL: "Name of the model.",
     MODEL_FINGERPRINT: "A hash of the network, its weights and its vocabulary. Another hash means that scores may differ.",
     PREPROCESS_FINGERPRINT: "A hash of how an image becomes the model's input. Another hash means that scores may differ.",
@@ -81,7 +83,9 @@ MEANINGS: Mapping[str, str] = {
     PRECISION: "The engine's number format: `fp32`, `tf32`, `bf16`, `fp16` or `int8`.",
     THRESHOLD_ID: "The thresholds that the labels were selected with: the number if all classes share it, else a hash of all.",
     RUN_ID: "The run that wrote this row.",
-    LABELED_AT: "When the labels were selected. The newest row of a uri is the one that counts.",
+    RUN_NUMBER: "The run's place among the runs of this output, in the order of their starts, from 1. Of the rows of a uri, that of the "
+    "greatest number counts. 0: the run began before runs were numbered.",
+    LABELED_AT: "When the labels were selected, by the clock of the worker.",
     ORIGINAL: "The row id of the first input with the same bytes.",
 }
 """One sentence or two per column of the label table, the manifest and the list of duplicates."""
@@ -109,65 +113,77 @@ DUPLICATES = pa.schema(
 """Rows of a manifest whose bytes equal those of an earlier row."""
 
 
-def label_table(class_num: int, embedding_size: int = 0) -> pa.Schema:
-    """Return the label table's schema for `class_num` classes; `embedding_size` > 0 adds the column `embedding`."""
-    return pa.schema(
-        [
-            pa.field(ROW_ID, pa.int64(), nullable=False),
-            pa.field(URI, pa.string(), nullable=False),
-            pa.field(STATUS, pa.string(), nullable=False),
-            pa.field(ERROR_MESSAGE, pa.string()),
-            pa.field(ATTEMPTS, pa.int16(), nullable=False),
-            pa.field(WIDTH, pa.int32()),
-            pa.field(HEIGHT, pa.int32()),
-            pa.field(FORMAT, pa.string()),
-            pa.field(SIZE_BYTES, pa.int64()),
-            pa.field(MTIME, TIMESTAMP),
-            pa.field(ETAG, pa.string()),
-            pa.field(CONTENT_HASH, pa.string()),
-            pa.field(LABELS, pa.list_(pa.string())),
-            pa.field(CLASS_IDS, pa.list_(pa.int16())),
-            pa.field(SCORES, pa.list_(pa.float32())),
-            pa.field(ALL_SCORES, pa.list_(pa.float16(), class_num)),
-            *([pa.field(EMBEDDING, pa.list_(pa.float16(), embedding_size))] if embedding_size else []),
-            pa.field(MODEL, pa.string(), nullable=False),
-            pa.field(MODEL_FINGERPRINT, pa.string(), nullable=False),
-            pa.field(PREPROCESS_FINGERPRINT, pa.string(), nullable=False),
-            pa.field(ENGINE, pa.string(), nullable=False),
-            pa.field(PRECISION, pa.string(), nullable=False),
-            pa.field(THRESHOLD_ID, pa.string(), nullable=False),
-            pa.field(RUN_ID, pa.string(), nullable=False),
-            pa.field(LABELED_AT, TIMESTAMP, nullable=False),
-        ]
-    )
+LABEL_TABLE = pa.schema(
+    [
+        pa.field(ROW_ID, pa.int64(), nullable=False),
+        pa.field(URI, pa.string(), nullable=False),
+        pa.field(STATUS, pa.string(), nullable=False),
+        pa.field(ERROR_MESSAGE, pa.string()),
+        pa.field(ATTEMPTS, pa.int16(), nullable=False),
+        pa.field(WIDTH, pa.int32()),
+        pa.field(HEIGHT, pa.int32()),
+        pa.field(FORMAT, pa.string()),
+        pa.field(SIZE_BYTES, pa.int64()),
+        pa.field(MTIME, TIMESTAMP),
+        pa.field(ETAG, pa.string()),
+        pa.field(CONTENT_HASH, pa.string()),
+        pa.field(LABELS, pa.list_(pa.string())),
+        pa.field(CLASS_IDS, pa.list_(pa.int16())),
+        pa.field(SCORES, pa.list_(pa.float32())),
+        pa.field(ALL_SCORES, pa.list_(pa.float32())),
+        pa.field(EMBEDDING, pa.list_(pa.float32())),
+        pa.field(MODEL, pa.string(), nullable=False),
+        pa.field(MODEL_FINGERPRINT, pa.string(), nullable=False),
+        pa.field(PREPROCESS_FINGERPRINT, pa.string(), nullable=False),
+        pa.field(ENGINE, pa.string(), nullable=False),
+        pa.field(PRECISION, pa.string(), nullable=False),
+        pa.field(THRESHOLD_ID, pa.string(), nullable=False),
+        pa.field(RUN_ID, pa.string(), nullable=False),
+        pa.field(RUN_NUMBER, pa.int32(), nullable=False),
+        pa.field(LABELED_AT, TIMESTAMP, nullable=False),
+    ]
+)
+"""One schema for all runs, of types that every reader of Parquet has: whatever the model, and with embeddings or without."""
 
 
-def encode_scores(values: np.ndarray, is_ok: np.ndarray) -> pa.Array:
+def encode_scores(values: np.ndarray, is_ok: np.ndarray) -> pa.ListArray:
     """Encode scores or embeddings for the label table.
+
+    They are rounded to float16, as exact as they are needed, and stored as float32, which every reader has. Parquet's dictionary makes
+    them as small as float16: there are 15,361 such numbers from 0 to 1.
 
     Args:
         values: float32 [n, K]; NaN for a score that is not kept.
         is_ok: bool [n]; a row that is not ok becomes null.
 
     Returns:
-        fixed_size_list<float16>[K] of length n.
+        list<float32> of length n, each of K numbers.
     """
-    flat = pa.array(values.astype(np.float16).ravel(), mask=np.isnan(values).ravel())
-    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=pa.array(~is_ok))
+    kept = values if is_ok.all() else values[is_ok]
+    rounded = kept.astype(np.float16).astype(np.float32).ravel()
+    is_missing = np.isnan(rounded)
+    flat = pa.array(rounded, mask=is_missing if is_missing.any() else None)
+    offsets = np.zeros(len(is_ok) + 1, np.int32)
+    np.cumsum(is_ok, out=offsets[1:])
+    return pa.ListArray.from_arrays(
+        pa.array(offsets * values.shape[1]), flat, type=pa.list_(pa.float32()), mask=pa.array(~is_ok)
+    )
 
 
-def decode_scores(column: pa.Array | pa.ChunkedArray, size: int | None = None) -> np.ndarray:
-    """Decode what `encode_scores` made, or what another program read from it: float32 [n, K], NaN for each null.
+def no_scores(rows: int) -> pa.ListArray:
+    """Encode that no score, or no embedding, is kept."""
+    return pa.nulls(rows, pa.list_(pa.float32()))
+
+
+def decode_scores(column: pa.Array | pa.ChunkedArray, size: int) -> np.ndarray:
+    """Decode what `encode_scores` made: float32 [n, K], NaN for each null.
 
     Args:
         column: Lists of floats, each of them null or of length K.
-        size: K, where the column's type does not say it.
+        size: K.
     """
     lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    width = lists.type.list_size if pa.types.is_fixed_size_list(lists.type) else size
-    if width is None:
-        raise ValueError(f"decode_scores: {lists.type} does not say how many scores a row has: give `size`")
-    scores = np.full((len(lists), width), np.nan, np.float32)
+    scores = np.full((len(lists), size), np.nan, np.float32)
     is_there = lists.is_valid().to_numpy(zero_copy_only=False)
-    scores[is_there] = lists.flatten().cast(pa.float32()).to_numpy(zero_copy_only=False).reshape(-1, width)
+    scores[is_there] = lists.flatten().cast(pa.float32()).to_numpy(zero_copy_only=False).reshape(-1, size)
     return scores

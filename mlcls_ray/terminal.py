@@ -1,15 +1,53 @@
-"""The terminal: suppress the output of native libraries, and handle Ctrl-C."""
+"""The terminal: show text of strangers as text, suppress the output of native libraries, and handle Ctrl-C.
+
+File names, error messages and class names come from strangers. On a terminal, or in a log that a terminal shows later, they must not
+move the cursor, hide a line, reverse its order, or be taken for Rich's markup.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_CONTROLS = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # with ESC and newline, and the C1 controls, which some terminals obey too
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # marks, overrides and isolates of direction; line and paragraph separators
+    "\ud800-\udfff\ufeff]"  # bytes of a file name that are not UTF-8, which no stream can write; the byte order mark
+)
+_CONTROLS_BUT_LINES = re.compile(_CONTROLS.pattern.replace("[\x00-\x1f", "[\x00-\x08\x0b-\x1f"))
+
+
+def plain(text: object, keep_lines: bool = False) -> str:
+    """Replace each control character by its JSON escape (ESC by `\\u001b`): the text stays one line, or JSON, and readable.
+
+    Args:
+        keep_lines: newlines and tabs are ours, and stay.
+    """
+    controls = _CONTROLS_BUT_LINES if keep_lines else _CONTROLS
+    return controls.sub(lambda match: f"\\u{ord(match[0]):04x}", str(text))
+
+
+def make_console(stderr: bool = False) -> Console:
+    """Make a console of Rich that takes text as it is: no markup, no emoji codes, no guesses about colours. Style is a `Text`'s."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def print_plain(*values: object, error: bool = False) -> None:
+    """Print values in one line, without their control characters; `error`: on standard error."""
+    print(*(plain(value) for value in values), file=sys.stderr if error else sys.stdout, flush=error)
 
 
 @contextlib.contextmanager

@@ -44,9 +44,9 @@ STATUSES = {
     Status.HTTP_5XX: "The server failed, or asked us to wait (HTTP 429), in each of `fetch_attempts` requests.",
     Status.EMPTY: "It has 0 bytes.",
     Status.NOT_AN_IMAGE: "Its first bytes are of no image format.",
-    Status.CORRUPT: "It is damaged or cut.",
-    Status.TOO_LARGE: "It has more than `max_bytes` or `max_pixels`.",
-    Status.UNSUPPORTED: "It is of a format that is not read, such as HEIC, or an encrypted archive member.",
+    Status.CORRUPT: "Pixels are missing or unsure: it is damaged or cut.",
+    Status.TOO_LARGE: "It has more than `max_bytes` or `max_pixels`, or so many parts that decoding would take for ever.",
+    Status.UNSUPPORTED: "It is of a format or kind that is not read, such as HEIC or a TIFF of floats, or an encrypted archive member.",
     Status.ENGINE: "The network failed on this image.",
 }
 
@@ -134,7 +134,7 @@ def columns(fields: pa.Schema) -> str:
         (
             (
                 f"`{field.name}`",
-                f"`{field.type}`".replace("[80]", "[C]").replace("[1]", "[D]"),
+                f"`{field.type}`",
                 "yes" if field.nullable else "never",
                 schema.MEANINGS[field.name],
             )
@@ -156,9 +156,8 @@ This page lists the columns of the Parquet files that a run writes, the statuses
 
 ## The label table: `OUT/runs/RUN_ID/labels/*.parquet`
 
-It has one row for each row of the manifest. `C` is the number of the model's classes. The column `embedding` exists only with
-`embeddings: true`; `D` is the number of the network's features.
-{columns(schema.label_table(80, embedding_size=1))}
+It has one row for each row of the manifest. All runs have these columns, whatever the model and the options.
+{columns(schema.LABEL_TABLE)}
 ## The manifest: `OUT/runs/RUN_ID/manifest/*.parquet`
 
 It is the frozen list of the run's inputs.

@@ -16,6 +16,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from hostile_images import encoded, image_files, png_chunk
 from PIL import Image, ImageCms
 
 Expected = dict[bytes, str | None]
@@ -27,47 +28,37 @@ def _image(seed: int = 0, size: tuple[int, int] = (64, 48)) -> Image.Image:
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
 
 
-def _encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def _png_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 def _png_bomb() -> bytes:
     """Claim 60,000 × 60,000 pixels; the data is 10 MB of zeros, compressed."""
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     body = zlib.compress(b"\0" * 10_000_000, 9)
-    return b"\x89PNG\r\n\x1a\n" + _png_chunk(b"IHDR", header) + _png_chunk(b"IDAT", body) + _png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", body) + png_chunk(b"IEND", b"")
 
 
 def _png_text_bomb() -> bytes:
     """Put a compressed text of 256 MB into a small image."""
-    data = _encoded(_image(), "PNG")
+    data = encoded(_image(), "PNG")
     text = b"Comment\0\0" + zlib.compress(b"\0" * (256 << 20), 9)
-    return data[:33] + _png_chunk(b"zTXt", text) + data[33:]
+    return data[:33] + png_chunk(b"zTXt", text) + data[33:]
 
 
 def _jpeg_bomb() -> bytes:
     """Claim 65,500 × 65,500 pixels in a small JPEG's frame header."""
-    data = bytearray(_encoded(_image()))
+    data = bytearray(encoded(_image()))
     frame = data.index(b"\xff\xc0")
     data[frame + 5 : frame + 9] = struct.pack(">HH", 65_500, 65_500)
     return bytes(data)
 
 
 def _gif_bomb() -> bytes:
-    data = bytearray(_encoded(_image(), "GIF"))
+    data = bytearray(encoded(_image(), "GIF"))
     data[6:10] = struct.pack("<HH", 65_535, 65_535)
     return bytes(data)
 
 
 def _webp_bomb() -> bytes:
     """Claim 16,384 × 16,384 pixels in the header of a lossless WebP."""
-    data = bytearray(_encoded(_image(), "WEBP", lossless=True))
+    data = bytearray(encoded(_image(), "WEBP", lossless=True))
     header = data.index(b"VP8L") + 9  # after the chunk's size and the signature byte 0x2f
     old = struct.unpack_from("<I", data, header)[0]
     struct.pack_into("<I", data, header, (old & ~0x0FFF_FFFF) | 0x3FFF | 0x3FFF << 14)
@@ -91,13 +82,13 @@ def _tiff_bomb() -> bytes:
 def _zip() -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr("photo.jpg", _encoded(_image()))
+        archive.writestr("photo.jpg", encoded(_image()))
     return stream.getvalue()
 
 
 def _many_frames() -> bytes:
     frames = [Image.new("P", (8, 8), number % 256) for number in range(10_000)]
-    return _encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    return encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
 
 
 def _exif(orientation: int) -> bytes:
@@ -108,7 +99,7 @@ def _exif(orientation: int) -> bytes:
 
 def _files() -> dict[bytes, tuple[bytes, str]]:
     """Make the regular files: name → (content, status)."""
-    jpeg = _encoded(_image(), quality=90)
+    jpeg = encoded(_image(), quality=90)
     frames = [_image(seed) for seed in (1, 2)]
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     wide = np.arange(64 * 48, dtype=np.uint16).reshape(48, 64) * 20
@@ -116,6 +107,8 @@ def _files() -> dict[bytes, tuple[bytes, str]]:
         b"bad/zero.jpg": (b"", "empty"),
         b"bad/random.jpg": (np.random.default_rng(0).bytes(5000), "not_an_image"),
         b"bad/page.jpg": (b"<!doctype html><title>404 Not Found</title>", "not_an_image"),
+        b"bad/bbcode.jpg": (b"[/foo] hello, this is no image", "not_an_image"),
+        b"bad/escape.jpg": (b"\x1b]0;title\x07\x1b[2J[b]\n\r", "not_an_image"),
         b"bad/zip.jpg": (_zip(), "not_an_image"),
         b"bad/vector.jpg": (b'<svg xmlns="http://www.w3.org/2000/svg"><rect/></svg>', "unsupported"),
         b"bad/phone.jpg": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 200, "unsupported"),
@@ -126,24 +119,26 @@ def _files() -> dict[bytes, tuple[bytes, str]]:
         b"bomb/gif.gif": (_gif_bomb(), "too_large"),
         b"bomb/webp.webp": (_webp_bomb(), "too_large"),
         b"bomb/tiff.tiff": (_tiff_bomb(), "too_large"),
-        b"bomb/text.png": (_png_text_bomb(), "corrupt"),
+        b"bomb/text.png": (_png_text_bomb(), "ok"),
         b"good/10000-frames.gif": (_many_frames(), "ok"),
-        b"good/animated.png": (_encoded(frames[0], "PNG", save_all=True, append_images=frames[1:]), "ok"),
-        b"good/16-bit.png": (_encoded(Image.fromarray(wide), "PNG"), "ok"),
-        b"good/cmyk.jpg": (_encoded(_image().convert("CMYK")), "ok"),
-        b"good/icc.jpg": (_encoded(_image(), icc_profile=profile), "ok"),
-        b"good/corrupt-exif.jpg": (_encoded(_image(), exif=b"Exif\0\0MM\0*\xff\xff\xff\xff" + b"\xee" * 99), "ok"),
-        b"good/one-pixel.png": (_encoded(Image.new("RGB", (1, 1))), "ok"),
-        b"good/one-line.jpg": (_encoded(_image(size=(5000, 1))), "ok"),
+        b"good/animated.png": (encoded(frames[0], "PNG", save_all=True, append_images=frames[1:]), "ok"),
+        b"good/16-bit.png": (encoded(Image.fromarray(wide), "PNG"), "ok"),
+        b"good/cmyk.jpg": (encoded(_image().convert("CMYK")), "ok"),
+        b"good/icc.jpg": (encoded(_image(), icc_profile=profile), "ok"),
+        b"good/corrupt-exif.jpg": (encoded(_image(), exif=b"Exif\0\0MM\0*\xff\xff\xff\xff" + b"\xee" * 99), "ok"),
+        b"good/one-pixel.png": (encoded(Image.new("RGB", (1, 1))), "ok"),
+        b"good/one-line.jpg": (encoded(_image(size=(5000, 1))), "ok"),
     }
     files |= {b"bad/cut-%d.jpg" % tenth: (jpeg[: len(jpeg) * tenth // 10], "corrupt") for tenth in range(1, 10)}
-    files |= {b"good/turned-%d.jpg" % turn: (_encoded(_image(turn), exif=_exif(turn)), "ok") for turn in range(1, 9)}
+    files |= {b"good/turned-%d.jpg" % turn: (encoded(_image(turn), exif=_exif(turn)), "ok") for turn in range(1, 9)}
     names = [
         b"with space.jpg", b"line\nbreak.jpg", b"quote'\".jpg", b"100%.jpg", b"%41.jpg", b"hash#.jpg", b"question?.jpg",
         b"star*.jpg", b"[1].jpg", "写真 📷.jpg".encode(), b"latin-\xe9.jpg", b"back\\slash.jpg", b"-dash.jpg", b"n" * 251 + b".jpg",
-        b"UPPER.JPG", b"file:colon.jpg",
+        b"UPPER.JPG", b"file:colon.jpg", b"[x].jpg", b"[b]bold.jpg", b"[red].jpg", b":dog:.jpg", b"=1+1.jpg", b"<b>&amp;.jpg", b"$(id).jpg",
+        b"`id`.jpg", b"clear\x1b[2J\x1b[31m.jpg", b"bell\x07\x08.jpg", "csi\x9b2J.jpg".encode(), "turned\u202egpj.exe.jpg".encode(),
+        b"tab\t.jpg", b"return\r.jpg",
     ]  # fmt: skip
-    return files | {b"names/" + name: (jpeg, "ok") for name in names}
+    return files | image_files() | {b"names/" + name: (jpeg, "ok") for name in names}
 
 
 def write_corpus(folder: Path) -> Expected:
@@ -163,7 +158,7 @@ def write_corpus(folder: Path) -> Expected:
     os.makedirs(os.path.join(strange, b"folder.jpg"))
     outside = os.path.join(os.path.dirname(root), os.path.basename(root) + b".outside.jpg")
     with open(outside, "wb") as stream:
-        stream.write(_encoded(_image()))
+        stream.write(encoded(_image()))
     os.mkfifo(os.path.join(strange, b"fifo.jpg"))
     os.symlink(b"loop.jpg", os.path.join(strange, b"loop.jpg"))
     os.symlink(b"..", os.path.join(strange, b"up"))

@@ -10,13 +10,16 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Group
 
 from mlcls_ray import __version__
+from mlcls_ray.cli.console import Terminal
 from mlcls_ray.errors import MlclsError, RunError, RunInterruptedError, UsageError, short_message
+from mlcls_ray.terminal import plain
 
 COMMANDS: Mapping[str, Mapping[str, str]] = {
     "Label": {
@@ -79,6 +82,7 @@ def build_app() -> App:
         version=__version__,
         help="Label images by the million: PaddlePaddle multi-label classification on Ray, Parquet out.",
         help_format="plaintext",
+        console=Terminal(),
     )
     for place, (heading, commands) in enumerate(COMMANDS.items()):
         group = Group(heading, sort_key=place)
@@ -113,16 +117,23 @@ def main(words: Sequence[str] | None = None) -> None:
     """
     words = sys.argv[1:] if words is None else words
     is_verbose = "--verbose" in words or bool(os.environ.get(VERBOSE))
+    if isinstance(sys.stdout, TextIOWrapper):  # a locale without the letters of a file's name
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         _refuse_old_names(words)
-        app(words, exit_on_error=False, print_error=False)
+        try:
+            app(words, exit_on_error=False, print_error=False)
+        except SystemExit:
+            _flush()
+            raise
+        _flush()
     except CycloptsError as error:
         command = " ".join(("mlcls", *(error.command_chain or ())))
         _leave(UsageError.exit_code, f"{short_message(error)} `{command} --help` shows what there is.", is_verbose)
     except MlclsError as error:
         _leave(error.exit_code, str(error), is_verbose)
     except BrokenPipeError:  # `mlcls query … | head`: the reader has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         _leave(0)
     except KeyboardInterrupt:
         _leave(RunInterruptedError.exit_code, "interrupted", is_verbose)
@@ -145,6 +156,23 @@ def _leave(code: int, message: str = "", is_verbose: bool = False) -> NoReturn:
 
         traceback.print_exc()
     if message:
-        print(f"mlcls: {message}", file=sys.stderr)
-    sys.stdout.flush()
+        print(f"mlcls: {plain(' '.join(message.splitlines()))}", file=sys.stderr)
+    try:
+        _flush()
+    except OSError:  # it was said already, or is the lesser trouble
+        _discard_output()
     sys.exit(code)
+
+
+def _flush() -> None:
+    """Write what was printed. Python would do it at its end, where an error is a traceback."""
+    if sys.stdout is not None:  # it is None in a process that was started with a closed one
+        sys.stdout.flush()
+
+
+def _discard_output() -> None:
+    """Let what is still to be printed go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            os.dup2(nowhere, stream.fileno())

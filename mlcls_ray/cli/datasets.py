@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from mlcls_ray.cli.flags import NO_FLAGS, Output, RunId, S3Flags, s3_options
+from mlcls_ray.cli.flags import NO_FLAGS, Output, RunId, S3Flags, Vanished
+from mlcls_ray.cli.present import open_present
 from mlcls_ray.errors import RunError
+from mlcls_ray.terminal import print_plain
 
 app = App(name="dataset")
 NewFolder = Annotated[Path, Parameter(name=["--save", "--out"], help="New folder to write.")]
@@ -36,9 +38,9 @@ def check(folder: Path, *, html: Path | None = None, json: Annotated[bool, Param
     checked = dataset_check.check(folder)
     for finding in checked.findings:
         if json:
-            print(dumps(finding._asdict(), ensure_ascii=False))
+            print_plain(dumps(finding._asdict(), ensure_ascii=False))
         else:
-            print(f"{finding.severity}: {finding.where}: {finding.kind}: {finding.message}")
+            print_plain(f"{finding.severity}: {finding.where}: {finding.kind}: {finding.message}")
     if html is not None:
         html.write_text(dataset_check.page(folder, checked), encoding="utf-8")
     counts = ", ".join(f"{split} {images:,}" for split, images in checked.images.items())
@@ -104,6 +106,7 @@ def from_table(
     corrections: Path | None = None,
     soft: Annotated[bool, Parameter(negative=())] = False,
     run_id: RunId = None,
+    vanished: Vanished = False,
     s3: S3Flags = NO_FLAGS,
 ) -> None:
     """Make a data set from a label table: train.txt and label.txt, for `mlcls dataset split`.
@@ -116,9 +119,8 @@ def from_table(
         Write all scores as soft labels, to distill the model that gave them, instead of the labels above the thresholds.
     """
     from mlcls_ray.datasets.annotations import dataset_of_table
-    from mlcls_ray.table.label_table import open_labels
 
-    images = dataset_of_table(open_labels(out, s3_options(s3), run_id), corrections, soft, save)
+    images = dataset_of_table(open_present(out, s3, run_id, vanished), corrections, soft, save)
     print(f"{save / 'train.txt'}: {images:,} images")
 
 
@@ -130,6 +132,7 @@ def sample(
     strategy: Literal["uncertain", "diverse", "random"] = "uncertain",
     n: Annotated[int, Parameter(name=["--n", "-n"])] = 500,
     run_id: RunId = None,
+    vanished: Vanished = False,
     s3: S3Flags = NO_FLAGS,
 ) -> None:
     """Choose the images to annotate next, and write them as a list, a contact sheet, Label Studio tasks and a FiftyOne folder.
@@ -144,9 +147,8 @@ def sample(
     from mlcls_ray.datasets import annotations
     from mlcls_ray.datasets import sample as sampling
     from mlcls_ray.table.export.base import table_vocabulary
-    from mlcls_ray.table.label_table import open_labels
 
-    table = open_labels(out, s3_options(s3), run_id)
+    table = open_present(out, s3, run_id, vanished)
     rows = sampling.sample(table, strategy, n)
     title = f"{len(rows)} images to annotate ({strategy})"
     annotations.write_sample(rows, table_vocabulary(table), save, table.store.s3, title)

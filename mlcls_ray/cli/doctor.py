@@ -28,21 +28,25 @@ def doctor(*, device: str = "cpu", json: Annotated[bool, Parameter(negative=())]
     if json:
         print(report.model_dump_json())
     else:
-        from rich.console import Console
         from rich.table import Table
         from rich.text import Text
+
+        from mlcls_ray.cli.console import Terminal
+        from mlcls_ray.terminal import plain
 
         verdict = "is possible" if report.can_label else "is not possible"
         table = Table(box=None, pad_edge=False, show_header=False)
         for check in report.checks:
             way_out = f"\n→ {check.way_out}" if check.way_out else ""
-            table.add_row(Text(check.state, STYLES[check.state]), check.name, Text(f"{check.message}{way_out}"))
-        console = Console()
+            table.add_row(
+                Text(check.state, STYLES[check.state]),
+                check.name,
+                Text(plain(f"{check.message}{way_out}", keep_lines=True)),
+            )
+        console = Terminal()
         if not console.is_terminal and "COLUMNS" not in os.environ:
             console.width = 160  # a file or a pipe: commands stay in one line
-        console.print(
-            f"mlcls {report.version}: labeling on {report.device} {verdict} on this machine\n", highlight=False
-        )
+        console.print(f"mlcls {report.version}: labeling on {report.device} {verdict} on this machine\n")
         console.print(table)
     sys.exit(0 if report.can_label else 1)
 

@@ -68,8 +68,9 @@ def _flag(field: FieldInfo, group: Group, renamed: Mapping[str, str]) -> Any:
     default = field.get_default(call_default_factory=True)
     is_shown = not field.is_required() and default not in (None, "", (), False) and not isinstance(default, BaseModel)
     words = f"{field.description or ''}{f' Default: {default}.' if is_shown and default is not True else ''}"
-    negative = None if default is True else ()
-    return Annotated[_type(field.annotation, renamed), Parameter(help=words.strip(), group=group, negative=negative)]
+    kind = _type(field.annotation, renamed)
+    negative = None if default is True or (default is None and kind is bool) else ()
+    return Annotated[kind, Parameter(help=words.strip(), group=group, negative=negative)]
 
 
 def _type(annotation: Any, renamed: Mapping[str, str]) -> Any:
@@ -99,6 +100,14 @@ PrintConfig = Annotated[
 Verbose = Annotated[bool, Parameter(negative=(), show_default=False, help="Show Ray's own messages, and tracebacks.")]
 Output = Annotated[str, Parameter(help="An output folder of `mlcls label`, local or s3://.")]
 RunId = Annotated[str | None, Parameter(help="This run only. Default: the newest row of each URI, over all runs.")]
+Vanished = Annotated[
+    bool,
+    Parameter(
+        negative=(),
+        show_default=False,
+        help="With the images that an incremental run found gone, which are left out otherwise.",
+    ),
+]
 if TYPE_CHECKING:
     JobFlags = Mapping[str, Any]
     S3Flags = Mapping[str, Any]

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from mlcls_ray.cli.flags import NO_FLAGS, Output, RunId, S3Flags, s3_options
+from mlcls_ray.cli.flags import NO_FLAGS, Output, RunId, S3Flags, Vanished, s3_options
+from mlcls_ray.cli.present import open_present
 from mlcls_ray.errors import UsageError
+from mlcls_ray.terminal import plain
 
 if TYPE_CHECKING:
     from mlcls_ray.table.label_table import LabelTable
@@ -37,11 +39,15 @@ def query(
     save
         New file to write the result to. Default: print it.
     """
+    import contextlib
+    import io
+    import shutil
+
     import duckdb
 
+    from mlcls_ray.cli.output import print_rows, save_rows
     from mlcls_ray.storage.store import check_new_target
     from mlcls_ray.table.label_table import open_labels
-    from mlcls_ray.table.views import quoted
 
     if format == "parquet" and save is None:
         raise UsageError("--format parquet needs --save FILE")
@@ -49,18 +55,17 @@ def query(
         check_new_target(save)
     table = open_labels(out, s3_options(s3))
     try:
-        if format == "table" and save is None:
-            table.sql(sql).show(max_width=200)
-            return
-        target = str(save) if save else "/dev/stdout"
-        options = {
-            "csv": "FORMAT csv, HEADER",
-            "json": "FORMAT json",
-            "parquet": "FORMAT parquet",
-            "table": "FORMAT csv, HEADER",
-        }
-        sys.stdout.flush()
-        table.database.execute(f"COPY ({sql.rstrip().rstrip(';')}) TO {quoted(target)} ({options[format]})")
+        if save is not None:
+            save_rows(table.database, sql, format, save)
+        elif format == "table":
+            rows = table.sql(sql)
+            if rows is not None:  # a statement that returns rows
+                shown = io.StringIO()
+                with contextlib.redirect_stdout(shown):
+                    rows.show(max_width=shutil.get_terminal_size((200, 50)).columns)
+                print(plain(shown.getvalue(), keep_lines=True), end="")
+        else:
+            print_rows(table.database, sql, format)
     except duckdb.Error as error:
         raise UsageError(f"query: {str(error).strip().splitlines()[0]}") from None
 
@@ -75,6 +80,7 @@ def search(
     limit: int | None = None,
     copy: Path | None = None,
     link: Path | None = None,
+    vanished: Vanished = False,
     s3: S3Flags = NO_FLAGS,
 ) -> None:
     """List the images with certain labels, highest score first, or those that look like a given image; or collect them in a folder.
@@ -97,21 +103,20 @@ def search(
     link
         Link to the images from this folder; local images only.
     """
-    from mlcls_ray.table.label_table import open_labels
     from mlcls_ray.table.search import find_alike, find_images, gather
 
     if copy and link:
         raise UsageError("give --copy or --link, not both")
     if not label and not like:
         raise UsageError("give --label, --like, or both")
-    table = open_labels(out, s3_options(s3))
+    table = open_present(out, s3, vanished=vanished)
     database = table.database
     if like:
         matches = find_alike(database, like, label or [], without or [], min_score, limit)
     else:
         matches = find_images(database, label or [], without or [], min_score, limit)
     for uri, score in matches:
-        print(f"{score:.3f}\t{uri}")
+        print(f"{score:.3f}\t{plain(uri)}")
     folder = copy or link
     if folder:
         gather([uri for uri, _ in matches], folder, link is not None, table.store.s3)
@@ -124,6 +129,7 @@ def report(
     run_id: RunId = None,
     save: Path | None = None,
     thumbnails: int = 960,
+    vanished: Vanished = False,
     s3: S3Flags = NO_FLAGS,
 ) -> None:
     """Write one HTML page about a label table: statuses, labels, scores, contact sheets, errors and throughput. It opens from disk.
@@ -136,9 +142,8 @@ def report(
         Largest number of thumbnails on the page.
     """
     from mlcls_ray.explore.report import make_report
-    from mlcls_ray.table.label_table import open_labels
 
-    table = open_labels(out, s3_options(s3), run_id)
+    table = open_present(out, s3, run_id, vanished)
     page = make_report(table, thumbnails).encode()
     if save is not None:
         _write(save, page)
@@ -159,9 +164,9 @@ def diff(before: str, after: str, *, save: Path | None = None, s3: S3Flags = NO_
     save
         HTML page to write, with the same numbers and the images whose labels changed; it opens from disk.
     """
-    from rich.console import Console
     from rich.table import Table
 
+    from mlcls_ray.cli.console import Terminal
     from mlcls_ray.explore.diff import find_differences, make_page
 
     tables = _open_side(before, s3), _open_side(after, s3)
@@ -176,9 +181,11 @@ def diff(before: str, after: str, *, save: Path | None = None, s3: S3Flags = NO_
         rows.add_column(column, justify="left" if column == "label" else "right")
     for label in changed[:20]:
         shift = "–" if label.psi is None else f"{label.psi:.3f}"
-        rows.add_row(label.name, f"{label.before:,}", f"{label.after:,}", f"{label.gained:,}", f"{label.lost:,}", shift)
+        rows.add_row(
+            plain(label.name), f"{label.before:,}", f"{label.after:,}", f"{label.gained:,}", f"{label.lost:,}", shift
+        )
     if changed:
-        Console().print(rows)
+        Terminal().print(rows)
     if save is not None:
         _write(save, make_page(*tables, differences, (before, after)).encode())
         print(save)
@@ -190,6 +197,7 @@ def export_labels(
     format: Literal["csv", "coco", "paddleclas", "labelstudio", "fiftyone"],
     save: Path,
     run_id: RunId = None,
+    vanished: Vanished = False,
     s3: S3Flags = NO_FLAGS,
 ) -> None:
     """Write the labels for other tools: one entry for each labeled image, from the newest row of its URI.
@@ -203,9 +211,8 @@ def export_labels(
         New file to write; for paddleclas and fiftyone a new folder.
     """
     from mlcls_ray.table.export.formats import export
-    from mlcls_ray.table.label_table import open_labels
 
-    print(f"{save}: {export(open_labels(out, s3_options(s3), run_id), format, save):,} images")
+    print(f"{save}: {export(open_present(out, s3, run_id, vanished), format, save):,} images")
 
 
 def status(

@@ -75,19 +75,21 @@ def retry(
 
 
 def _run(job: LabelJob, verbose: bool) -> None:
-    from rich.console import Console
+    from rich.text import Text
 
+    from mlcls_ray.cli.console import Terminal
     from mlcls_ray.cli.summary import print_summary
     from mlcls_ray.job.check import check_job
     from mlcls_ray.job.label import run_job
+    from mlcls_ray.terminal import plain
 
     checked = check_job(job)
     successes = run_job(checked, verbose)
     if not successes:
         print("nothing to retry" if job.retry else "nothing new: each input that was found is labeled already")
         return
-    console = Console()
+    console = Terminal()
     for model, success in zip(checked.models, successes, strict=True):
         if job.models:
-            console.rule(model.name, align="left")
+            console.rule(Text(plain(model.name)), align="left")
         print_summary(model.store, success, console, annotated=job.annotate != "none")

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from mlcls_ray.cli.flags import NO_FLAGS, Output, S3Flags, s3_options
 from mlcls_ray.errors import RunError
 from mlcls_ray.registry import TABLE_FORMATS
+from mlcls_ray.terminal import print_plain
 
 DryRun = Annotated[bool, Parameter(negative=(), show_default=False, help="Only print what would be removed.")]
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def verify(out: Output, *, run_id: str | None = None, s3: S3Flags = NO_FLAGS) ->
     store = open_output(out, s3_options(s3))
     problems = find_problems(store, run_id)
     for problem in problems:
-        print(problem)
+        print_plain(problem)
     if problems:
         sys.exit(RunError.exit_code)
     runs = 1 if run_id else len(run_ids(store))
@@ -53,7 +54,7 @@ def gc(out: Output, *, dry_run: DryRun = False, s3: S3Flags = NO_FLAGS) -> None:
     if not dry_run:
         remove_leftovers(store, leftovers)
     for leftover in leftovers:
-        print(f"{leftover.name}: {leftover.reason}")
+        print_plain(f"{leftover.name}: {leftover.reason}")
     print(f"{len(leftovers)} leftover(s) {'found' if dry_run else 'removed'}")
 
 
@@ -73,7 +74,7 @@ def prune(out: Output, *, keep: str = "30d", dry_run: DryRun = False, s3: S3Flag
     if not dry_run:
         remove_runs(store, superseded)
     for run_id in superseded:
-        print(run_id)
+        print_plain(run_id)
     print(f"{len(superseded)} run(s) {'could go' if dry_run else 'removed'}")
 
 
@@ -88,7 +89,7 @@ def publish(out: Output, *, format: PublishedFormat, s3: S3Flags = NO_FLAGS) -> 
     store = open_output(out, s3_options(s3))
     added = add(store, format)
     for run_id in added:
-        print(run_id)
+        print_plain(run_id)
     print(f"{store.uri(format)}: {len(added)} run(s) added")
 
 
@@ -111,8 +112,7 @@ def relabel(
     run_id
         Name of the new run. Default: the time.
     """
-    from rich.console import Console
-
+    from mlcls_ray.cli.console import Terminal
     from mlcls_ray.cli.summary import print_summary
     from mlcls_ray.labels.thresholds import parse_thresholds
     from mlcls_ray.table.output import open_output
@@ -120,7 +120,7 @@ def relabel(
 
     store = open_output(out, s3_options(s3))
     print_summary(
-        store, apply_thresholds(store, parse_thresholds(threshold), source, run_id), Console(), annotated=False
+        store, apply_thresholds(store, parse_thresholds(threshold), source, run_id), Terminal(), annotated=False
     )
 
 
@@ -144,4 +144,4 @@ def compact(out: Output, *, run_id: str | None = None, rows: int | None = None, 
         if before is None and not run_id:
             continue
         after = compaction.compact(store, name, rows or compaction.ROWS)
-        print(f"{name}: {len(before.fragments) if before else 0:,} files, now {len(after.fragments):,}")
+        print(f"{name}: {len(before.fragments) if before else 0:,} file(s) before, {len(after.fragments):,} now")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from mlcls_ray.errors import UsageError
+from mlcls_ray.terminal import make_console
 
 app = App(name="models")
 
@@ -15,9 +17,9 @@ app = App(name="models")
 @app.default
 def models() -> None:
     """List the named models, with mAP on COCO 2017, input size and download size."""
-    from rich.console import Console
     from rich.table import Table
 
+    from mlcls_ray.cli.console import Terminal
     from mlcls_ray.models.cache import cached_folder
     from mlcls_ray.models.zoo import MIRROR_VARIABLE, PUBLISHED, STARTER, STARTER_MAP, STARTER_SIZE
 
@@ -29,12 +31,11 @@ def models() -> None:
         folder = cached_folder(name)
         facts = (f"{model.mean_average_precision:.2f}", str(model.input_size), f"{model.download_mb:.0f} MB")
         table.add_row(name, *facts, str(folder) if folder else "no")
-    console = Console()
+    console = Terminal()
     console.print(table)
     console.print(
         f"\n`mlcls models pull NAME` fetches one; {MIRROR_VARIABLE} replaces the server. "
-        "*On a sample of 167 COCO images, not the full set.",
-        highlight=False,
+        "*On a sample of 167 COCO images, not the full set."
     )
 
 
@@ -47,7 +48,6 @@ def pull(name: str) -> None:
     name
         Name of the model, as `mlcls models` lists it.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     from mlcls_ray.errors import suggest
@@ -59,8 +59,8 @@ def pull(name: str) -> None:
         return
     if name not in PUBLISHED:
         raise UsageError(f"unknown model '{name}'{suggest(name, PUBLISHED)}")
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=make_console(stderr=True)) as progress:
         task = progress.add_task(name, total=None)
         folder = cache.pull(name, lambda done, total: progress.update(task, completed=done, total=total))
     print(folder)
@@ -118,6 +118,8 @@ def export(
         File with the classes of .pdparams weights, one per line. Default: COCO's 80 classes.
     """
     from mlcls_ray.engines.export import export_checkpoint, export_model, export_untrained
+    from mlcls_ray.models.cache import open_model
+    from mlcls_ray.models.outdated import outdated_note
     from mlcls_ray.predict.inputs import read_inputs
 
     decoded = None
@@ -138,6 +140,8 @@ def export(
         model = str(folder)
         out = out / format
     exported = export_model(model, format, out, decoded)
+    if (note := outdated_note(open_model(model))) is not None:
+        print(note, file=sys.stderr)
     print(
         f"{exported.folder}: largest difference of a score to Paddle's {exported.difference:.1e}, over {exported.images} images"
     )
@@ -160,7 +164,9 @@ def quantize(model: str, *, data: Path, out: Path, max_loss: float = 1.0) -> Non
         Points of mAP (of 100) that int8 may lose.
     """
     from mlcls_ray.datasets.formats import read_dataset
+    from mlcls_ray.datasets.ground_truth import LABEL_LIST
     from mlcls_ray.engines.quantize import quantize_model
+    from mlcls_ray.labels.vocabulary import read_vocabulary
     from mlcls_ray.models.cache import open_model
 
     opened = open_model(model)
@@ -168,6 +174,11 @@ def quantize(model: str, *, data: Path, out: Path, max_loss: float = 1.0) -> Non
     for name in ("train.txt", "dev.txt"):
         if not (data / name).is_file():
             raise UsageError(f"--data: '{data}' has no {name}")
+    if (data / LABEL_LIST).is_file() and (classes := read_vocabulary(data / LABEL_LIST)) != opened.vocabulary:
+        raise UsageError(
+            f"--data: '{data / LABEL_LIST}' names {len(classes)} classes ({', '.join(classes[:3])} …), which are not the {class_num} of "
+            f"model '{opened.name}' ({', '.join(opened.vocabulary[:3])} …) in their order"
+        )
     calibration, validation = (read_dataset(data / name, class_num) for name in ("train.txt", "dev.txt"))
     quantized = quantize_model(opened, calibration.paths, validation.paths, validation.targets, out, max_loss)
     print(

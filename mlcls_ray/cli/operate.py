@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from mlcls_ray.cli.flags import NO_FLAGS, Config, Inputs, JobFlags, Verbose, job_fields
 from mlcls_ray.config_file import load_job
+from mlcls_ray.terminal import print_plain
 
 WEBHOOK_VARIABLE = "MLCLS_WEBHOOK"
 
@@ -74,7 +75,7 @@ def nightly(
     from mlcls_ray.job.nightly import run_nightly
 
     summary = run_nightly(config, logs, keep, webhook or os.environ.get(WEBHOOK_VARIABLE), verbose)
-    print(summary.model_dump_json())
+    print_plain(summary.model_dump_json())
     sys.exit(summary.exit_code)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -9,14 +10,18 @@ from functools import partial
 import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mlcls_ray import schema
+from mlcls_ray.cli.console import Terminal
 from mlcls_ray.errors import Status
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import redact_url
 from mlcls_ray.table import layout
+from mlcls_ray.table.fragments import fragment_paths
 from mlcls_ray.table.records import Success
 from mlcls_ray.table.status import RunStatus
+from mlcls_ray.terminal import plain
 
 TOP_LABELS = 10
 """Number of most frequent labels in the summary."""
@@ -26,7 +31,7 @@ EXAMPLES = 12
 
 def print_summary(store: Store, success: Success, console: Console, annotated: bool) -> None:
     """Print counts by status, the rate, the most frequent labels, the path of the table, and a line of Python that opens it."""
-    write = partial(console.print, highlight=False, soft_wrap=True)
+    write = partial(console.print, soft_wrap=True)
     if success.rows <= EXAMPLES:
         _print_images(store, success, console)
     counts = Counter(success.statuses)
@@ -37,10 +42,11 @@ def print_summary(store: Store, success: Success, console: Console, annotated: b
         if success.seconds
         else ""
     )
-    write(f"[bold]{success.rows:,} {'image' if success.rows == 1 else 'images'}[/]: {ok:,} ok{failed}{rate}")
+    images = Text(f"{success.rows:,} {'image' if success.rows == 1 else 'images'}", "bold")
+    write(Text.assemble(images, f": {ok:,} ok{failed}{rate}"))
     top = label_counts(store, success).most_common(TOP_LABELS)
     if top:
-        write("top labels: " + ", ".join(f"{name} {count:,}" for name, count in top))
+        write("top labels: " + ", ".join(f"{plain(name)} {count:,}" for name, count in top))
     total_s = sum(success.stage_seconds.values())
     if total_s and success.rows > EXAMPLES:
         shares = sorted(success.stage_seconds.items(), key=lambda item: -item[1])
@@ -49,11 +55,13 @@ def print_summary(store: Store, success: Success, console: Console, annotated: b
             + ", ".join(f"{stage} {100 * seconds / total_s:.0f} %" for stage, seconds in shares)
         )
     path = store.uri(layout.labels_folder(success.run_id))
-    write(f"label table: {redact_url(path)}")
+    write(f"label table: {plain(redact_url(path))}")
     if annotated:
         folder = store.uri(layout.annotated_folder(success.run_id))
-        write(f"annotated:   {redact_url(folder)}")
-    write(f'open it:     import pandas; table = pandas.read_parquet("{redact_url(path)}")')
+        write(f"annotated:   {plain(redact_url(folder))}")
+    write(
+        f"open it:     import pandas; table = pandas.read_parquet({plain(json.dumps(redact_url(path), ensure_ascii=False))})"
+    )
 
 
 def print_status(runs: Sequence[RunStatus]) -> None:
@@ -67,15 +75,15 @@ def print_status(runs: Sequence[RunStatus]) -> None:
         )
         rate = "–" if run.rate is None else f"{run.rate:.0f}"
         left = "–" if run.seconds_left is None else f"{run.seconds_left / 60:.0f} min"
-        table.add_row(run.run_id, run.state, f"{run.done:,}", f"{run.rows:,}", rate, left, failures or "–")
-    Console().print(table)
+        table.add_row(plain(run.run_id), run.state, f"{run.done:,}", f"{run.rows:,}", rate, left, failures or "–")
+    Terminal().print(table)
 
 
 def label_counts(store: Store, success: Success) -> Counter[str]:
     """Count the images with each label. Reads this one column, a fragment at a time."""
     counts: Counter[str] = Counter()
-    for fragment in success.fragments:
-        rows = store.read_columns(f"{layout.labels_folder(success.run_id)}/{fragment.name}", [schema.LABELS])
+    for path in fragment_paths(store, success):
+        rows = store.read_columns(path, [schema.LABELS])
         labels = pc.list_flatten(rows.column(0))
         for entry in pc.value_counts(labels.combine_chunks()).to_pylist():
             counts[entry["values"]] += entry["counts"]
@@ -87,18 +95,16 @@ def _print_images(store: Store, success: Success, console: Console) -> None:
     table.add_column("image", overflow="fold")
     table.add_column("labels", overflow="fold")
     columns = [schema.URI, schema.STATUS, schema.ERROR_MESSAGE, schema.LABELS, schema.SCORES]
-    for fragment in success.fragments:
-        rows = store.read_columns(f"{layout.labels_folder(success.run_id)}/{fragment.name}", columns).to_pylist()
+    for path in fragment_paths(store, success):
+        rows = store.read_columns(path, columns).to_pylist()
         for row in sorted(rows, key=lambda row: str(row[schema.URI])):
-            name = redact_url(row[schema.URI]).rpartition("/")[2]
+            name = plain(redact_url(row[schema.URI]).rpartition("/")[2])
             if row[schema.STATUS] == Status.OK.value:
                 pairs = zip(row[schema.LABELS], row[schema.SCORES], strict=True)
-                text = (
-                    ", ".join(f"{label} {score:.2f}" for label, score in pairs)
-                    or "[dim]no label above the threshold[/]"
-                )
+                labels = ", ".join(f"{plain(label)} {score:.2f}" for label, score in pairs)
+                text = Text(labels) if labels else Text("no label above the threshold", "dim")
             else:
-                text = f"[red]{row[schema.STATUS]}[/]: {row[schema.ERROR_MESSAGE]}"
+                text = Text.assemble((row[schema.STATUS], "red"), f": {plain(row[schema.ERROR_MESSAGE])}")
             table.add_row(name, text)
     console.print(table)
     console.print()

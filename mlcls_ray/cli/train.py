@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,7 +33,7 @@ OldTable = Annotated[str | None, Parameter(show=False)]
 
 
 def finetune(*, options: FinetuneFlags = NO_FLAGS, config: Config = None, print_config: PrintConfig = False) -> None:
-    """Fine-tune a network on your own classes and images, and export the best epoch for `mlcls label --model OUT/best_model/inference`.
+    """Fine-tune a network on your own classes and images, and export the best epoch for `mlcls label --model OUT`.
 
     If training stops, run the same command again: it resumes from the last checkpoint. Check the data first with `mlcls dataset check`.
     """
@@ -39,11 +41,21 @@ def finetune(*, options: FinetuneFlags = NO_FLAGS, config: Config = None, print_
     if print_config:
         print(dump_config(job), end="")
         return
+    _silence_paddle()
     from mlcls_ray.train.finetune import finetune as train
 
     result = train(job)
-    print(f"dev mAP {100 * result.mean_average_precision:.2f} at epoch {result.epoch}, {result.steps:,} steps")
-    print(f"model: {result.model}")
+    when = f"at epoch {result.epoch}" if result.epoch else "before training"
+    print(f"dev mAP {100 * result.mean_average_precision:.2f} {when}, {result.steps:,} steps")
+    if result.fitted is not None:
+        print(f"  without training, a head fitted to the frozen features: {100 * result.fitted:.2f}")
+    if result.taken_over is not None:
+        print(f"  without training, the head of the initial weights:      {100 * result.taken_over:.2f}")
+    if not result.epoch:
+        print("  no epoch was better than that: the exported model is the one before training")
+    print(f"model:  {result.model}")
+    print(f"card:   {result.model.parent / 'MODEL_CARD.md'}")
+    print(f"curves: {result.model.parents[1] / 'curves.png'}")
 
 
 def evaluate(
@@ -74,6 +86,8 @@ def evaluate(
     (save / "evaluation.json").write_text(result.model_dump_json(indent=1), encoding="utf-8")
     (save / "evaluation.html").write_text(evaluation.evaluation_page(labels, compared, result), encoding="utf-8")
     print(f"{result.images:,} images, {result.missing:,} without scores")
+    for note in evaluation.class_notes(compared):
+        print(note)
     print(
         f"mAP {100 * result.mean_average_precision:.2f}, CF1 {100 * result.class_f1:.1f}, OF1 {100 * result.overall_f1:.1f} "
         f"(precision {100 * result.overall_precision:.1f}, recall {100 * result.overall_recall:.1f}), "
@@ -105,7 +119,7 @@ def calibrate(
     work
         Folder for the label table of --model. Default: the name in --save, ending in .table.
     """
-    from mlcls_ray.labels.calibration import parse_target
+    from mlcls_ray.labels.calibration import MIN_POSITIVES, parse_target
     from mlcls_ray.labels.metrics import agreement
     from mlcls_ray.labels.select import above_threshold
     from mlcls_ray.train import evaluate as evaluation
@@ -114,16 +128,31 @@ def calibrate(
     labels = _open(out or table, model, data, work or save.with_suffix(".table"), s3)
     compared = evaluation.compare(labels, data)
     thresholds = evaluation.write_thresholds(compared, objective, save, labels.newest)
-    for name, predicted in (("before", compared.predicted), ("after", above_threshold(compared.scores, thresholds))):
+    after = above_threshold(compared.scores, thresholds)
+    for name, predicted in (("before", compared.predicted), ("after", after)):
         quality = agreement(predicted, compared.targets)
         print(
             f"{name}: OF1 {100 * quality.overall_f1:.1f}, CF1 {100 * quality.class_f1:.1f}, "
             f"precision {100 * quality.overall_precision:.1f}, recall {100 * quality.overall_recall:.1f}"
         )
+    if rare := evaluation.rare_names(compared):
+        common = thresholds[compared.classes.index(rare[0])]
+        print(
+            f"{len(rare)} of {len(compared.classes)} classes have fewer than {MIN_POSITIVES} true images and get the threshold of all "
+            f"classes together, {common:.3f}: {evaluation.some(rare)}"
+        )
+    for note in evaluation.class_notes(compared):
+        print(note)
     print(
         f"{save}: {len(thresholds)} thresholds from {len(compared.uris):,} images. "
         "Both lines are measured on these images; evaluate the thresholds on others"
     )
+
+
+def _silence_paddle() -> None:
+    """Hide Paddle's warnings about its own code, which no user can act on. Called before Paddle is imported."""
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    warnings.filterwarnings("ignore", module=r"paddle\.")
 
 
 def _open(out: str | None, model: str | None, data: Path, work: Path, s3: Mapping[str, Any]) -> LabelTable:

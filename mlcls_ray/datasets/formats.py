@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from mlcls_ray.errors import UsageError
 from mlcls_ray.table.export import paddleclas
+from mlcls_ray.table.export.csv import without_guard
 
 
 class Dataset(NamedTuple):
@@ -129,7 +130,10 @@ def read_coco(path: Path) -> NamedLabels:
 def read_csv(path: Path) -> NamedLabels:
     """Read the columns `uri` and `labels`, with `;` between labels. The classes are sorted by name."""
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = [(row["uri"], [name for name in row["labels"].split(";") if name]) for row in csv.DictReader(stream)]
+        rows = [
+            (without_guard(row["uri"]), [name for name in without_guard(row["labels"]).split(";") if name])
+            for row in csv.DictReader(stream)
+        ]
     return _from_rows(rows)
 
 

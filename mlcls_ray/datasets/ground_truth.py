@@ -15,6 +15,7 @@ from mlcls_ray.labels.vocabulary import read_vocabulary
 from mlcls_ray.storage.uris import is_local, uri_of_path
 
 LABEL_LIST = "label.txt"
+COCO_SUFFIX = ".json"
 
 
 class Truth(NamedTuple):
@@ -22,6 +23,10 @@ class Truth(NamedTuple):
 
     uris: list[str]
     targets: np.ndarray
+    covered: np.ndarray
+    """bool [C]: the classes that the truth knows. Of another class it cannot say that an image does not show it."""
+    is_listed: bool
+    """Whether the truth names its classes. If not, it is taken to know all of the vocabulary."""
 
 
 def read_truth(path: Path, vocabulary: Sequence[str]) -> Truth:
@@ -29,7 +34,8 @@ def read_truth(path: Path, vocabulary: Sequence[str]) -> Truth:
 
     `.txt`: PaddleClas's multi-label list (path, tab, 0/1 for each class). `label.txt` beside it names its classes; without `label.txt` they
     are those of the vocabulary.
-    `.json`: COCO instances. `.csv`, `.parquet`: columns `uri` and `labels` (names, in a CSV separated by `;`).
+    `.json`: COCO instances; its categories are the classes. `.csv`, `.parquet`: columns `uri` and `labels` (names, in a CSV separated by
+    `;`); `label.txt` beside them names the classes.
 
     Raises:
         UsageError: the file cannot be read, or names a class that the vocabulary does not have.
@@ -56,26 +62,42 @@ def class_names(path: Path) -> tuple[str, ...]:
 
 
 def _truth_of_list(path: Path, vocabulary: Sequence[str]) -> Truth:
-    label_list = path.parent / LABEL_LIST
-    names = read_vocabulary(label_list) if label_list.is_file() else tuple(vocabulary)
+    names = _listed_classes(path)
+    known = tuple(vocabulary) if names is None else names
     try:
-        data = read_dataset(path, len(names))
+        data = read_dataset(path, len(known))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"data '{path}' cannot be read: {error}") from None
-    class_ids = _class_ids(names, vocabulary, f"label list '{label_list}'")
+    class_ids = _class_ids(known, vocabulary, f"label list '{path.parent / LABEL_LIST}'")
     targets = np.zeros((len(data.paths), len(vocabulary)), bool)
-    targets[:, [class_ids[name] for name in names]] = data.targets > 0.5
-    return Truth([uri_of_path(image) for image in data.paths], targets)
+    targets[:, [class_ids[name] for name in known]] = data.targets > 0.5
+    uris = [uri_of_path(image) for image in data.paths]
+    return Truth(uris, targets, _covered(known, vocabulary), names is not None)
 
 
 def _truth_of_names(path: Path, vocabulary: Sequence[str]) -> Truth:
     named = read_named_labels(path)
     names_in_file = dict.fromkeys(name for names in named.labels for name in names)
     class_ids = _class_ids(names_in_file, vocabulary, f"data '{path}'")
+    listed = tuple(named.classes) if path.suffix.lower() == COCO_SUFFIX else _listed_classes(path)
     targets = np.zeros((len(named.images), len(vocabulary)), bool)
     for row, names in enumerate(named.labels):
         targets[row, [class_ids[name] for name in names]] = True
-    return Truth([_uri(image, path) for image in named.images], targets)
+    known = vocabulary if listed is None else {*listed, *names_in_file}
+    return Truth(
+        [_uri(image, path) for image in named.images], targets, _covered(known, vocabulary), listed is not None
+    )
+
+
+def _listed_classes(path: Path) -> tuple[str, ...] | None:
+    """Return the classes that label.txt beside a file names; None without it."""
+    label_list = path.parent / LABEL_LIST
+    return read_vocabulary(label_list) if label_list.is_file() else None
+
+
+def _covered(known: Iterable[str], vocabulary: Sequence[str]) -> np.ndarray:
+    names = set(known)
+    return np.array([name in names for name in vocabulary], bool)
 
 
 def _uri(image: str, path: Path) -> str:

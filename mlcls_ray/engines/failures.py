@@ -13,8 +13,10 @@ from mlcls_ray.errors import DeviceLostError
 OUT_OF_MEMORY = (
     "out of memory", "out_of_memory", "resourceexhausted", "resource_exhausted", "bad_alloc", "cannot allocate memory",
     "failed to allocate", "alloc_failed", "allocation_failed", "memoryallocation", "is smaller than requested bytes",
+    "customdevice error, the error code is : 2",
 )  # fmt: skip
-"""Words in lower case. The last ones are those of ONNX Runtime's arena: `Available memory of X is smaller than requested bytes of Y`."""
+"""Words in lower case. The last ones are those of ONNX Runtime's arena (`Available memory of X is smaller than requested bytes of Y`), and
+of Paddle where a plug-in (NPU …) fails to allocate."""
 LOST = {
     46: "DevicesUnavailable",
     100: "NoDevice",

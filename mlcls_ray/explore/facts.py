@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from mlcls_ray.errors import Status
 from mlcls_ray.table.label_table import LabelTable
+from mlcls_ray.table.records import in_order
 
 BINS = 20
 """Bins of a histogram of scores, from 0 to 1."""
@@ -161,7 +162,8 @@ def _pairs(table: LabelTable, images: dict[str, int], total: int) -> list[Pair]:
 def _runs(table: LabelTable) -> list[Run]:
     """List the committed runs, newest first."""
     runs = []
-    for run_id, success in table.successes.items():
+    for success in reversed(in_order(table.successes, table.records)):
+        run_id = success.run_id
         record = table.records.get(run_id)
         is_relabeled = bool(record and record.relabeled_from)
         runs.append(
@@ -176,7 +178,7 @@ def _runs(table: LabelTable) -> list[Run]:
                 is_relabeled=is_relabeled,
             )
         )
-    return sorted(runs, key=lambda run: run.committed_at, reverse=True)
+    return runs
 
 
 def _throughput(table: LabelTable, runs: list[Run]) -> list[tuple[float, float]]:

@@ -26,6 +26,7 @@ def make_report(table: LabelTable, thumbnails: int = THUMBNAILS) -> str:
     values = {
         "name": redact_url(table.store.root),
         "scope": scope,
+        "vanished": table.left_out,
         "facts": facts,
         "ok": ok,
         "failed": facts.rows - ok,

@@ -8,7 +8,7 @@ import numpy as np
 
 from mlcls_ray.errors import ImageError, Status
 from mlcls_ray.images import MAX_PIXELS
-from mlcls_ray.images.decode import MAX_PAGES
+from mlcls_ray.images.tiff import MAX_PAGES
 
 MAGIC = b"%PDF"
 SCALE = 2.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,13 +22,14 @@ from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.convert.onnx import cached_onnx
 from mlcls_ray.models.features import converted_with_features
+from mlcls_ray.models.outdated import outdated_note
 from mlcls_ray.models.zoo import MODEL_NAMES
 from mlcls_ray.storage.inputs.listing import check_inputs
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import is_local, path_of_uri, redact_url, uri_of_path
 from mlcls_ray.table import layout
 from mlcls_ray.table.publish import check_format
-from mlcls_ray.table.records import RunRecord, new_run_id, read_record
+from mlcls_ray.table.records import RunRecord, check_clock, new_run_id, read_record
 
 NO_OUTPUT = "no output: give a folder or an s3:// uri (--out)"
 
@@ -83,6 +85,8 @@ def check_job(job: LabelJob) -> CheckedJob:
         check_inputs(job.inputs, job.s3)
     job = _with_absolute_paths(job)
     opened = [open_model(source, job.s3) for source in job.models or (job.model,)]
+    for note in filter(None, map(outdated_note, opened)):
+        print(note, file=sys.stderr)
     if job.embeddings:
         job = _with_embedding_engine(job, opened, device)
     models = tuple(
@@ -131,6 +135,7 @@ def _check_model(job: LabelJob, model: Model, out: str, source: str) -> CheckedM
     store = Store(out, job.s3)
     store.check_writable()
     _check_ours(store)
+    check_clock(store)
     return CheckedModel(job.model_copy(update={"model": source, "models": (), "out": out}), model, thresholds, store)
 
 

@@ -26,9 +26,6 @@ LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray resolves 127.0.0.1 to the machine's public address, and then listens everywhere, unless this variable says that there will be
 no cluster. Its name is history."""
 CONNECT_TIMEOUT_S = 10.0
-HEAD_PORTS = (
-    "its port is 6379; 8265 is the dashboard's, for `mlcls submit --address http://HEAD:8265`, and 10001 Ray Client's"
-)
 
 
 class Node(NamedTuple):
@@ -120,7 +117,7 @@ def check_reachable(address: str, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
     it would wait for five minutes.
 
     Raises:
-        UsageError: nothing answers, or something else.
+        UsageError: nothing answers, or something else, or the token is wrong.
     """
     scheme, _, place = address.rpartition("://")
     host, separator, port = place.rpartition(":")
@@ -131,10 +128,11 @@ def check_reachable(address: str, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
     except OSError as error:
         raise UsageError(f"the Ray cluster at '{address}' cannot be reached: {error}") from None
     if not scheme:
-        from mlcls_ray.job.ray_private import answers_as_head_node
+        from mlcls_ray.job.ray_private import head_node_problem
 
-        if not answers_as_head_node(place, timeout_s):
-            raise UsageError(f"the Ray cluster at '{address}': no head node of Ray answers there; {HEAD_PORTS}")
+        problem = head_node_problem(place, timeout_s)
+        if problem:
+            raise UsageError(f"the Ray cluster at '{address}': {problem}")
 
 
 def _configure_data(verbose: bool) -> None:

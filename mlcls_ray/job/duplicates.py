@@ -21,6 +21,7 @@ from mlcls_ray.stages.hash import Hash
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import strip_credentials
 from mlcls_ray.table import layout
+from mlcls_ray.table.fragments import as_label_table
 from mlcls_ray.table.ledger import Fragment, RowSet, write_fragment
 from mlcls_ray.table.manifest import PART_ROWS, to_parquet
 from mlcls_ray.table.views import create_view, open_database
@@ -93,12 +94,10 @@ def copy_rows(
         copies = store.data_uris(layout.duplicates_folder(run_id))
         if not files or not copies:
             return []
-        with store.open(f"{layout.labels_folder(run_id)}/{labeled[0].name}") as stream:
-            table_schema = pq.read_schema(stream).remove_metadata()
-        create_view(database, "labeled", files, table_schema)
+        create_view(database, "labeled", files, schema.LABEL_TABLE)
         create_view(database, "copies", copies, schema.DUPLICATES)
         for batch in database.sql(COPIED).to_arrow_reader(fragment_rows):
-            rows = _as_labels(pa.Table.from_batches([batch]), table_schema)
+            rows = _as_labels(pa.Table.from_batches([batch]))
             rows = rows.filter(~done.contains(rows.column(schema.ROW_ID).to_numpy()))
             if rows.num_rows:
                 name = layout.fragment_name(attempt, task + len(fragments))
@@ -115,21 +114,11 @@ def _database(store: Store, run_id: str) -> Iterator[tuple[duckdb.DuckDBPyConnec
         yield database, temporary
 
 
-def _as_labels(rows: pa.Table, table_schema: pa.Schema) -> pa.Table:
-    """Convert DuckDB's columns to the label table's: DuckDB knows neither float16 nor lists of a fixed size."""
-    columns = {name: rows.column(name) for name in table_schema.names}
-    columns[schema.URI] = pa.chunked_array(
-        [[strip_credentials(uri) for uri in rows.column(schema.URI).to_pylist()]], pa.string()
-    )
-    for field in table_schema:
-        if pa.types.is_fixed_size_list(field.type):
-            values = schema.decode_scores(rows.column(field.name), field.type.list_size)
-            columns[field.name] = schema.encode_scores(values, rows.column(field.name).is_valid().to_numpy())
-    return pa.table([_cast(columns[field.name], field.type) for field in table_schema], schema=table_schema)
-
-
-def _cast(column: pa.ChunkedArray | pa.Array, kind: pa.DataType) -> pa.ChunkedArray | pa.Array:
-    return column if column.type == kind else column.cast(kind)
+def _as_labels(rows: pa.Table) -> pa.Table:
+    """Convert DuckDB's columns to the label table's."""
+    uris = [strip_credentials(uri) for uri in rows.column(schema.URI).to_pylist()]
+    place = rows.column_names.index(schema.URI)
+    return as_label_table(rows.set_column(place, schema.URI, pa.array(uris, pa.string())))
 
 
 HASHES = pa.schema([(schema.ROW_ID, pa.int64()), (schema.CONTENT_HASH, pa.string())])

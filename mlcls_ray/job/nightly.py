@@ -32,6 +32,7 @@ from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.prune import find_superseded, parse_age, remove_runs
 from mlcls_ray.table.records import Success, read_success
+from mlcls_ray.terminal import plain
 
 LOG, SUMMARIES = "mlcls.log", "summary.jsonl"
 LOG_BYTES, LOGS_KEPT = 10_000_000, 5
@@ -161,7 +162,7 @@ def _run(config: Path, log: logging.Logger, verbose: bool) -> tuple[int, Sequenc
         last_lines: deque[str] = deque(maxlen=LAST_LINES)
         assert process.stdout is not None
         for line in process.stdout:
-            log.info(line.rstrip())
+            log.info("%s", plain(line.rstrip()))
             if line.strip():
                 last_lines.append(line.strip())
         exit_code = process.wait()

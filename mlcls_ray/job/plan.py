@@ -33,7 +33,7 @@ from mlcls_ray.table.attempts import start_attempt
 from mlcls_ray.table.incremental import open_changes, open_failed
 from mlcls_ray.table.ledger import Fragment, RowSet, count_bits
 from mlcls_ray.table.manifest import copy_manifest, to_parquet, write_manifest
-from mlcls_ray.table.records import RunRecord
+from mlcls_ray.table.records import RunRecord, next_number
 
 PACKAGES = ("ray", "pyarrow", "numpy", "pillow", "paddlepaddle")
 """Packages whose versions are recorded, besides those of the engine, where they are installed: a machine may have no Paddle."""
@@ -230,6 +230,7 @@ def _write_record(
     model = checked.model
     record = RunRecord(
         run_id=run_id,
+        number=next_number(checked.store),
         rows=rows,
         model=model.name,
         model_fingerprint=model.fingerprint,
@@ -278,6 +279,7 @@ def _model_spec(model: ModelRun, nodes: int) -> ModelSpec:
             precision=record.engine.precision,
             threshold_id=record.threshold_id,
             run_id=record.run_id,
+            run_number=record.number,
         ),
         out=checked.store.root,
     )

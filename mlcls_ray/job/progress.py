@@ -13,14 +13,13 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import ray
 from pydantic import BaseModel, ConfigDict
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from mlcls_ray.job.monitor import count_failures
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
-from mlcls_ray.terminal import on_first_sigint
+from mlcls_ray.terminal import make_console, on_first_sigint
 
 POLL_INTERVAL_S = 0.5
 LINE_INTERVAL_S = FILE_INTERVAL_S = 5.0
@@ -144,7 +143,7 @@ class BarView:
             TextColumn("{task.fields[errors]}"),
             TimeRemainingColumn(),
         )
-        with Bar(*columns, console=Console(stderr=True)) as bar:
+        with Bar(*columns, console=make_console(stderr=True)) as bar:
             yield cls(bar, rows, already_done)
 
     def show(self, snapshot: Snapshot, is_last: bool) -> None:

@@ -36,14 +36,22 @@ def first_parquet_reader() -> Iterator[None]:
         context.use_datasource_v2 = before
 
 
-def answers_as_head_node(address: str, timeout_s: float) -> bool:
-    """Tell whether a Ray head node answers at `host:port` (Ray 2.60). `ray.init` would wait for minutes for anything else."""
+def head_node_problem(address: str, timeout_s: float) -> str | None:
+    """Ask for a Ray head node at `host:port`, and say what is wrong; None if it answers (Ray 2.60).
+
+    `ray.init` would wait for minutes for anything else, and repeat a wrong token for 20 seconds. With an explicit address it takes a token
+    only where RAY_AUTH_MODE says so, as this does.
+    """
     with contextlib.closing(create_gcs_channel(address)) as channel:
         try:
             NodeInfoGcsServiceStub(channel).CheckAlive(CheckAliveRequest(), timeout=timeout_s)
-        except grpc.RpcError as error:  # a token is checked by ray.init, which may know another one
-            return error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
-    return True
+        except grpc.RpcError as error:
+            if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+                return "it asks for a token, and this is not it; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+            return (
+                "no head node of Ray answers there; its port is 6379, 8265 is the dashboard's, 10001 that of Ray Client"
+            )
+    return None
 
 
 def free_resources() -> dict[str, dict[str, float]]:

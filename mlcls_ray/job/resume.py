@@ -13,22 +13,20 @@ from mlcls_ray.models.artifact import Model
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import redact_url
 from mlcls_ray.table import layout
-from mlcls_ray.table.records import RunRecord, read_record
+from mlcls_ray.table.records import RunRecord, newest_record, read_record
 
 UNNAMED_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
-"""Run ids as `new_run_id` makes them; they sort by time."""
+"""Run ids as `new_run_id` makes them; they sort by time, if the clock was right."""
 RUNS_LOOKED_AT = 20
 
 
 def unfinished_run(store: Store, job: LabelJob, model: Model, thresholds: ResolvedThresholds) -> str | None:
     """Find the newest unnamed run that this same job began and did not commit."""
     unnamed = [name for name in store.names(layout.RUNS) if UNNAMED_RUN.fullmatch(name)]
-    for run_id in reversed(unnamed[-RUNS_LOOKED_AT:]):
-        record = read_record(store, run_id)
-        if record is None or _differences(record, model, thresholds, job):
-            continue
-        return run_id if store.read(layout.success(run_id)) is None else None
-    return None
+    records = (read_record(store, run_id) for run_id in unnamed[-RUNS_LOOKED_AT:])
+    same = [record for record in records if record and not _differences(record, model, thresholds, job)]
+    newest = newest_record(same)
+    return newest.run_id if newest and store.read(layout.success(newest.run_id)) is None else None
 
 
 def check_same_run(record: RunRecord, model: Model, thresholds: ResolvedThresholds, job: LabelJob) -> None:

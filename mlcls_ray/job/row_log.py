@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from mlcls_ray import schema
 from mlcls_ray.errors import Status
+from mlcls_ray.terminal import plain
 
 MAX_LINES = 100
 """Lines of one status that one worker logs."""
@@ -39,7 +40,7 @@ class RowLog:
                     schema.STATUS: status,
                     "reason": row[schema.ERROR_MESSAGE],
                 }
-                log.warning(json.dumps(entry, ensure_ascii=False))
+                log.warning("%s", plain(json.dumps(entry, ensure_ascii=False)))
             elif self.logged[status] == MAX_LINES + 1:
                 log.warning(json.dumps({"event": "more_not_logged", schema.RUN_ID: self.run_id, schema.STATUS: status}))
 

@@ -20,6 +20,7 @@ import tenacity
 from mlcls_ray.config import LabelJob
 from mlcls_ray.config_file import dump_config
 from mlcls_ray.errors import RunError, UsageError, short_message
+from mlcls_ray.terminal import plain
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -86,4 +87,4 @@ def _send(client: JobSubmissionClient, job: LabelJob, pip: Sequence[str]) -> str
 
 async def _print_log(client: JobSubmissionClient, submission_id: str) -> None:
     async for lines in client.tail_job_logs(submission_id):
-        print(lines, end="", flush=True)
+        print(plain(lines, keep_lines=True), end="", flush=True)

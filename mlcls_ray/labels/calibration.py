@@ -38,7 +38,7 @@ def parse_target(text: str) -> Target:
 
 
 def choose_thresholds(scores: np.ndarray, targets: np.ndarray, target: Target) -> np.ndarray:
-    """Choose one threshold per class: float32 [C].
+    """Choose one threshold per class, float32 [C]. Rare classes get the one of all classes together.
 
     Args:
         scores: float32 [N, C] in 0..1.
@@ -47,13 +47,16 @@ def choose_thresholds(scores: np.ndarray, targets: np.ndarray, target: Target) -
     common = best_threshold(scores.ravel(), targets.ravel(), target)
     return np.array(
         [
-            best_threshold(scores[:, class_id], targets[:, class_id], target)
-            if targets[:, class_id].sum() >= MIN_POSITIVES
-            else common
-            for class_id in range(scores.shape[1])
+            common if is_rare else best_threshold(scores[:, class_id], targets[:, class_id], target)
+            for class_id, is_rare in enumerate(rare_classes(targets))
         ],
         np.float32,
     )
+
+
+def rare_classes(targets: np.ndarray) -> np.ndarray:
+    """Tell which classes have fewer than `MIN_POSITIVES` true images: bool [C]. `targets`: bool [N, C]."""
+    return np.asarray(targets.sum(axis=0) < MIN_POSITIVES)
 
 
 def best_threshold(scores: np.ndarray, targets: np.ndarray, target: Target) -> float:

@@ -29,6 +29,9 @@ PROGRAMS = ("inference.json", "inference.pdmodel")
 FILES = (*PROGRAMS, PARAMETERS, CONFIG, THRESHOLDS, INT8, INT8.replace(".xml", ".bin"))
 """The files of a model folder that are used."""
 
+OWN_NAME = "name"
+"""The key of a model's own name in `inference.yml`, beside `model_name`; PaddleX does not read it."""
+
 DEFAULT_THRESHOLD = 0.5
 DECODE_VERSION = 1
 """Increased when `images` makes other pixels from the same bytes; part of the preprocessing fingerprint."""
@@ -40,6 +43,9 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
+    """The model's own name, in tables and reports. Fine-tuned models have one; others are called as their network."""
+    network: str
+    """The name that stands in `inference.yml` as `Global.model_name`; PaddleX knows the model by it."""
     folder: Path
     program: Path
     parameters: Path
@@ -101,8 +107,11 @@ def load_model(folder: Path) -> Model:
     if own.is_file():
         resolved = parse_thresholds(own, THRESHOLDS).resolve(vocabulary, thresholds, str(own))
         thresholds = tuple(map(float, resolved.values))
+    names = loaded.get("Global") or {}
+    network = str(names.get("model_name") or folder.name)
     return Model(
-        name=str((loaded.get("Global") or {}).get("model_name") or folder.name),
+        name=str(names.get(OWN_NAME) or network),
+        network=network,
         folder=folder,
         program=program,
         parameters=parameters,

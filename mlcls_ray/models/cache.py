@@ -37,6 +37,8 @@ from mlcls_ray.models.zoo import MIRROR_VARIABLE, MODEL_NAMES, PUBLISHED, STARTE
 from mlcls_ray.storage.uris import is_local, open_filesystem, path_of_uri, redact_url, scheme_of
 
 HOME_VARIABLE = "MLCLS_HOME"
+TRAINED = Path("best_model/inference")
+"""Where a fine-tuning puts its model, in its output folder."""
 RECORD = "source.json"
 """A file beside a cached model's files: their source, and their sha256 when they were fetched."""
 
@@ -92,7 +94,7 @@ def once(path: Path, make: Callable[[Path], None], is_valid: Callable[[Path], bo
 
 
 def open_model(source: str, s3: S3Options | None = None) -> Model:
-    """Open a model by name, local folder or fsspec uri of a folder. Remote models are fetched into the cache first.
+    """Open a model by name, local folder (also the output of a fine-tuning) or fsspec uri of a folder, which is fetched first.
 
     Raises:
         UsageError: the name is unknown, the folder holds no model or cannot be fetched, or a cached file changed.
@@ -105,12 +107,18 @@ def open_model(source: str, s3: S3Options | None = None) -> Model:
         return load_model(_pull_folder(source, s3 or S3Options()))
     folder = Path(path_of_uri(source))
     if folder.is_dir():
-        return load_model(folder)
+        return load_model(model_folder(folder))
     if folder.exists():
         raise UsageError(f"model '{source}' is a file: give the folder that holds inference.yml")
     if os.sep in source or source.startswith("."):
         raise UsageError(f"model folder '{source}' does not exist")
     raise UsageError(f"unknown model '{source}'{suggest(source, MODEL_NAMES)}")
+
+
+def model_folder(folder: Path) -> Path:
+    """Return the folder of the model itself: in the output of a fine-tuning it is a folder below."""
+    trained = folder / TRAINED
+    return trained if not (folder / CONFIG).is_file() and (trained / CONFIG).is_file() else folder
 
 
 def ship(model: Model) -> dict[str, np.ndarray]:

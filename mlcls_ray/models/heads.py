@@ -1,6 +1,14 @@
-"""Classification heads: feature maps → one logit per class."""
+"""Classification heads: feature maps → one logit per class.
+
+Each head says which of its parameters have a part for each class (`CLASS_AXES`: the axis of the classes). The logits are linear in all of
+them but `QUERIES`; the layer `READOUT` adds a linear map of `readout_input` to them. With these, `train` takes over classes from another
+head, and fits new ones.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
 
 import paddle
 from paddle import nn
@@ -13,12 +21,20 @@ class PooledLinearHead(nn.Layer):
     small object in a corner; together they gave several points of mAP more than the average alone.
     """
 
+    CLASS_AXES: ClassVar[Mapping[str, int]] = {"fc.weight": 1, "fc.bias": 0}
+    READOUT = "fc"
+    QUERIES: tuple[str, ...] = ()
+
     def __init__(self, channels: int, class_num: int) -> None:
         super().__init__()
         self.fc = nn.Linear(2 * channels, class_num)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return self.fc(pool(x))
+        return self.fc(self.readout_input(x))
+
+    def readout_input(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Compute what the linear layer takes, for all classes the same: float32 ``[N, 2 * channels]``."""
+        return pool(x)
 
 
 class PooledLocalHead(nn.Layer):
@@ -28,6 +44,9 @@ class PooledLocalHead(nn.Layer):
     depends on what that position shows, so it can learn from per-location targets, which pooled features cannot.
     """
 
+    CLASS_AXES: ClassVar[Mapping[str, int]] = {"fc.weight": 1, "fc.bias": 0, "local.weight": 0, "local.bias": 0}
+    READOUT = "fc"
+    QUERIES: tuple[str, ...] = ()
     SHARE = 0.4
     """Weight of the local logit. Measured on frozen ImageNet features: 0.2 to 0.8 are about equal, and 0.6 points of mAP better than 0."""
 
@@ -39,10 +58,14 @@ class PooledLocalHead(nn.Layer):
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.with_maps(x)[0]
 
+    def readout_input(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Compute what the linear layer takes, for all classes the same: float32 ``[N, 2 * channels]``."""
+        return pool(x)
+
     def with_maps(self, x: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
         """Return logits float32 ``[N, class_num]`` and the local logits ``[N, class_num, H, W]`` that went into them."""
         maps = self.local(x)
-        return self.fc(pool(x)) + self.SHARE * largest(maps), maps
+        return self.fc(self.readout_input(x)) + self.SHARE * largest(maps), maps
 
 
 def pool(x: paddle.Tensor) -> paddle.Tensor:
@@ -97,6 +120,13 @@ class MLDecoder(nn.Layer):
     7,212,112 parameters for 2048 channels and 80 classes.
     """
 
+    CLASS_AXES: ClassVar[Mapping[str, int]] = {
+        "query_pos_embed.weight": 0,
+        "group_conv.weight": 0,
+        "group_conv.bias": 0,
+    }
+    READOUT = "group_conv"
+    QUERIES = ("query_pos_embed.weight",)
     WIDTH, HEADS, HIDDEN, DROPOUT = 768, 8, 2048, 0.1
 
     def __init__(self, channels: int, class_num: int) -> None:
@@ -112,10 +142,14 @@ class MLDecoder(nn.Layer):
         nn.initializer.Constant(0.0)(self.group_conv.bias)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        decoded = self.readout_input(x).reshape([0, -1])
+        return self.group_conv(decoded.unsqueeze(-1).unsqueeze(-1)).reshape([0, -1])
+
+    def readout_input(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Compute what the last layer takes, for each class its own: float32 ``[N, class_num, 768]``."""
         memory = nn.functional.relu(self.input_proj(x)).reshape([0, 0, -1]).transpose([0, 2, 1])
         queries = self.query_pos_embed.weight.unsqueeze(0).tile([x.shape[0], 1, 1])
-        decoded = self.decoder(queries, memory).reshape([0, -1])
-        return self.group_conv(decoded.unsqueeze(-1).unsqueeze(-1)).reshape([0, -1])
+        return self.decoder(queries, memory)
 
 
 class WithSigmoid(nn.Layer):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mlcls_ray.config import FetchOptions
 from mlcls_ray.errors import ImageError, Status, UsageError, one_image
-from mlcls_ray.images.decode import SUFFIXES, decode_pages, to_rgb
+from mlcls_ray.images.decode import SUFFIXES, TIFF_MAGICS, decode, decode_pages, to_rgb
 from mlcls_ray.images.pdf import MAGIC as PDF_MAGIC
 from mlcls_ray.images.pdf import render_pages
 from mlcls_ray.prefetch import prefetch_map
@@ -22,7 +22,6 @@ from mlcls_ray.storage.fetch import Fetcher
 from mlcls_ray.storage.inputs.local import walk
 from mlcls_ray.storage.uris import LOCAL, path_of_uri, scheme_of, uri_of_path
 
-TIFF_MAGIC = (b"II*\0", b"MM\0*")
 DEFAULTS = FetchOptions()
 
 
@@ -121,9 +120,9 @@ def _read_source(source: Source, fetcher: Fetcher) -> Page | _Document:
     if isinstance(content, str):
         is_local = scheme_of(content) == LOCAL
         content = fetcher.fetch(uri_of_path(path_of_uri(content)) if is_local else content).image_bytes
-    if content.startswith((PDF_MAGIC, *TIFF_MAGIC)):
+    if content.startswith((PDF_MAGIC, *TIFF_MAGICS)):
         return _Document(source.path, content)
-    return Page(source.path, None, next(decode_pages(content)).image)
+    return Page(source.path, None, decode(content).image)
 
 
 def _pages(document: _Document) -> Iterator[Page]:

@@ -17,6 +17,7 @@ from PIL import Image
 from mlcls_ray.errors import ImageError, RunError
 from mlcls_ray.images.draw import JPEG_QUALITY, Chip, draw
 from mlcls_ray.storage.store import Store
+from mlcls_ray.terminal import plain
 
 UNNAMED = "image"
 """The file stem of inputs without a path."""
@@ -105,7 +106,8 @@ class Result(Mapping[str, Any]):
 
     def print(self, format_json: bool = False, indent: int = 4, ensure_ascii: bool = False) -> None:
         """Print the result to standard output: on one line, or as indented JSON."""
-        print(json.dumps(self.json, indent=indent, ensure_ascii=ensure_ascii) if format_json else str(self.json))
+        text = json.dumps(self.json, indent=indent, ensure_ascii=ensure_ascii) if format_json else str(self.json)
+        print(plain(text, keep_lines=True))
 
     def save_to_json(self, save_path: str | Path, indent: int = 4, ensure_ascii: bool = False) -> str:
         """Write JSON to `save_path`, a file that ends in `.json` or a folder (named after the input there). Return the file's path."""

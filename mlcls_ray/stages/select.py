@@ -46,8 +46,6 @@ class Select:
         selection = select(np.where(is_ok[:, None], scores.scores, 0), model.thresholds)
         labels = pa.array(model.vocabulary, pa.string()).take(pa.array(selection.class_ids))
         count = len(is_ok)
-        embedding_size = 0 if scores.embedding is None else scores.embedding.shape[1]
-        table_schema = schema.label_table(len(model.vocabulary), embedding_size)
         columns = {
             **common,
             schema.STATUS: pa.array(scores.status, pa.string()),
@@ -56,17 +54,18 @@ class Select:
             schema.CLASS_IDS: as_lists(selection, pa.array(selection.class_ids), is_ok),
             schema.SCORES: as_lists(selection, pa.array(selection.scores), is_ok),
             schema.ALL_SCORES: self._kept_scores(scores.scores, is_ok),
+            schema.EMBEDDING: (
+                schema.no_scores(count) if scores.embedding is None else schema.encode_scores(scores.embedding, is_ok)
+            ),
             **{name: pa.repeat(value, count) for name, value in model.provenance._asdict().items()},
         }
-        if scores.embedding is not None:
-            columns[schema.EMBEDDING] = schema.encode_scores(scores.embedding, is_ok)
-        arrays = [_cast(columns[field.name], field.type) for field in table_schema]
-        return pa.StructArray.from_arrays(arrays, fields=list(table_schema))
+        arrays = [_cast(columns[field.name], field.type) for field in schema.LABEL_TABLE]
+        return pa.StructArray.from_arrays(arrays, fields=list(schema.LABEL_TABLE))
 
     def _kept_scores(self, scores: np.ndarray, is_ok: np.ndarray) -> pa.Array:
         """Encode the scores that the table keeps: null for a row without any, and for each score that `top_k` leaves out."""
         if self.all_scores == "none":
-            return pa.nulls(len(scores), pa.list_(pa.float16(), scores.shape[1]))
+            return schema.no_scores(len(scores))
         return schema.encode_scores(keep_top(scores, self.top_k) if self.all_scores == "top_k" else scores, is_ok)
 
 

@@ -35,6 +35,7 @@ class Provenance(NamedTuple):
     precision: str
     threshold_id: str
     run_id: str
+    run_number: int = 0
 
 
 class ModelSpec(NamedTuple):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterable, Sequence
+from glob import has_magic
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     import duckdb
 
 TEMPORARY_SUFFIX = ".tmp"
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-"""Arguments of renameat2(2), from linux/fcntl.h and linux/fs.h."""
 
 
 class Store:
@@ -76,7 +75,7 @@ class Store:
         """Read a file; None if it does not exist."""
         try:
             return bytes(self._filesystem.cat_file(f"{self._base}/{name}"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def read_json(self, name: str) -> Any | None:
@@ -101,7 +100,7 @@ class Store:
 
     def names(self, folder: str) -> list[str]:
         """List the names directly under a folder, sorted, without files that are being written."""
-        return [name for name in self._entries(folder) if not name.endswith(TEMPORARY_SUFFIX)]
+        return [name for name in self._entries(folder) if not _is_temporary(name)]
 
     def remove(self, name: str) -> None:
         """Remove a file, if it exists."""
@@ -114,7 +113,12 @@ class Store:
         """Remove a folder and all in it, if it exists."""
         path = f"{self._base}/{name}"
         with contextlib.suppress(FileNotFoundError):
+            if self.is_local:
+                shutil.rmtree(path)
+                return
             try:
+                if has_magic(path):  # `rm` would take the name for a pattern, and remove the folders of others
+                    raise OSError
                 self._filesystem.rm(path, recursive=True)
             except FileNotFoundError:
                 raise
@@ -123,16 +127,12 @@ class Store:
                 for file in self._filesystem.find(path):
                     self._filesystem.rm_file(file)
 
-    def swap_folders(self, first_name: str, second_name: str) -> None:
-        """Exchange the names of two local folders in one step. Without renameat2 (Linux has it), in three."""
-        first, second = (os.fsencode(f"{self._base}/{name}") for name in (first_name, second_name))
-        exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-        if exchange is None or exchange(_AT_FDCWD, first, _AT_FDCWD, second, _RENAME_EXCHANGE) != 0:
-            aside = first + b".swapped"
-            os.rename(first, aside)
-            os.rename(second, first)
-            os.rename(aside, second)
-        _sync_folder(os.fsdecode(os.path.dirname(first)))
+    def rename_folder(self, name: str, new_name: str) -> None:
+        """Rename a local folder in one step. The new name must be free."""
+        old, new = f"{self._base}/{name}", f"{self._base}/{new_name}"
+        os.rename(old, new)
+        for folder in {os.path.dirname(old), os.path.dirname(new)}:
+            _sync_folder(folder)
 
     def leftovers(self, folder: str, older_than_s: float) -> list[str]:
         """List half-written files directly under a local folder, older than `older_than_s` seconds: their writers have died."""
@@ -141,11 +141,7 @@ class Store:
             return []
         before = time.time() - older_than_s
         with os.scandir(path) as entries:
-            names = [
-                entry.name
-                for entry in entries
-                if entry.name.endswith(TEMPORARY_SUFFIX) and entry.stat().st_mtime < before
-            ]
+            names = [entry.name for entry in entries if _is_temporary(entry.name) and entry.stat().st_mtime < before]
         return [f"{folder}/{name}".lstrip("/") for name in sorted(names)]
 
     def data_path(self, name: str) -> tuple[str, Any]:
@@ -187,6 +183,11 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted({str(name).rstrip("/").rpartition("/")[2] for name in paths} - {""})
+
+
+def _is_temporary(name: str) -> bool:
+    """Return whether a file is being written, or was left half written."""
+    return name.startswith(".") and name.endswith(TEMPORARY_SUFFIX)
 
 
 def read_columns(source: IO[bytes] | pa.NativeFile, columns: Sequence[str] | None) -> pa.Table:

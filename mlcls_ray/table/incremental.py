@@ -22,6 +22,8 @@ from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import strip_credentials
 from mlcls_ray.table import layout
 from mlcls_ray.table.manifest import manifest_table
+from mlcls_ray.table.records import read_record, read_successes
+from mlcls_ray.table.vanished import create_vanished_view
 from mlcls_ray.table.views import create_ledger, create_view, open_database
 
 SPOOL_ROWS = 100_000
@@ -36,6 +38,7 @@ NEW = """
     WHERE ledger.uri IS NULL
        OR ledger.model_fingerprint <> $model OR ledger.preprocess_fingerprint <> $preprocess
        OR list_contains($transient, ledger.status)
+       OR EXISTS (SELECT 1 FROM vanished WHERE vanished.uri = ledger.uri) -- it has come back
        OR CASE
             WHEN listing.etag IS NOT NULL AND ledger.etag IS NOT NULL THEN listing.etag <> ledger.etag
             WHEN listing.size_bytes IS NULL THEN FALSE -- a list of uris knows nothing but names
@@ -49,7 +52,7 @@ GONE = """
     WHERE list_contains($runs, ledger.run_id)
       AND NOT EXISTS (SELECT 1 FROM listing WHERE listing.key = ledger.uri)
       AND NOT EXISTS (
-        SELECT 1 FROM recorded WHERE recorded.uri = ledger.uri AND recorded.last_labeled_at >= ledger.labeled_at
+        SELECT 1 FROM recorded WHERE recorded.uri = ledger.uri AND recorded.last_labeled_at = ledger.labeled_at
       )
     ORDER BY 1
 """
@@ -59,8 +62,6 @@ FAILED = """
     FROM ledger JOIN manifest USING (row_id)
     WHERE ledger.run_id = $run AND list_contains($statuses, ledger.status)
 """
-VANISHED = pa.schema([("uri", pa.string()), ("last_labeled_at", schema.TIMESTAMP)])
-"""Columns of a run's list of vanished inputs."""
 
 
 @contextlib.contextmanager
@@ -76,10 +77,10 @@ def open_changes(
         listed: The listing.
     """
     with open_database() as (database, folder):
-        count = _spool(listed, Path(folder))
-        create_view(database, "listing", [f"{folder}/listing-*.parquet"])
+        count, parts = _spool(listed, Path(folder))
+        create_view(database, "listing", parts, schema.MANIFEST)
         create_ledger(database, store)
-        _create_recorded(database, store)
+        _create_vanished(database, store)
         yield Changes(database, fingerprints, _runs_over(store, inputs), count)
 
 
@@ -127,30 +128,33 @@ def _entries(database: duckdb.DuckDBPyConnection, query: str, values: dict[str, 
         yield from (InputEntry(**row) for row in batch.to_pylist())
 
 
-def _spool(listed: Iterable[InputEntry], folder: Path) -> int:
-    """Write the listing to Parquet files, each uri with its `key`; at least one, even if it is empty. Returns the number of rows."""
+def _spool(listed: Iterable[InputEntry], folder: Path) -> tuple[int, list[str]]:
+    """Write the listing to Parquet files, each uri with its `key`; at least one file, even if it is empty.
+
+    Returns:
+        The number of rows, and the files.
+    """
     iterator = iter(listed)
     count = 0
+    parts: list[str] = []
     while True:
         entries = list(islice(iterator, SPOOL_ROWS))
-        if count and not entries:
-            return count
+        if parts and not entries:
+            return count, parts
         keys = pa.array([strip_credentials(entry.uri) for entry in entries], pa.string())
         table = manifest_table(entries, count).append_column(KEY, keys)
-        pq.write_table(table, folder / f"listing-{count:012d}.parquet")
-        if not entries:
-            return 0
+        parts.append(str(folder / f"listing-{count:012d}.parquet"))
+        pq.write_table(table, parts[-1])
         count += len(entries)
 
 
-def _create_recorded(database: duckdb.DuckDBPyConnection, store: Store) -> None:
-    """Create the view `recorded`: the inputs that committed runs have found vanished."""
-    lists = [
-        store.data_uri(layout.vanished(run_id))
-        for run_id in store.names(layout.RUNS)
-        if {"_SUCCESS", layout.VANISHED} <= set(store.names(layout.run_folder(run_id)))
-    ]
-    create_view(database, "recorded", lists, VANISHED)
+def _create_vanished(database: duckdb.DuckDBPyConnection, store: Store) -> None:
+    """Create the views `recorded` and `vanished`: the inputs that committed runs have found gone."""
+    runs = list(read_successes(store))
+    records = [read_record(store, run_id) for run_id in runs]
+    create_vanished_view(
+        database, store, runs, [record.run_id for record in records if record and record.relabeled_from]
+    )
 
 
 def _runs_over(store: Store, inputs: list[str]) -> list[str]:

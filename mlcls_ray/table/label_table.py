@@ -10,9 +10,10 @@ from duckdb import DuckDBPyConnection, DuckDBPyRelation, connect
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError, suggest
 from mlcls_ray.storage.store import Store
-from mlcls_ray.table import layout
+from mlcls_ray.table.fragments import as_label_table, fragment_paths, fragment_schema, is_first_layout
 from mlcls_ray.table.output import open_output
-from mlcls_ray.table.records import RunRecord, Success, newest_record, no_runs, read_record, read_successes
+from mlcls_ray.table.records import RunRecord, Success, newest_record, no_runs, read_records, read_successes
+from mlcls_ray.table.vanished import create_vanished_view, leave_out_vanished
 from mlcls_ray.table.views import committed_files, create_label_views, create_score_view
 
 if TYPE_CHECKING:
@@ -22,13 +23,14 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 
-def open_labels(out: str, s3: S3Options | None = None, run_id: str | None = None) -> LabelTable:
+def open_labels(out: str, s3: S3Options | None = None, run_id: str | None = None, vanished: bool = True) -> LabelTable:
     """Open the label table of an output folder, local or `s3://`. It holds what was committed when it was opened.
 
     Args:
         out: An output folder of `mlcls label`.
         s3: How to reach an object store. Default: the environment, then the newest run (see `open_output`).
         run_id: Take the rows of this run only. Default: of all committed runs.
+        vanished: False leaves out the images that an incremental run found gone. With `run_id` the rows of that run are all there.
 
     Raises:
         UsageError: no run is committed there, or not the one named `run_id`.
@@ -42,7 +44,10 @@ def open_labels(out: str, s3: S3Options | None = None, run_id: str | None = None
     chosen = {run_id: committed[run_id]} if run_id else committed
     if not any(success.fragments for success in chosen.values()):
         raise UsageError(f"'{out}' holds no labeled image")
-    return LabelTable(store, chosen)
+    table = LabelTable(store, chosen)
+    if not vanished and run_id is None:
+        table.leave_out_vanished()
+    return table
 
 
 class LabelTable:
@@ -54,6 +59,7 @@ class LabelTable:
     - `all_rows`: the rows of all runs.
     - `scores` (uri, run_id, class_id, label, score, threshold): one row per image of `labels` and class whose score was kept.
     - `thresholds` (run_id, class_id, label, threshold): the thresholds of each run.
+    - `vanished` (uri, last_labeled_at): the images that an incremental run found gone, and that have not been labeled again since.
 
     Results are DuckDB relations; they have `.fetchall()`, `.show()`, `.df()`, `.pl()` and `.to_arrow_table()`.
     """
@@ -62,11 +68,14 @@ class LabelTable:
         self.store = store
         self.successes = successes
         """The content of `_SUCCESS` of each run whose rows are here."""
-        records = {run_id: read_record(store, run_id) for run_id in successes}
-        self.records: dict[str, RunRecord] = {run_id: record for run_id, record in records.items() if record}
+        self.records: dict[str, RunRecord] = read_records(store, successes)
         self.database: DuckDBPyConnection = connect()
         store.register_with(self.database)
         create_label_views(self.database, committed_files(store, successes))
+        relabeled = [run_id for run_id, record in self.records.items() if record.relabeled_from]
+        create_vanished_view(self.database, store, successes, relabeled)
+        self.left_out = 0
+        """The number of vanished images that are not in `labels`."""
         create_score_view(self.database, self.records)
 
     @property
@@ -82,8 +91,12 @@ class LabelTable:
         return record
 
     def sql(self, query: str) -> DuckDBPyRelation:
-        """Run a query over the views `labels`, `all_rows`, `scores` and `thresholds`."""
+        """Run a query over the views `labels`, `all_rows`, `scores`, `thresholds` and `vanished`."""
         return self.database.sql(query)
+
+    def leave_out_vanished(self) -> None:
+        """Take the images that vanished out of `labels` and `scores`; `all_rows` keeps them."""
+        self.left_out = leave_out_vanished(self.database)
 
     def duckdb(self) -> DuckDBPyRelation:
         """Return the newest row of each uri as a DuckDB relation."""
@@ -108,16 +121,25 @@ class LabelTable:
         return frame
 
     def ray(self) -> Dataset:
-        """Return the rows of all runs as a Ray dataset, which is read in parallel. Starts Ray if it does not run."""
+        """Return the rows of all runs as a Ray dataset, which is read in parallel. Starts Ray if it does not run.
+
+        Fragments of the first layout are read by Arrow from version 26 on; `mlcls compact` rewrites them.
+        """
         import ray.data
 
-        names = [
-            f"{layout.labels_folder(run_id)}/{fragment.name}"
-            for run_id, success in self.successes.items()
-            for fragment in success.fragments
-        ]
-        paths = [self.store.data_path(name) for name in names]
-        return ray.data.read_parquet([path for path, _ in paths], filesystem=paths[0][1])
+        today, old = list[str](), list[str]()
+        for run_id, success in self.successes.items():
+            is_numbered = run_id in self.records and self.records[run_id].number > 0
+            for name in fragment_paths(self.store, success):
+                is_old = not is_numbered and is_first_layout(fragment_schema(self.store, name))
+                (old if is_old else today).append(name)
+        datasets = []
+        for names in filter(None, (today, old)):
+            paths = [self.store.data_path(name) for name in names]
+            rows = ray.data.read_parquet([path for path, _ in paths], filesystem=paths[0][1])
+            datasets.append(rows.map_batches(as_label_table, batch_format="pyarrow") if names is old else rows)
+        first, *others = datasets
+        return first.union(*others) if others else first
 
     def show(self, count: int = 12, where: str = "status = 'ok'") -> HTML:
         """Draw some images with their labels inline in a notebook.

@@ -5,6 +5,8 @@ from __future__ import annotations
 RUNS = "runs"
 LATEST = "latest.json"
 VANISHED = "vanished.parquet"
+REMOVED = ".removed-"
+"""What the names of runs that are being removed begin with."""
 INCREMENTAL_LEASE = ".lease"
 """Folder of the lease that keeps a second incremental job out."""
 
@@ -38,8 +40,13 @@ def lease_folder(run_id: str) -> str:
 
 
 def compacted_folder(run_id: str) -> str:
-    """Name the folder that a compaction of a local run writes, and then exchanges with `labels`."""
+    """Name the folder in which new fragments of a local run wait until `_SUCCESS` lists them; then it is renamed to `labels`."""
     return f"{run_folder(run_id)}/labels-compacted"
+
+
+def replaced_folder(run_id: str) -> str:
+    """Name the folder that `labels` is renamed to when other fragments take its place; it is removed then."""
+    return f"{run_folder(run_id)}/labels-replaced"
 
 
 def run_folders(run_id: str) -> list[str]:
@@ -52,6 +59,7 @@ def run_folders(run_id: str) -> list[str]:
         attempts_folder(run_id),
         lease_folder(run_id),
         compacted_folder(run_id),
+        replaced_folder(run_id),
     ]
 
 
@@ -73,9 +81,37 @@ def vanished(run_id: str) -> str:
     return f"{run_folder(run_id)}/{VANISHED}"
 
 
+def replaced(run_id: str) -> str:
+    """Name the copy of the `_SUCCESS` that a local compaction replaces; it exists until `labels` holds the new fragments."""
+    return f"{run_folder(run_id)}/replaced.json"
+
+
 def compaction(run_id: str) -> str:
-    """Name the journal of a compaction of a local run: the `_SUCCESS` that it is about to write."""
+    """Name the journal of a compaction by version 0.1: the `_SUCCESS` that it was about to write."""
     return f"{run_folder(run_id)}/compaction.json"
+
+
+def manifest_parts(run_id: str) -> str:
+    """Name the list of the manifest's parts with their checksums; `_SUCCESS` takes it over."""
+    return f"{run_folder(run_id)}/manifest.json"
+
+
+def removed_folder(run_id: str) -> str:
+    """Name the folder that a local run is renamed to before it is removed."""
+    return f"{REMOVED}{run_id}"
+
+
+def run_files(run_id: str) -> list[str]:
+    """List the files of a run outside its folders."""
+    return [
+        run_json(run_id),
+        success(run_id),
+        progress(run_id),
+        vanished(run_id),
+        manifest_parts(run_id),
+        replaced(run_id),
+        compaction(run_id),
+    ]
 
 
 def fragment_name(attempt: int, task: int) -> str:

@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from mlcls_ray import registry
+from mlcls_ray import registry, schema
 from mlcls_ray.config import TableFormat
 from mlcls_ray.errors import UsageError
 from mlcls_ray.storage.store import Store
-from mlcls_ray.table import layout
 from mlcls_ray.table.formats.base import RunRows, Table
+from mlcls_ray.table.fragments import fragment_paths, read_fragment
 from mlcls_ray.table.leases import run_lease
-from mlcls_ray.table.records import read_successes
+from mlcls_ray.table.records import in_order, read_records, read_successes
 
 
 def check_format(kind: TableFormat) -> None:
@@ -58,34 +57,38 @@ def publish(store: Store, kind: TableFormat) -> list[str]:
     if kind == "parquet":
         return []
     table = open_table(store, kind)
+    published = published_schema(schema.LABEL_TABLE)
     added = []
-    for success in sorted(read_successes(store).values(), key=lambda success: success.committed_at):
+    successes = read_successes(store)
+    for success in in_order(successes, read_records(store, successes)):
         if not success.rows or table.has(success.run_id):
             continue
         with run_lease(store, success.run_id):
-            names = [f"{layout.labels_folder(success.run_id)}/{fragment.name}" for fragment in success.fragments]
-            with store.open(names[0]) as stream:
-                published = published_schema(pq.read_schema(stream))
-            table.append(RunRows(success.run_id, published, _batches(store, names, published)))
+            paths = fragment_paths(store, success)
+            table.append(RunRows(success.run_id, published, _batches(store, paths, published)))
         added.append(success.run_id)
     return added
 
 
 def published_schema(fragment: pa.Schema) -> pa.Schema:
-    """Return the fragment's schema in types that all three formats have.
+    """Return the fragment's schema in types that all three formats have: int16 becomes int32.
 
-    int16 becomes int32, float16 becomes float32, and lists lose their fixed size (models differ in their number of classes).
+    `run_number` is null in rows that version 0.1 published.
     """
-    return pa.schema([pa.field(field.name, _published(field.type), field.nullable) for field in fragment])
+    return pa.schema(
+        [
+            pa.field(field.name, _published(field.type), field.nullable or field.name == schema.RUN_NUMBER)
+            for field in fragment
+        ]
+    )
 
 
 def _published(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+    if pa.types.is_list(kind):
         return pa.list_(_published(kind.value_type))
-    widened = {pa.int16(): pa.int32(), pa.float16(): pa.float32()}
-    return widened.get(kind, kind)
+    return pa.int32() if pa.types.is_int16(kind) else kind
 
 
-def _batches(store: Store, names: Iterable[str], published: pa.Schema) -> Iterator[pa.RecordBatch]:
-    for name in names:
-        yield from store.read_columns(name, None).cast(published).to_batches()
+def _batches(store: Store, paths: Iterable[str], published: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for path in paths:
+        yield from read_fragment(store, path).cast(published).to_batches()

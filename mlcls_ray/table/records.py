@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any, TypeVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from mlcls_ray.engines.autotune import EngineConfig
 from mlcls_ray.errors import UsageError
 from mlcls_ray.storage.store import Store
+from mlcls_ray.storage.uris import redact_url
 from mlcls_ray.table import layout
 from mlcls_ray.table.ledger import Fragment, count_statuses
+from mlcls_ray.table.manifest import ManifestPart, read_manifest_parts
 
+CLOCK_TOLERANCE = timedelta(minutes=5)
+"""Difference between the clocks of machines that is nobody's mistake."""
+Content = TypeVar("Content", bound=BaseModel)
 SEARCHED_FOLDERS = 50
 """Folders of an output without runs in which `no_runs` looks for some."""
 
@@ -25,6 +31,8 @@ class RunRecord(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     run_id: str
+    number: int = 0
+    """The run's place in its output, from 1 in the order of the starts; 0 if it began before runs were numbered."""
     rows: int
     model: str
     model_fingerprint: str
@@ -41,9 +49,14 @@ class RunRecord(BaseModel):
     """The runs whose scores these labels were selected from; empty if a model was run."""
     created_at: datetime
 
+    @property
+    def place(self) -> tuple[int, datetime]:
+        """A key that sorts runs by their start. Clocks decide only where numbers do not."""
+        return self.number, self.created_at
+
 
 class Success(BaseModel):
-    """The content of `_SUCCESS`: the fragments of a committed run."""
+    """The content of `_SUCCESS`: what belongs to a committed run, with checksums."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -51,11 +64,52 @@ class Success(BaseModel):
     rows: int
     statuses: dict[str, int]
     fragments: list[Fragment]
+    manifest: list[ManifestPart] = []
+    """The manifest's files; up to version 0.1 they were not listed."""
+    record_sha256: str | None = None
+    """Checksum of `run.json`; None up to version 0.1."""
     seconds: float
     """Wall time of the command that committed the run, from the start of its workers."""
     stage_seconds: dict[str, float] = {}
     """Seconds that all workers of that command spent, by activity: fetch (waiting), decode (CPU), decode_on_card, score."""
     committed_at: datetime
+
+
+class Latest(BaseModel):
+    """The content of `latest.json`: the run that was committed last, and the folder of its label table."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    labels: str
+    committed_at: datetime
+
+
+def next_number(store: Store) -> int:
+    """Return the place of a run that starts now: after all others of the output."""
+    records = read_records(store, store.names(layout.RUNS))
+    return 1 + max((record.number for record in records.values()), default=0)
+
+
+def check_clock(store: Store, now: datetime | None = None) -> None:
+    """Make sure that the newest committed run does not lie in the future: ages, and rows of runs without numbers, go by the clock.
+
+    Raises:
+        UsageError: it does: this machine's clock is behind, or was ahead then.
+    """
+    try:
+        latest = read_latest(store)
+    except UsageError:  # the next commit replaces it
+        return
+    if latest is None:
+        return
+    moment = now or datetime.now(timezone.utc)
+    if latest.committed_at > moment + CLOCK_TOLERANCE:
+        raise UsageError(
+            f"run '{latest.run_id}' in '{redact_url(store.root)}' was committed at {latest.committed_at:%Y-%m-%d %H:%M} UTC, and now it is "
+            f"{moment:%Y-%m-%d %H:%M}: correct this machine's clock; if it was ahead then and is right now, "
+            f"`mlcls compact OUT --run-id {latest.run_id}` gives the run the present time"
+        )
 
 
 def new_run_id() -> str:
@@ -69,25 +123,61 @@ def read_record(store: Store, run_id: str) -> RunRecord | None:
     Raises:
         UsageError: the file is not a run's record.
     """
-    loaded = store.read_json(layout.run_json(run_id))
-    try:
-        return None if loaded is None else RunRecord.model_validate(loaded)
-    except ValidationError as error:
-        raise UsageError(
-            f"{store.uri(layout.run_json(run_id))} is not a run's record: {error.errors()[0]['msg']}"
-        ) from None
+    return _read(store, layout.run_json(run_id), RunRecord)
+
+
+def read_records(store: Store, run_ids: Iterable[str]) -> dict[str, RunRecord]:
+    """Read the `run.json` of runs, by run; without those that have none."""
+    records = {run_id: read_record(store, run_id) for run_id in run_ids}
+    return {run_id: record for run_id, record in records.items() if record is not None}
 
 
 def read_success(store: Store, run_id: str) -> Success | None:
-    """Read a run's `_SUCCESS`; None if it is not committed."""
-    loaded: Any = store.read_json(layout.success(run_id))
-    return None if loaded is None else Success.model_validate(loaded)
+    """Read a run's `_SUCCESS`; None if it is not committed.
+
+    Raises:
+        UsageError: the file does not say what the run consists of.
+    """
+    success = _read(store, layout.success(run_id), Success)
+    if success is not None and success.run_id != run_id:
+        raise UsageError(
+            f"{redact_url(store.uri(layout.success(run_id)))} is that of run '{success.run_id}': move the folder out of {layout.RUNS}/"
+        )
+    return success
 
 
 def read_successes(store: Store) -> dict[str, Success]:
     """Read `_SUCCESS` of all committed runs of an output, by run."""
     successes = {run_id: read_success(store, run_id) for run_id in store.names(layout.RUNS)}
     return {run_id: success for run_id, success in successes.items() if success is not None}
+
+
+def read_latest(store: Store) -> Latest | None:
+    """Read `latest.json`; None where nothing was committed yet.
+
+    Raises:
+        UsageError: the file does not name a run.
+    """
+    return _read(store, layout.LATEST, Latest)
+
+
+def _read(store: Store, name: str, kind: type[Content]) -> Content | None:
+    """Read a JSON file of this package; None if it does not exist.
+
+    Raises:
+        UsageError: the file is cut, or not what it should be.
+    """
+    data = store.read(name)
+    if data is None:
+        return None
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UsageError(
+            f"{redact_url(store.uri(name))} is damaged: {f'{place}: ' if place else ''}{first['msg']}"
+        ) from None
 
 
 def make_visible(
@@ -103,23 +193,52 @@ def make_visible(
         rows=sum(fragment.rows for fragment in fragments),
         statuses=count_statuses(fragments),
         fragments=list(fragments),
+        manifest=read_manifest_parts(store, run_id),
+        record_sha256=hashlib.sha256(store.read(layout.run_json(run_id)) or b"").hexdigest(),
         seconds=round(seconds, 3),
         stage_seconds={stage: round(spent, 3) for stage, spent in (stage_seconds or {}).items()},
         committed_at=datetime.now(timezone.utc),
     )
-    store.write_json(layout.success(run_id), success.model_dump(mode="json"))
-    latest = {
-        "run_id": run_id,
-        "labels": layout.labels_folder(run_id),
-        "committed_at": success.committed_at.isoformat(),
-    }
-    store.write_json(layout.LATEST, latest)
+    write_success(store, success)
+    write_latest(store, success)
     return success
+
+
+def write_success(store: Store, success: Success) -> None:
+    """Commit a run, or replace the list of its files."""
+    store.write_json(layout.success(success.run_id), success.model_dump(mode="json"))
+
+
+def write_latest(store: Store, success: Success) -> None:
+    """Let `latest.json` point to a committed run."""
+    latest = Latest(
+        run_id=success.run_id, labels=layout.labels_folder(success.run_id), committed_at=success.committed_at
+    )
+    store.write_json(layout.LATEST, latest.model_dump(mode="json"))
+
+
+def in_order(successes: Mapping[str, Success], records: Mapping[str, RunRecord]) -> list[Success]:
+    """Sort committed runs by their starts, oldest first; a run without `run.json` comes first."""
+
+    def place(success: Success) -> tuple[int, datetime]:
+        record = records.get(success.run_id)
+        return record.place if record else (-1, success.committed_at)
+
+    return sorted(successes.values(), key=place)
+
+
+def point_to_newest(store: Store, without: Collection[str] = ()) -> None:
+    """Let `latest.json` point to the newest committed run but those in `without`; remove it if there is none."""
+    successes = {run_id: success for run_id, success in read_successes(store).items() if run_id not in without}
+    if successes:
+        write_latest(store, in_order(successes, read_records(store, successes))[-1])
+    else:
+        store.remove(layout.LATEST)
 
 
 def newest_record(records: Iterable[RunRecord | None]) -> RunRecord | None:
     """Return the record of the run that was started last; None if there is none."""
-    return max((record for record in records if record), key=lambda record: record.created_at, default=None)
+    return max((record for record in records if record), key=lambda record: record.place, default=None)
 
 
 def run_ids(store: Store) -> list[str]:

@@ -1,8 +1,10 @@
 """`mlcls relabel`: select labels with other thresholds from the scores in the table. No image is read, no model is run.
 
-The result is a run like any other, with its own manifest and fragments; its record names the runs whose scores it used. Scores are kept as
-float16. The score of a label is kept as float32 too, and the score of a class that was no label was at most its threshold then. With
-both, the old thresholds give exactly the old labels.
+The result is a run like any other, with its own manifest and fragments; its record names the runs whose scores it used. Scores are
+rounded to float16. The score of a label is kept exactly too, and the score of a class that was no label was at most its threshold then.
+With both, the old thresholds give exactly the old labels.
+
+Local fragments wait in a folder of their own, and become `labels` when they are committed: readers that list files see nothing before.
 """
 
 from __future__ import annotations
@@ -25,15 +27,19 @@ from mlcls_ray.prefetch import prefetch_map
 from mlcls_ray.stages.select import as_lists
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
+from mlcls_ray.table.compact import finish
+from mlcls_ray.table.fragments import fragment_paths, read_fragment
 from mlcls_ray.table.leases import run_lease
-from mlcls_ray.table.ledger import Fragment, RowSet, write_fragment
-from mlcls_ray.table.manifest import to_parquet
+from mlcls_ray.table.ledger import Fragment, RowSet, write_fragment_file
+from mlcls_ray.table.manifest import ManifestPart, write_manifest_part, write_manifest_parts
 from mlcls_ray.table.records import (
     RunRecord,
     Success,
+    check_clock,
     make_visible,
     new_run_id,
     newest_record,
+    next_number,
     no_runs,
     read_record,
     read_success,
@@ -67,21 +73,29 @@ def relabel(store: Store, thresholds: Thresholds, source: str | None = None, run
     """
     started = time.monotonic()
     name = run_id or new_run_id()
-    if store.read(layout.run_json(name)) is not None:
+    existing = read_record(store, name)
+    if existing and (not existing.relabeled_from or read_success(store, name)):
         raise UsageError(f"run '{name}' exists already: give another --run-id")
+    check_clock(store)
     sources = _sources(store, source)
-    record = _new_record(name, sources, thresholds)
+    record = _new_record(name, sources, thresholds, next_number(store))
     with run_lease(store, name) as lease, ThreadPoolExecutor(os.cpu_count() or 1, "relabel") as threads:
-        tables = prefetch_map(lambda part: _relabeled(store, record, *part), _parts(sources), threads, 2)
-        fragments = list(prefetch_map(lambda part: _write(store, name, *part), _numbered(tables), threads, 2))
+        for folder in (layout.labels_folder(name), layout.compacted_folder(name), layout.manifest_folder(name)):
+            store.remove_folder(folder)  # of one that died
+        tables = prefetch_map(lambda part: _relabeled(store, record, *part), _parts(store, sources), threads, 2)
+        written = list(prefetch_map(lambda part: _write(store, name, *part), _numbered(tables), threads, 2))
         lease.check()
         # run.json comes last: a relabeling that dies must not look like a run that can be resumed.
+        fragments = [fragment for _, fragment in written]
         rows = sum(fragment.rows for fragment in fragments)
+        write_manifest_parts(store, name, [part for part, _ in written])
         store.write_json(layout.run_json(name), record.model_copy(update={"rows": rows}).model_dump(mode="json"))
-        return make_visible(store, name, fragments, time.monotonic() - started)
+        success = make_visible(store, name, fragments, time.monotonic() - started)
+        finish(store, name)
+        return success
 
 
-def _new_record(run_id: str, sources: Sequence[Source], thresholds: Thresholds) -> RunRecord:
+def _new_record(run_id: str, sources: Sequence[Source], thresholds: Thresholds, number: int) -> RunRecord:
     newest = newest_record(source.record for source in sources)
     assert newest is not None  # there is at least one source
     vocabulary = tuple(newest.thresholds)
@@ -89,6 +103,7 @@ def _new_record(run_id: str, sources: Sequence[Source], thresholds: Thresholds) 
     return newest.model_copy(
         update={
             "run_id": run_id,
+            "number": number,
             "thresholds": dict(zip(vocabulary, map(float, resolved.values), strict=True)),
             "threshold_id": resolved.id,
             "config": {**newest.config, "threshold": thresholds.model_dump(mode="json"), "run_id": run_id},
@@ -122,14 +137,14 @@ def _sources(store: Store, chosen: str | None) -> list[Source]:
     return sources
 
 
-def _parts(sources: list[Source]) -> Iterator[tuple[Source, str]]:
+def _parts(store: Store, sources: list[Source]) -> Iterator[tuple[Source, str]]:
     for source in sources:
-        yield from ((source, fragment.name) for fragment in source.success.fragments)
+        yield from ((source, path) for path in fragment_paths(store, source.success))
 
 
-def _relabeled(store: Store, record: RunRecord, source: Source, fragment: str) -> pa.Table:
+def _relabeled(store: Store, record: RunRecord, source: Source, path: str) -> pa.Table:
     """Read a fragment's rows that are used, and give them their new labels; their row ids are still the old ones."""
-    rows = store.read_columns(f"{layout.labels_folder(source.record.run_id)}/{fragment}", None)
+    rows = read_fragment(store, path)
     if len(source.skipped):
         rows = rows.filter(~source.skipped.contains(rows.column(schema.ROW_ID).to_numpy()))
     rows = rows.combine_chunks()
@@ -147,6 +162,7 @@ def _relabeled(store: Store, record: RunRecord, source: Source, fragment: str) -
         schema.SCORES: as_lists(selected, pa.array(selected.scores), is_ok),
         schema.THRESHOLD_ID: pa.repeat(record.threshold_id, rows.num_rows),
         schema.RUN_ID: pa.repeat(record.run_id, rows.num_rows),
+        schema.RUN_NUMBER: pa.repeat(pa.scalar(record.number, pa.int32()), rows.num_rows),
         schema.LABELED_AT: pa.repeat(now, rows.num_rows),
     }
     columns = [replaced.get(field.name, rows.column(field.name)) for field in rows.schema]
@@ -164,7 +180,7 @@ def restore_scores(rows: pa.Table, is_ok: np.ndarray, thresholds: np.ndarray) ->
     Returns:
         float32 [n, C]. Zeros where a row is not `ok`, NaN where a score was not kept (`all_scores: top_k`).
     """
-    scores = clip_to_unlabeled(schema.decode_scores(rows.column(schema.ALL_SCORES)), thresholds)
+    scores = clip_to_unlabeled(schema.decode_scores(rows.column(schema.ALL_SCORES), len(thresholds)), thresholds)
     scores[~is_ok] = 0.0
     class_ids = rows.column(schema.CLASS_IDS).combine_chunks()
     counts = class_ids.value_lengths().fill_null(0).to_numpy()
@@ -180,10 +196,11 @@ def _numbered(tables: Iterator[pa.Table]) -> Iterator[tuple[int, pa.Table]]:
     for number, rows in enumerate(table for table in tables if table.num_rows):
         row_ids = pa.array(np.arange(first, first + rows.num_rows))
         first += rows.num_rows
-        yield number, rows.set_column(0, schema.label_table(1).field(schema.ROW_ID), row_ids)
+        yield number, rows.set_column(0, schema.LABEL_TABLE.field(schema.ROW_ID), row_ids)
 
 
-def _write(store: Store, run_id: str, number: int, rows: pa.Table) -> Fragment:
+def _write(store: Store, run_id: str, number: int, rows: pa.Table) -> tuple[ManifestPart, Fragment]:
     manifest = rows.select(schema.MANIFEST.names).cast(schema.MANIFEST)
-    store.write(f"{layout.manifest_folder(run_id)}/part-{number:05d}.parquet", to_parquet(manifest))
-    return write_fragment(store, run_id, layout.fragment_name(ATTEMPT, number), rows)
+    part = write_manifest_part(store, run_id, number, manifest)
+    folder = layout.compacted_folder(run_id) if store.is_local else layout.labels_folder(run_id)
+    return part, write_fragment_file(store, folder, layout.fragment_name(ATTEMPT, number), rows)

@@ -37,7 +37,8 @@ ALIKE = """
     )
     WHERE cosine >= $min_score ORDER BY cosine DESC, uri LIMIT $limit
 """
-EMBEDDING = "SELECT image.embedding, image.model_fingerprint FROM labels AS image WHERE image.uri = $uri"
+EMBEDDING = "SELECT image.embedding, image.model_fingerprint FROM newest('all_rows') AS image WHERE image.uri = $uri"
+ANY_EMBEDDING = "SELECT uri FROM labels AS image WHERE image.embedding IS NOT NULL LIMIT 1"
 LABELS_IN_USE = "SELECT DISTINCT unnest(image.labels) FROM labels AS image"
 
 
@@ -81,7 +82,7 @@ def find_alike(
         UsageError: the table has no such uri, or no embedding of it; or no image has a label of that name.
     """
     _check_labels(database, [*labels, *without])
-    if "embedding" not in database.table("labels").columns:
+    if database.execute(ANY_EMBEDDING).fetchone() is None:
         raise UsageError("the table has no embeddings: label with --embeddings")
     row = database.execute(EMBEDDING, {"uri": uri}).fetchone()
     if row is None or row[0] is None:

@@ -16,24 +16,30 @@ import pyarrow.compute as pc
 
 from mlcls_ray import schema
 from mlcls_ray.storage.store import Store
-from mlcls_ray.table import layout
+from mlcls_ray.table.fragments import fragment_paths
 from mlcls_ray.table.ledger import RowSet
 from mlcls_ray.table.records import RunRecord, Success, read_successes
+from mlcls_ray.table.sql import parquet_rows
 
 MEMORY_LIMIT = "1GB"
 FETCH_ROWS = 1_000_000
 
 MACROS = """
     CREATE MACRO ranked(view) AS TABLE
-    SELECT *, row_number() OVER (PARTITION BY uri ORDER BY labeled_at DESC, run_id DESC, row_id DESC) AS recency_rank
+    SELECT *, row_number() OVER (
+        PARTITION BY uri ORDER BY run_number DESC NULLS LAST, labeled_at DESC, run_id DESC, row_id DESC
+    ) AS recency_rank
     FROM query_table(view);
 
     CREATE MACRO newest(view) AS TABLE
     SELECT * EXCLUDE (recency_rank) FROM ranked(view) WHERE recency_rank = 1;
 """
-"""`recency_rank` 1 is the newest row of its uri.
+"""`recency_rank` 1 is the newest row of its uri: that of the run that was started last.
 
+Clocks decide only between runs that have no place of their own (they began before runs were numbered, or started at the same moment).
 `labeled_at` is the same for a whole batch, so that a uri listed twice needs the other two columns."""
+FIRST_LAYOUT = "SELECT NULL::INTEGER AS run_number, NULL::FLOAT[] AS embedding WHERE false"
+"""No rows, with the columns that outputs of the first layout may lack."""
 LABELS = "CREATE VIEW labels AS FROM newest('all_rows')"
 SCORES_OF = """
     CREATE MACRO scores_of(view) AS TABLE
@@ -69,26 +75,21 @@ def open_database() -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
 def committed_files(store: Store, successes: Mapping[str, Success] | None = None) -> list[str]:
     """List the fragments of committed runs (by default all), as DuckDB takes them once the store is registered."""
     runs = read_successes(store) if successes is None else successes
-    return [
-        uri
-        for run_id, success in runs.items()
-        for uri in store.data_uris(layout.labels_folder(run_id), (fragment.name for fragment in success.fragments))
-    ]
+    return [store.data_uri(path) for success in runs.values() for path in fragment_paths(store, success)]
 
 
 def create_view(
     database: duckdb.DuckDBPyConnection, name: str, files: Sequence[str], like: pa.Schema | None = None
 ) -> None:
-    """Create a view of Parquet files; if there are none, an empty one with the columns of `like` (default: of the label table).
+    """Create a view of Parquet files; if there are none, an empty one.
 
-    Columns are matched by name: models with different numbers of classes have different column types.
+    `like`: the columns if there are no files. By default they are the label table's, and added where files of its first layout lack some.
     """
-    if files:
-        database.execute(
-            f"CREATE VIEW {name} AS FROM read_parquet([{', '.join(map(quoted, files))}], union_by_name = true)"
-        )
-    else:
-        database.from_arrow((EMPTY if like is None else like).empty_table()).create_view(name)
+    if not files:
+        database.from_arrow((schema.LABEL_TABLE if like is None else like).empty_table()).create_view(name)
+        return
+    added = f" UNION ALL BY NAME {FIRST_LAYOUT}" if like is None else ""
+    database.execute(f"CREATE VIEW {name} AS FROM {parquet_rows(files)}{added}")
 
 
 def create_label_views(database: duckdb.DuckDBPyConnection, files: Sequence[str]) -> None:
@@ -141,17 +142,3 @@ def query_rows(database: duckdb.DuckDBPyConnection, query: str, values: Mapping[
     """Run a query with named parameters; returns each row as a dict by column name."""
     rows: list[dict[str, Any]] = database.sql(query, params=dict(values)).to_arrow_table().to_pylist()
     return rows
-
-
-def quoted(text: str) -> str:
-    """Quote text for SQL, where a parameter cannot be used."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-EMPTY = pa.schema(
-    [
-        field.with_type(pa.list_(pa.float32())) if pa.types.is_fixed_size_list(field.type) else field
-        for field in schema.label_table(1)
-    ]
-)
-"""The label table as DuckDB sees it: it knows neither float16 nor the lists' fixed size."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from mlcls_ray.train.config import Augment
+from mlcls_ray.train.sized_job import SizedAugment
 
 GREY = (128, 128, 128)
 Operation = Callable[[Image.Image, float], Image.Image]
@@ -22,7 +22,7 @@ class AugmentedImage(NamedTuple):
 
 
 def augment_image(
-    image: np.ndarray, size: tuple[int, int], options: Augment, random: np.random.Generator
+    image: np.ndarray, size: tuple[int, int], options: SizedAugment, random: np.random.Generator
 ) -> AugmentedImage:
     """Crop, resize and augment an image uint8 [H, W, 3] to pixels uint8 [height, width, 3] of `size` (width, height)."""
     cropped = _random_crop(image, options.min_crop_area, random)

@@ -20,8 +20,8 @@ from mlcls_ray.images.decode import decode
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.job.ray_private import pause_scheduling_loop
 from mlcls_ray.train.augment import AugmentedImage, augment_image
-from mlcls_ray.train.config import Augment, FinetuneJob
 from mlcls_ray.train.distributed import ProcessGroup
+from mlcls_ray.train.sized_job import SizedAugment, SizedJob
 
 PATH, TARGETS, KNOWN, PLACE, PIXELS, MAPS = "path", "targets", "known", "place", "pixels", "maps"
 PREFETCHED_BATCHES = 2
@@ -33,7 +33,7 @@ class PrepareBatch:
     An image that cannot be read becomes grey, with all of its targets unknown.
     """
 
-    def __init__(self, size: tuple[int, int], augment: Augment, seed: tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int, int], augment: SizedAugment, seed: tuple[int, int]) -> None:
         """`size` is (width, height); `seed` is the job's seed and the epoch."""
         self.size, self.augment, self.seed = size, augment, seed
 
@@ -63,7 +63,7 @@ class PrepareBatch:
             return None
 
 
-def epoch_order(targets: np.ndarray, job: FinetuneJob, epoch: int) -> np.ndarray:
+def epoch_order(targets: np.ndarray, job: SizedJob, epoch: int) -> np.ndarray:
     """Return the row numbers of one epoch, int64 [N]: a permutation, or a weighted draw with `class_balance_power`."""
     random = np.random.default_rng((job.seed, epoch))
     count = len(targets)
@@ -76,7 +76,7 @@ def epoch_order(targets: np.ndarray, job: FinetuneJob, epoch: int) -> np.ndarray
 
 
 def epoch_batches(
-    data: Dataset, job: FinetuneJob, preprocess: Preprocess, epoch: int, skip: int, group: ProcessGroup
+    data: Dataset, job: SizedJob, preprocess: Preprocess, epoch: int, skip: int, group: ProcessGroup
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield this process's share of the batches of one epoch, without the first `skip`.
 

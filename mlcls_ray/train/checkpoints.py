@@ -42,7 +42,11 @@ class State(BaseModel):
     best: float = -1.0
     """The best dev mAP, 0..1."""
     best_epoch: int = -1
-    """The epoch of `best`, from 0."""
+    """The epoch of `best`, from 0; -1: before the first one."""
+    taken_over: float | None = None
+    """dev mAP of the initial weights' own head, if it knows all classes."""
+    fitted: float | None = None
+    """dev mAP of the head that was fitted to the frozen features, before the first epoch."""
     classes: tuple[str, ...] = ()
 
 

@@ -18,8 +18,11 @@ from pydantic import (
 from mlcls_ray.config import ParsedDevice
 from mlcls_ray.devices import Device
 from mlcls_ray.registry import NETWORKS
+from mlcls_ray.train.sizes import by_size
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+ModelName = Annotated[str, Field(pattern=r"^[^/\\\s.][^/\\\x00-\x1f]*$", max_length=100)]
+"""The name of a model is the name of a folder too."""
 
 if TYPE_CHECKING:
     NetworkName = str
@@ -77,19 +80,24 @@ class Distill(BaseModel):
 
 
 class Augment(BaseModel):
-    """Augmentation of training images. Besides these, half of the images are mirrored."""
+    """Augmentation of training images. Besides these, half of the images are mirrored. null: chosen by the number of training images."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    randaugment_n: NonNegativeInt = Field(default=2, description="RandAugment: number of operations for each image.")
-    randaugment_m: Annotated[int, Field(ge=0, le=10)] = Field(
-        default=7, description="RandAugment: strength of the operations, 0 to 10."
+    randaugment_n: NonNegativeInt | None = Field(
+        default=None, description=f"RandAugment: number of operations for each image; null: {by_size('randaugment_n')}."
     )
-    cutout: Share = Field(
-        default=0.3, description="Side of a square that is painted grey, as a share of the image's side."
+    randaugment_m: Annotated[int, Field(ge=0, le=10)] | None = Field(
+        default=None, description=f"RandAugment: strength of the operations, 0 to 10; null: {by_size('randaugment_m')}."
     )
-    min_crop_area: Share = Field(
-        default=0.7, description="Smallest share of the image's area that a random crop keeps; 1: no crop."
+    cutout: Share | None = Field(
+        default=None,
+        description=f"Side of a square that is painted grey, as a share of the image's side; null: {by_size('cutout')}.",
+    )
+    min_crop_area: Share | None = Field(
+        default=None,
+        description="Smallest share of the image's area that a random crop keeps; 1: no crop; null: "
+        f"{by_size('min_crop_area')}.",
     )
 
 
@@ -104,6 +112,10 @@ class FinetuneJob(BaseModel):
     )
     out: Path = Field(
         description="Folder for checkpoints, metrics.jsonl, curves.png and best_model/; the same folder resumes."
+    )
+    name: ModelName | None = Field(
+        default=None,
+        description="The model's name in label tables, reports and the outputs of several models; null: the name of the folder `out`.",
     )
     network: NetworkName = Field(default="starter", description="Network to train.")
     init_from: str | None = Field(
@@ -126,23 +138,37 @@ class FinetuneJob(BaseModel):
         default=1, description="Processes that train together through Ray Train; each takes a share of every batch."
     )
 
-    epochs: PositiveInt = Field(default=20, description="Number of passes over the training images.")
-    batch_size: PositiveInt = Field(default=16, description="Images in a training step, over all workers.")
+    epochs: PositiveInt | None = Field(
+        default=None, description=f"Number of passes over the training images; null: {by_size('epochs')}."
+    )
+    batch_size: PositiveInt | None = Field(
+        default=None, description=f"Images in a training step, over all workers; null: {by_size('batch_size')}."
+    )
     grad_accumulation_steps: PositiveInt = Field(
         default=1, description="Compute each batch in so many parts and add up their gradients, to save memory."
+    )
+    fit_head: bool = Field(
+        default=True,
+        description="Before the first epoch, fit the head in closed form on the features of the frozen network, if it starts from trained "
+        "weights. Classes of the initial weights are taken over by their names first.",
     )
     head_only_epochs: NonNegativeInt = Field(
         default=1, description="Number of epochs at the beginning in which only the head is trained."
     )
-    freeze_fraction: Share = Field(
-        default=0.0,
+    freeze_fraction: Share | None = Field(
+        default=None,
         description="Share of the backbone, from the input on, that is never trained, rounded to eighths; larger values "
-        "train faster, on a CPU several times.",
+        f"train faster, on a CPU several times; null: {by_size('freeze_fraction')}; 0 where the network starts from random weights.",
     )
-    freeze_batchnorm: bool = Field(
-        default=False, description="Keep the statistics of all batch norms; useful for small batches."
+    freeze_batchnorm: bool | None = Field(
+        default=None,
+        description="Keep the statistics of all batch norms; null: where batches have fewer than 16 images and the network starts from "
+        "trained weights.",
     )
-    learning_rate: PositiveFloat = Field(default=1e-3, description="Peak learning rate of the head.")
+    learning_rate: PositiveFloat | None = Field(
+        default=None,
+        description=f"Peak learning rate of the head; null: {by_size('learning_rate')}; 0.001 where the head starts from random weights.",
+    )
     backbone_lr_scale: Share = Field(
         default=0.1, description="Learning rate of the backbone's last layers, as a share of the head's."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from mlcls_ray.datasets.ground_truth import Truth, read_truth
 from mlcls_ray.errors import UsageError
 from mlcls_ray.explore.page import render
 from mlcls_ray.job.label import label
-from mlcls_ray.labels.calibration import Target, choose_thresholds
+from mlcls_ray.labels.calibration import Target, choose_thresholds, rare_classes
 from mlcls_ray.labels.metrics import agreement, calibration_error, per_class_average_precision
 from mlcls_ray.labels.select import above_threshold
 from mlcls_ray.labels.thresholds import FILE_VERSION, VERSION
@@ -29,10 +30,14 @@ from mlcls_ray.table.records import RunRecord
 TABLE = "table"
 MAX_CONFUSIONS, MAX_WORST_IMAGES = 20, 60
 ROWS_PER_FETCH = 10_000
+SHOWN_NAMES = 5
 
 
 class Comparison(NamedTuple):
-    """The images that have scores in the table and true labels: `scores` float32 [N, C], `predicted` and `targets` bool [N, C]."""
+    """The images that have scores in the table and true labels: `scores` float32 [N, C], `predicted` and `targets` bool [N, C].
+
+    The classes are those that the truth covers.
+    """
 
     uris: list[str]
     scores: np.ndarray
@@ -43,6 +48,10 @@ class Comparison(NamedTuple):
     missing: int
     """Number of images with true labels and without scores in the table."""
     model: str
+    left_out: tuple[str, ...] = ()
+    """Classes of the model that the truth does not cover: whether a label of them is right cannot be known."""
+    never_true: tuple[str, ...] = ()
+    """Classes that are on no image, where the truth does not say which classes it covers: labels of them count as wrong."""
 
 
 class ClassResult(BaseModel):
@@ -84,6 +93,8 @@ class Evaluation(BaseModel):
     model: str
     images: int
     missing: int
+    left_out: int = 0
+    """Number of the model's classes that the truth does not cover."""
     mean_average_precision: float
     class_f1: float
     class_precision: float
@@ -124,16 +135,47 @@ def compare(table: LabelTable, data: Path) -> Comparison:
             f"'{redact_url(table.store.root)}' has scores of none of the {len(truth.uris)} images of '{data}'"
         )
     thresholds = list(table.newest.thresholds.values())
+    if not truth.covered.any():
+        raise UsageError(f"data '{data}' covers no class of the model")
+    covered = np.flatnonzero(truth.covered)
+    scores, targets = scores[has_scores][:, covered], truth.targets[has_scores][:, covered]
+    names, limits = [classes[class_id] for class_id in covered], [thresholds[class_id] for class_id in covered]
+    never_true = () if truth.is_listed else tuple(np.array(names)[~targets.any(axis=0)].tolist())
     return Comparison(
         uris=[uri for uri, has_score in zip(truth.uris, has_scores, strict=True) if has_score],
-        scores=scores[has_scores],
-        predicted=above_threshold(scores[has_scores], np.array(thresholds, np.float32)),
-        targets=truth.targets[has_scores],
-        classes=classes,
-        thresholds=thresholds,
+        scores=scores,
+        predicted=above_threshold(scores, np.array(limits, np.float32)),
+        targets=targets,
+        classes=names,
+        thresholds=limits,
         missing=int((~has_scores).sum()),
         model=table.newest.model,
+        left_out=tuple(name for name, is_covered in zip(classes, truth.covered, strict=True) if not is_covered),
+        never_true=never_true,
     )
+
+
+def class_notes(comparison: Comparison) -> list[str]:
+    """Say which classes of the model are not measured, and which are measured on no true image."""
+    total = len(comparison.classes) + len(comparison.left_out)
+    notes = []
+    if comparison.left_out:
+        notes.append(
+            f"{len(comparison.left_out)} of the model's {total} classes are not among those of the truth, and left out: "
+            f"{some(comparison.left_out)}"
+        )
+    if comparison.never_true:
+        notes.append(
+            f"{len(comparison.never_true)} of the model's {total} classes are on no image of the truth; labels of them count as wrong: "
+            f"{some(comparison.never_true)}. If the truth does not cover them, name its classes in a label.txt beside it"
+        )
+    return notes
+
+
+def some(names: Sequence[str]) -> str:
+    """List a few names, and the number of the others."""
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more
 
 
 def _read_scores(table: LabelTable, truth: Truth, class_num: int) -> tuple[np.ndarray, np.ndarray]:
@@ -172,6 +214,7 @@ def evaluate(comparison: Comparison) -> Evaluation:
         model=comparison.model,
         images=len(comparison.uris),
         missing=comparison.missing,
+        left_out=len(comparison.left_out),
         mean_average_precision=_rounded(np.nanmean(average_precisions)),
         calibration_error=_rounded(calibration_error(comparison.scores, comparison.targets)),
         labels_per_image=round(float(comparison.predicted.sum(axis=1).mean()), 2),
@@ -223,13 +266,13 @@ def _differences(comparison: Comparison) -> tuple[list[np.ndarray], list[np.ndar
 def evaluation_page(table: LabelTable, comparison: Comparison, result: Evaluation) -> str:
     """Render an evaluation as one HTML file, with the worst images."""
     examples = worst_images(comparison)
-    values = {"result": result, "examples": examples}
+    values = {"result": result, "examples": examples, "notes": class_notes(comparison)}
     uris = [example.uri for example in examples]
     return render("evaluation.html.j2", table.store.s3, uris, MAX_WORST_IMAGES, values)
 
 
 def write_thresholds(comparison: Comparison, target: Target, path: Path, record: RunRecord) -> np.ndarray:
-    """Choose thresholds for a target, write them as YAML for `--threshold`, and return them, float32 [C].
+    """Choose thresholds for a target, write them as YAML for `--threshold`, and return them, float32 [C]. Classes left out are not written.
 
     Raises:
         UsageError: the file cannot be written.
@@ -242,6 +285,7 @@ def write_thresholds(comparison: Comparison, target: Target, path: Path, record:
         "model_fingerprint": record.model_fingerprint,
         "images": len(comparison.uris),
         "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "common_threshold": rare_names(comparison),
         "classes": {name: round(float(value), 5) for name, value in zip(comparison.classes, thresholds, strict=True)},
     }
     try:
@@ -249,3 +293,9 @@ def write_thresholds(comparison: Comparison, target: Target, path: Path, record:
     except OSError as error:
         raise UsageError(f"'{path}' cannot be written: {error.strerror}") from None
     return thresholds
+
+
+def rare_names(comparison: Comparison) -> list[str]:
+    """List the classes with too few true images for a threshold of their own."""
+    rare = rare_classes(comparison.targets)
+    return [name for name, is_rare in zip(comparison.classes, rare, strict=True) if is_rare]

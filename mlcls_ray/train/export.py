@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import paddle
 
 from mlcls_ray.labels.calibration import Target, best_threshold
+from mlcls_ray.models.cache import TRAINED
 from mlcls_ray.models.convert.paddle import export_network, write_config
 from mlcls_ray.train import checkpoints
 from mlcls_ray.train.dev_scores import score_dev
@@ -14,8 +13,6 @@ from mlcls_ray.train.distributed import ProcessGroup
 from mlcls_ray.train.loop import Trainer
 from mlcls_ray.train.model_card import write_model_card
 from mlcls_ray.train.networks import build, with_sigmoid
-
-INFERENCE = Path("best_model/inference")
 
 
 def export_best(trainer: Trainer) -> None:
@@ -26,7 +23,8 @@ def export_best(trainer: Trainer) -> None:
     threshold = best_threshold(scores.ravel(), setup.dev.targets.ravel() > 0.5, Target("f1"))
     network = build(setup.spec, len(setup.classes), head=setup.job.head)
     network.set_state_dict({name: paddle.to_tensor(value) for name, value in weights.items()})
-    folder = setup.job.out / INFERENCE
+    folder = setup.job.out / TRAINED
     export_network(with_sigmoid(network), setup.preprocess.input_size[0], folder)
-    write_config(folder, setup.spec.name, setup.preprocess, setup.classes, round(threshold, 4))
+    name = setup.job.name or setup.job.out.name
+    write_config(folder, setup.spec.name, setup.preprocess, setup.classes, round(threshold, 4), name)
     write_model_card(folder.parent, setup, scores, threshold, trainer.state)

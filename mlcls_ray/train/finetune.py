@@ -7,25 +7,33 @@ from typing import NamedTuple
 
 from mlcls_ray.errors import RunInterruptedError
 from mlcls_ray.job.cluster import connect
+from mlcls_ray.models.cache import TRAINED
 from mlcls_ray.models.networks.spec import NetworkSpec
 from mlcls_ray.models.zoo import STARTER
 from mlcls_ray.terminal import on_first_sigint
 from mlcls_ray.train import checkpoints
 from mlcls_ray.train.config import FinetuneJob
 from mlcls_ray.train.distributed import ProcessGroup, run_processes
-from mlcls_ray.train.export import INFERENCE, export_best
+from mlcls_ray.train.export import export_best
+from mlcls_ray.train.head_start import write_start
 from mlcls_ray.train.loop import SAVE_INTERVAL_S, STOP, Trainer
 from mlcls_ray.train.losses import LossFunction, training_loss
 from mlcls_ray.train.prepare import Setup, prepare
+from mlcls_ray.train.sized_job import say_size
 
 
 class FinetuneResult(NamedTuple):
-    """The exported model's folder, the best dev mAP (0..1) with its epoch (from 1), and the number of steps done."""
+    """The exported model's folder, the best dev mAP (0..1) with its epoch (from 1; 0: before training), and the number of steps done.
+
+    `taken_over` and `fitted` are dev mAP before training: of the initial weights' own head, and of the head fitted to frozen features.
+    """
 
     model: Path
     mean_average_precision: float
     epoch: int
     steps: int
+    taken_over: float | None = None
+    fitted: float | None = None
 
 
 def finetune(
@@ -61,6 +69,10 @@ def finetune(
             export_best(trainer)
 
     setup = prepare(job, spec)  # errors are found before anything starts
+    epochs = setup.job.epochs
+    say_size(job, setup.job, len(setup.train.paths))
+    if checkpoints.newest(job.out / checkpoints.FOLDER) is None:
+        write_start(setup, job.out / checkpoints.FOLDER)
     job.out.mkdir(parents=True, exist_ok=True)
     connect(None, device=job.device if job.workers > 1 else None)  # one worker is this process
     with on_first_sigint(request_stop, "this step is finished and saved"):
@@ -73,9 +85,10 @@ def finetune(
     state = checkpoints.read_state(newest) if newest else checkpoints.State()
     if stop_file.exists():
         stop_file.unlink()
-        if state.epoch < job.epochs:
+        if state.epoch < epochs:
             raise RunInterruptedError(f"interrupted at step {state.step}, which is saved; the same command resumes")
-    return FinetuneResult(job.out / INFERENCE, state.best, state.best_epoch + 1, state.step)
+    model = job.out / TRAINED
+    return FinetuneResult(model, state.best, state.best_epoch + 1, state.step, state.taken_over, state.fitted)
 
 
 def _with_absolute_paths(job: FinetuneJob) -> FinetuneJob:

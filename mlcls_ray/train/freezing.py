@@ -5,7 +5,7 @@ from __future__ import annotations
 from paddle import nn
 
 from mlcls_ray.models.networks.spec import is_head
-from mlcls_ray.train.config import FinetuneJob
+from mlcls_ray.train.sized_job import SizedJob
 
 SECTIONS = 8
 """The backbone is divided into so many sections with equally many layers, from input to output."""
@@ -24,7 +24,7 @@ def frozen_parameters(network: nn.Layer, freeze_fraction: float) -> set[str]:
     return {name for name, section in backbone_sections(network).items() if section < frozen_sections}
 
 
-def freeze(network: nn.Layer, is_head_only: bool, job: FinetuneJob) -> None:
+def freeze(network: nn.Layer, is_head_only: bool, job: SizedJob) -> None:
     """Switch to training mode, with the backbone or a part of it frozen. Norms of frozen layers keep their statistics."""
     backbone = set(backbone_sections(network))
     frozen = backbone if is_head_only else frozen_parameters(network, job.freeze_fraction)

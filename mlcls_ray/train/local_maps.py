@@ -9,12 +9,12 @@ from paddle import nn
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.models.heads import LogitClassifier, PooledLocalHead
-from mlcls_ray.train.config import FinetuneJob
+from mlcls_ray.train.sized_job import SizedJob
 
 NAME = "train_maps.npy"
 
 
-def read_maps(job: FinetuneJob, network: nn.Layer, preprocess: Preprocess, images: int) -> np.ndarray | None:
+def read_maps(job: SizedJob, network: nn.Layer, preprocess: Preprocess, images: int) -> np.ndarray | None:
     """Memory-map the score maps uint8 [N, C, h, w]: scores times 255 at each position of each image. None if the job uses none.
 
     Raises:

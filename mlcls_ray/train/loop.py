@@ -20,7 +20,7 @@ from mlcls_ray.train.distributed import ProcessGroup
 from mlcls_ray.train.freezing import freeze
 from mlcls_ray.train.frozen_backbone import forward, forward_with_maps, make_frozen_prefix
 from mlcls_ray.train.losses import LossFunction, local_loss, training_loss
-from mlcls_ray.train.metrics_log import draw_curves, log_metrics, progress_bar
+from mlcls_ray.train.metrics_log import draw_curves, log_metrics, progress_bar, say_epoch
 from mlcls_ray.train.optimizer import AveragedWeights, learning_rate_at, make_optimizer
 from mlcls_ray.train.prepare import Setup
 
@@ -59,6 +59,8 @@ class Trainer:
         self.steps_per_epoch = max(1, len(setup.train.paths) // self.job.batch_size)
         self.steps = self.job.epochs * self.steps_per_epoch
         self.saved_at = self.clock()
+        self.loss: float | None = None
+        """The mean loss of the epoch."""
 
     def _restore(self) -> checkpoints.State:
         newest = checkpoints.newest(self.folder)
@@ -67,7 +69,7 @@ class Trainer:
         if checkpoints.read_state(newest).classes != self.setup.classes:
             raise UsageError(f"'{self.job.out}' was trained for other classes: give another --out")
         state = checkpoints.restore(newest, self.network, self.averaged, self.optimizer)
-        if self.group.is_first:
+        if self.group.is_first and state.step:
             print(f"resumes at step {state.step} (epoch {state.epoch + 1})", file=sys.stderr)
         return state
 
@@ -92,7 +94,7 @@ class Trainer:
         """Train the rest of the current epoch. Return False if it was asked to stop."""
         job, state = self.job, self.state
         freeze(self.network, state.epoch < job.head_only_epochs, job)
-        losses = []
+        losses: list[float] = []
         self.saved_at = self.clock()
         for batch in epoch_batches(self.setup.train, job, self.setup.preprocess, state.epoch, state.done, self.group):
             loss = self._step(batch)
@@ -100,6 +102,7 @@ class Trainer:
             show_step(loss)
             if self._save_or_stop():
                 return False
+        self.loss = float(np.mean(losses)) if losses else None
         if self.group.is_first:
             log_metrics(
                 job.out,
@@ -107,7 +110,7 @@ class Trainer:
                     "step": self.state.step,
                     "epoch": self.state.epoch + 1,
                     "rate": learning_rate_at(self.state.step, self.steps, job),
-                    "loss": float(np.mean(losses)) if losses else None,
+                    "loss": self.loss,
                 },
             )
         return True
@@ -186,6 +189,7 @@ class Trainer:
         self.state = self.state.model_copy(update={"epoch": self.state.epoch + 1, "done": 0, **best})
         if self.group.is_first:
             log_metrics(self.job.out, {"step": self.state.step, "epoch": self.state.epoch, "dev_map": dev_map})
+            say_epoch(self.state.epoch, self.job.epochs, self.loss, dev_map, is_best)
             if is_best:
                 self._save(checkpoints.BEST)
             self._save()

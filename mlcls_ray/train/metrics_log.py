@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mlcls_ray.terminal import make_console
 
 METRICS, EVENTS, CURVES = "metrics.jsonl", "tensorboard", "curves.png"
 
@@ -25,6 +26,13 @@ def log_metrics(out: Path, metrics: dict[str, float | int | None]) -> None:
         for name, value in metrics.items():
             if value is not None and name not in ("step", "epoch"):
                 writer.add_scalar(name, value, metrics["step"])
+
+
+def say_epoch(epoch: int, epochs: int, loss: float | None, dev_map: float, is_best: bool) -> None:
+    """Print a line about an epoch, above the progress bar if there is one. `dev_map` is 0..1."""
+    shown = "–" if loss is None else f"{loss:.3f}"
+    best = ", the best so far" if is_best else ""
+    print(f"epoch {epoch}/{epochs}: loss {shown}, dev mAP {100 * dev_map:.1f} %{best}", file=sys.stderr, flush=True)
 
 
 def draw_curves(out: Path) -> None:
@@ -53,6 +61,6 @@ def progress_bar(steps: int, done: int) -> Iterator[Callable[[float], None]]:
         TextColumn("loss {task.fields[loss]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+    with Progress(*columns, console=make_console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("", total=steps, completed=done, loss="–")
         yield lambda loss: progress.update(task, advance=1, loss=f"{loss:.3f}")

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import paddle
@@ -18,10 +19,13 @@ from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.models.artifact import load_model
 from mlcls_ray.models.build import build_network, read_pdparams
+from mlcls_ray.models.cache import model_folder
 from mlcls_ray.models.convert.paddle import export_network
 from mlcls_ray.models.heads import HEADS, LogitClassifier, MultiLabelClassifier, WithSigmoid
 from mlcls_ray.models.networks.spec import NetworkSpec, is_head
+from mlcls_ray.models.outdated import adapted, outdated_note, refuse_unadaptable
 from mlcls_ray.models.zoo import STARTER, STARTER_FOLDER
+from mlcls_ray.train.head_classes import take_over_head
 
 
 def build(spec: NetworkSpec, class_num: int, seed: int = 0, head: str | None = None) -> nn.Layer:
@@ -36,14 +40,24 @@ def preprocess_of(spec: NetworkSpec, input_size: int | None) -> Preprocess:
     )
 
 
+class InitialWeights(NamedTuple):
+    """Where a network's weights come from. `source` is None for random ones; `known` are the classes that its head has been trained for."""
+
+    source: str | None = None
+    known: frozenset[str] = frozenset()
+
+
 def load_initial_weights(
     network: nn.Layer,
     spec: NetworkSpec,
     init_from: str | None,
     classes: tuple[str, ...],
     input_size: int | None = None,
-) -> None:
-    """Fill a network from a weights file or a model folder. The head stays random, with a note on stderr, if classes or heads differ.
+) -> InitialWeights:
+    """Fill a network from a weights file or a model folder.
+
+    Classes that a model folder has too are taken over by their names. The head's parts of other classes stay random, and all of it if
+    the heads differ, with a note on stderr.
 
     Raises:
         UsageError: the weights cannot be read, or belong to another network.
@@ -51,33 +65,40 @@ def load_initial_weights(
     source = init_from or spec.initial_weights
     if source is None:
         print(f"{spec.name} starts from random weights", file=sys.stderr)
-        return
+        return InitialWeights()
     path = STARTER_FOLDER if source == STARTER else Path(source)
+    source_classes = None
     if path.is_dir():
+        path = model_folder(path)
         model = load_model(path)
-        values = read_inference_weights(
-            spec, path, len(model.vocabulary), preprocess_of(spec, input_size).input_size[0]
-        )
-        has_same_head = model.vocabulary == classes and _fits_head(network, values)
+        refuse_unadaptable(model)
+        source_classes = model.vocabulary
+        size = preprocess_of(spec, input_size).input_size[0]
+        values = adapted(model, read_inference_weights(spec, path, len(source_classes), size))
+        if (note := outdated_note(model)) is not None:
+            print(f"{note}. Its weights are changed so that training starts from its scores", file=sys.stderr)
     else:
         values = load_file(path) if path.suffix == ".safetensors" else read_pdparams(path)
-        has_same_head = _fits_head(network, values)
-    if not has_same_head:
-        print(f"'{source}' has other classes or another head: the head starts from random weights", file=sys.stderr)
-    _set_weights(network, values, has_same_head, source)
+    head = take_over_head(getattr(network, spec.head_attribute), spec.head_attribute, values, source_classes, classes)
+    known = frozenset() if head is None else head.known
+    if head is None:
+        print(f"'{source}' has another head: the head is new", file=sys.stderr)
+    elif len(known) < len(set(classes)):
+        some = f"has {len(known)} of the {len(classes)} classes" if source_classes else "does not name its classes"
+        print(f"'{source}' {some}: the head's parts for the others are new", file=sys.stderr)
+    _set_weights(network, spec, {**values, **(head.values if head else {})}, head is not None, source)
+    return InitialWeights(source, known)
 
 
-def _fits_head(network: nn.Layer, values: Mapping[str, np.ndarray]) -> bool:
-    return all(
-        name in values and list(values[name].shape) == list(tensor.shape)
-        for name, tensor in network.state_dict().items()
-        if is_head(name)
-    )
-
-
-def _set_weights(network: nn.Layer, values: Mapping[str, np.ndarray], with_head: bool, source: str) -> None:
+def _set_weights(
+    network: nn.Layer, spec: NetworkSpec, values: Mapping[str, np.ndarray], with_head: bool, source: str
+) -> None:
     expected = network.state_dict()
-    names = [name for name in expected if with_head or not is_head(name)]
+    names = [
+        name
+        for name in expected
+        if (with_head or not is_head(name)) and not (name in spec.unused and name not in values)
+    ]
     wrong = [name for name in names if name not in values or list(values[name].shape) != list(expected[name].shape)]
     if wrong:
         raise UsageError(

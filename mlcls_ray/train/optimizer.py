@@ -9,14 +9,14 @@ import paddle
 from paddle import nn
 
 from mlcls_ray.models.networks.spec import is_head
-from mlcls_ray.train.config import FinetuneJob
 from mlcls_ray.train.freezing import SECTIONS, backbone_sections
+from mlcls_ray.train.sized_job import SizedJob
 
 FINAL_LR_SCALE = 0.01
 """Learning rate of the last step, as a share of the peak."""
 
 
-def make_optimizer(network: nn.Layer, job: FinetuneJob) -> paddle.optimizer.AdamW:
+def make_optimizer(network: nn.Layer, job: SizedJob) -> paddle.optimizer.AdamW:
     """Create AdamW without decay of biases and norms. Its rates are factors of the rate that `learning_rate_at` sets before each step."""
     trainable = [(name, parameter) for name, parameter in network.named_parameters() if not parameter.stop_gradient]
     section_of = backbone_sections(network)
@@ -35,7 +35,7 @@ def make_optimizer(network: nn.Layer, job: FinetuneJob) -> paddle.optimizer.Adam
     )
 
 
-def learning_rate_at(step: int, steps: int, job: FinetuneJob) -> float:
+def learning_rate_at(step: int, steps: int, job: SizedJob) -> float:
     """Return the head's learning rate at a step: linear warm-up, then a cosine down to a hundredth of the peak."""
     warmup_steps = max(1, round(job.warmup_ratio * steps))
     if step < warmup_steps:

@@ -17,19 +17,21 @@ from mlcls_ray.models.networks import network_spec
 from mlcls_ray.models.networks.spec import NetworkSpec
 from mlcls_ray.train.config import FinetuneJob
 from mlcls_ray.train.local_maps import read_maps
-from mlcls_ray.train.networks import build, load_initial_weights, preprocess_of
+from mlcls_ray.train.networks import InitialWeights, build, load_initial_weights, preprocess_of
+from mlcls_ray.train.sized_job import SizedJob, size_job
 
 
 class Setup(NamedTuple):
     """A job with its data, and its network filled with the initial weights."""
 
-    job: FinetuneJob
+    job: SizedJob
     spec: NetworkSpec
     classes: tuple[str, ...]
     train: Dataset
     dev: Dataset
     preprocess: Preprocess
     network: nn.Layer
+    initial: InitialWeights
 
 
 def prepare(job: FinetuneJob, spec: NetworkSpec | None = None) -> Setup:
@@ -41,24 +43,24 @@ def prepare(job: FinetuneJob, spec: NetworkSpec | None = None) -> Setup:
     device = job.device
     check_paddle_device(device)
     paddle.set_device("cpu" if device.is_cpu else f"{device.kind}:{device.index}")
-    if job.batch_size < job.workers:
-        raise UsageError(f"batch_size {job.batch_size} is less than workers {job.workers}: each worker needs an image")
     spec = spec or network_spec(job.network)
     train_file, dev_file = _split_file(job.data, "train"), _split_file(job.data, "dev")
     classes = read_classes(job.data, train_file)
+    train, dev = _read_images(train_file, classes), _read_images(dev_file, classes)
+    sized = size_job(job, len(train.paths), is_trained=(job.init_from or spec.initial_weights) is not None)
     network = build(spec, len(classes), job.seed, job.head)
-    load_initial_weights(network, spec, job.init_from, classes, job.input_size)
+    initial = load_initial_weights(network, spec, job.init_from, classes, job.input_size)
     preprocess = preprocess_of(spec, job.input_size)
-    train = _read_images(train_file, classes)
-    maps = read_maps(job, network, preprocess, len(train.paths))
+    maps = read_maps(sized, network, preprocess, len(train.paths))
     return Setup(
-        job=job,
+        job=sized,
         spec=spec,
         classes=classes,
         train=train._replace(maps=maps),
-        dev=_read_images(dev_file, classes),
+        dev=dev,
         preprocess=preprocess,
         network=network,
+        initial=initial,
     )
 
 

@@ -53,6 +53,23 @@ def test_every_format_gives_the_same_labels(folder: Path, name: str) -> None:
     truth = read_truth(folder / name, VOCABULARY)
     assert labels_by_name(truth) == EXPECTED
     assert truth.uris[0] == str(folder / "images/a.jpg")
+    assert truth.covered.all()
+    assert truth.is_listed
+
+
+@pytest.mark.parametrize("name", ["list.txt", "labels.csv", "labels.parquet", "instances.json"])
+def test_a_truth_knows_the_classes_that_it_names(folder: Path, name: str) -> None:
+    truth = read_truth(folder / name, ("cat", "lamp", "dog", "bird", "tree"))
+    assert truth.covered.tolist() == [True, False, True, True, False]
+    assert truth.targets[:, [1, 4]].sum() == 0
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.parquet"])
+def test_a_table_of_names_without_a_list_of_classes_covers_all(folder: Path, name: str) -> None:
+    (folder / "label.txt").unlink()
+    truth = read_truth(folder / name, ("cat", "lamp", "dog", "bird"))
+    assert truth.covered.all()
+    assert not truth.is_listed
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_the_line_that_is_printed_opens_the_table(demo_run: tuple[Path, str]) ->
         exec(line.removeprefix("open it:").strip(), scope)
     finally:
         os.chdir(folder)
-    assert list(scope["table"].columns) == schema.label_table(80).names
+    assert list(scope["table"].columns) == schema.LABEL_TABLE.names
 
 
 def test_duckdb_polars_pandas_and_ray_read_it(demo_run: tuple[Path, str], loopback_ray: None) -> None:
@@ -116,4 +116,4 @@ def test_duckdb_polars_pandas_and_ray_read_it(demo_run: tuple[Path, str], loopba
     labels = next((demo_run[0] / "runs").glob("*/labels"))
     assert (pandas.read_parquet(labels)["status"] == "ok").all()
     assert ray.data.read_parquet(str(labels)).count() == 12
-    assert sorted(ray.data.read_parquet(str(labels)).take(1)[0]) == sorted(schema.label_table(80).names)
+    assert sorted(ray.data.read_parquet(str(labels)).take(1)[0]) == sorted(schema.LABEL_TABLE.names)

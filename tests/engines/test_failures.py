@@ -21,6 +21,7 @@ OUT_OF_MEMORY = [
     "(External) Out of memory error on GPU 0. Cannot allocate 2.0GB memory on GPU 0",
     "ResourceExhaustedError: Out of memory error on GPU 0",
     "std::bad_alloc",
+    "ExternalError:  CustomDevice error, the error code is : 2.  (at /paddle/paddle/phi/backends/custom/custom_device.cc:387)",
 ]
 LOST = [
     "CUDA failure 999: unknown error ; GPU=0 ; hostname=h ; expr=cudaSetDevice(info_.device_id);",

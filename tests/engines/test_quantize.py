@@ -75,3 +75,11 @@ def test_the_starter(shared_data: Path, tmp_path: Path) -> None:
     done = quantize_model(model, train.paths, dev.paths, dev.targets, tmp_path / "int8")
     print(f"mAP {done.before:.2f} → {done.after:.2f}")
     assert done.before - done.after <= 1.0
+
+
+def test_the_command_names_classes_that_are_not_the_models(tmp_path: Path) -> None:
+    (tmp_path / "label.txt").write_text("person\ncar\ndining table\n")
+    for name in ("train.txt", "dev.txt"):
+        (tmp_path / name).write_text("a.jpg\t0,1,0\n")
+    done = run_cli("quantize", "starter", "--data", tmp_path, "--out", tmp_path / "int8", check=2)
+    assert "names 3 classes (person, car, dining table …), which are not the 80 of model" in done.stderr

@@ -42,7 +42,9 @@ def config(port: int, node_types: Mapping[str, Mapping[str, float]]) -> dict[str
         "cluster_name": "fake",
         "max_workers": 4,
         "provider": {
-            "type": "fake_multinode",
+            # Not `fake_multinode`, whose default configuration is not in Ray's wheel.
+            "type": "external",
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
             "gcs_address": f"127.0.0.1:{port}",
             "use_node_id_as_ip": True,
             "disable_node_updaters": True,

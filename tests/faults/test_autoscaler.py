@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,7 @@ NODE_TYPES = {"cpu": {"CPU": 2}, "gpu": {"CPU": 2, "GPU": 1}, "npu": {"CPU": 2, 
 STORE = {"object_store_memory": 200_000_000}
 
 
-def label(
-    address: str, images: Path, out: Path, model: Path, *words: object, check: int
-) -> subprocess.CompletedProcess[str]:
-    return run_cli(
-        "label", images, "--out", out, "--model", model, "--ray-address", address, *words, check=check, timeout=400
-    )
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 2}
 
 
 @pytest.mark.slow
@@ -33,12 +27,18 @@ def test_machines_come_when_a_job_asks(
     """CPUs, an NPU and a GPU; then a device of which no machine has one, which is refused when the time is over."""
     plugins = build(tmp_path_factory.mktemp("plugins"))
     types = {name: {**resources, **STORE} for name, resources in NODE_TYPES.items()}
-    with autoscaling_cluster(tmp_path, types, plugins, version) as address:
+    with autoscaling_cluster(tmp_path, types, {**plugins, **TOKEN}, version) as address:
 
         def run(device: str, *words: object, check: int = 0) -> str:
-            out = tmp_path / device
-            return label(address, folder_of_images, out, tiny_folder, "--device", device, *words, check=check).stderr
+            fixed = ("--out", tmp_path / device, "--model", tiny_folder, "--ray-address", address, "--device", device)
+            return run_cli("label", folder_of_images, *fixed, *words, check=check, env=TOKEN, timeout=400).stderr
 
+        wrong = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "f" * 32}
+        words = ("--out", tmp_path / "cpu", "--ray-address", address)
+        refused = run_cli("label", folder_of_images, *words, check=2, env=wrong).stderr
+        assert refused == f"mlcls: the Ray cluster at '{address}': it asks for a token, and this is not it; " + (
+            "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN\n"
+        )
         told = run("cpu", "--workers", 2)
         assert "the cluster has no CPU yet: waiting for its autoscaler to start 2" in told
         assert verify(Store(str(tmp_path / "cpu"))) == []

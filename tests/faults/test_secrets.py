@@ -96,8 +96,8 @@ def test_a_run_over_s3(moto: str, s3_photos: str, everything: Path, tiny_folder:
     assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"].encode() not in record
 
 
-def test_predict_logs_no_url(signed_urls: list[str], tiny_folder: Path) -> None:
-    done = run_cli("predict", "--input", signed_urls[0], "--model", tiny_folder)
+def test_predict_logs_no_url(signed_urls: list[str], tiny_folder: Path, tmp_path: Path) -> None:
+    done = run_cli("predict", "--input", signed_urls[0], "--model", tiny_folder, cwd=tmp_path)
     assert "good.jpg" in done.stdout
     assert SECRET not in done.stderr, "the result names its input as it was written; nothing else does"
 

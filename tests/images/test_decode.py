@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from mlcls_ray.errors import ImageError, Status
-from mlcls_ray.images.decode import Decoded, _decode_jpeg, decode, decode_pages
+from mlcls_ray.images.decode import Decoded, decode
 from tests.conftest import encode, picture
 
 
@@ -175,16 +175,21 @@ def test_pixel_limit_is_checked_before_decoding() -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(
-    kind=st.sampled_from([name for name in sorted(EXACT) if name.startswith("jpeg")]),
+    kind=st.sampled_from([name for name in sorted(EXACT) if name.startswith(("jpeg", "png", "bmp"))]),
     position=st.floats(0, 1),
     values=st.binary(max_size=4),
 )
-def test_libjpeg_turbo_and_pillow_give_the_same(kind: str, position: float, values: bytes) -> None:
-    """Good and damaged JPEGs give the same pixels, or the same error."""
+def test_a_damaged_image_has_opencvs_pixels_or_none(kind: str, position: float, values: bytes) -> None:
     data = bytearray(EXACT[kind])
     start = int(position * (len(data) - 1))
     data[start : start + len(values)] = values
-    assert _outcome(lambda: decode(bytes(data))) == _outcome(lambda: next(decode_pages(bytes(data))))
+    try:
+        image = decode(bytes(data)).image
+    except ImageError:
+        return
+    # Where the end marker of a JPEG is damaged, OpenCV leaves out the last rows.
+    with_end = [cv2.imdecode(np.frombuffer(data + end, np.uint8), cv2.IMREAD_COLOR) for end in (b"", b"\xff\xd9")]
+    assert any(expected is None or np.array_equal(image, expected[..., ::-1]) for expected in with_end)
 
 
 def _outcome(read: Callable[[], Decoded]) -> tuple[object, ...]:
@@ -199,13 +204,6 @@ def test_cmyk_equals_opencvs_conversion() -> None:
     ink = np.random.default_rng(0).integers(0, 256, (8, 8, 4), dtype=np.uint8)
     data = encode(Image.fromarray(ink, "CMYK").resize((64, 48), Image.Resampling.BICUBIC), "JPEG", quality=95)
     assert np.array_equal(decode(data).image, opencv(data))
-
-
-def test_real_photographs_are_decoded_by_libjpeg_turbo(demo: Path) -> None:
-    for path in sorted(demo.glob("*.jpg")):
-        data = path.read_bytes()
-        assert _decode_jpeg(data, 10**9, None) is not None, path
-        assert _outcome(lambda data=data: decode(data)) == _outcome(lambda data=data: next(decode_pages(data))), path
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])

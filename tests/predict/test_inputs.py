@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile_images import image_files
 from PIL import Image
 
-from mlcls_ray.errors import Status, UsageError
+from mlcls_ray.errors import ImageError, Status, UsageError
+from mlcls_ray.images.decode import decode
 from mlcls_ray.predict.inputs import Page, read_inputs
 from tests.conftest import Handler, encode, picture, reply
 
@@ -90,6 +92,17 @@ def test_pillow_images_and_bytes() -> None:
     turned.getexif()[0x0112] = 6
     assert read_one(turned).image.shape == (6, 4, 3)
     assert np.array_equal(read_one(encode(Image.fromarray(RED), "PNG")).image, RED)
+
+
+def test_the_same_bytes_get_the_same_status_as_in_a_job() -> None:
+    """Half images, whole ones that look damaged, bombs: `label` and `serve` call `decode`."""
+    for name, (data, expected) in image_files().items():
+        page = read_one(data)
+        assert (page.error.status if page.error else Status.OK) == expected, name
+        try:
+            assert np.array_equal(decode(data).image, page.image), name
+        except ImageError as error:
+            assert error.status == expected, name
 
 
 def test_order_is_that_of_lists_folders_and_mappings(folder: Path) -> None:

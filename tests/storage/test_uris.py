@@ -56,6 +56,7 @@ def test_schemes() -> None:
     ("uri", "public"),
     [
         ("https://user:pw@host:8/a.jpg?X-Amz-Signature=secret#x", "https://host:8/a.jpg"),
+        ("http://user:secret@[bad/a.jpg?token=secret", "[bad/a.jpg"),
         ("s3://bucket/what?.jpg", "s3://bucket/what?.jpg"),
         ("/a?b.jpg", "/a?b.jpg"),
     ],

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-import time
+import shutil
 import uuid
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mlcls_ray import schema
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import LeaseError, UsageError
 from mlcls_ray.job.commit import commit
@@ -22,8 +22,7 @@ from mlcls_ray.table import layout
 from mlcls_ray.table.compact import STEPS, compact
 from mlcls_ray.table.label_table import open_labels
 from mlcls_ray.table.leases import run_lease
-from mlcls_ray.table.ledger import fragment_names, write_fragment_file
-from mlcls_ray.table.records import read_success
+from mlcls_ray.table.ledger import fragment_names
 from mlcls_ray.table.verify import verify
 from mlcls_ray.table.views import MACROS
 from tests.conftest import ROOT
@@ -85,55 +84,28 @@ def test_a_death_in_the_middle_is_mended(run: Run, died_after: str) -> None:
     assert verify(store) == []
 
 
-READER = """
-import glob, sys, time
-import pyarrow.parquet as pq
-counts, failures = {}, 0
-end = time.monotonic() + float(sys.argv[2])
-while time.monotonic() < end:
-    try:
-        rows = sum(pq.read_metadata(name).num_rows for name in glob.glob(sys.argv[1] + "/*.parquet"))
-        counts[rows] = counts.get(rows, 0) + 1
-    except FileNotFoundError:  # listed before the exchange, opened after it: loud, and not wrong
-        failures += 1
-print(sorted(counts), sum(counts.values()), failures)
-"""
-
-
 def test_readers_of_the_folder_never_see_both(run: Run) -> None:
-    """A reader that lists the folder as fast as it can, while it is compacted again and again."""
+    """After each step a reader that lists the folder finds each row once."""
     store = run.store
     commit(run.models[0], written(run, (3,), (0, 4), (2,), (1,)), seconds=1)
-    folder = str(Path(store.root) / LABELS)
-    reader = subprocess.Popen([sys.executable, "-c", READER, folder, "3"], stdout=subprocess.PIPE, text=True)
-    end = time.monotonic() + 3
-    rounds = 0
-    while time.monotonic() < end:
-        rounds += 1
-        store.write_json(layout.success(RUN), compact(store, RUN, rows=5).model_dump(mode="json"))
-        _split(store)
-    output = reader.communicate()[0]
-    assert output.startswith("[5] "), f"row counts that were seen, listings, listings that failed: {output}"
-    assert int(output.split()[1]) > 50, output
-    assert rounds > 5
+    seen = []
+    compact(
+        store, RUN, on_step=lambda step: seen.append((step, len(fragment_names(store, RUN)), sorted(row_ids(store))))
+    )
+    assert seen == list(zip(STEPS, [4, 4, 4, 1], [[0, 1, 2, 3, 4]] * 4, strict=True))
 
 
-def _split(store: Store) -> None:
-    """One file → five, in one step, as a compaction does it."""
-    success = read_success(store, RUN)
-    assert success is not None
-    (fragment,) = success.fragments
-    table = store.read_columns(f"{LABELS}/{fragment.name}", None)
-    attempt = layout.attempt_of(fragment.name) + 1
-    parts = [
-        write_fragment_file(
-            store, layout.compacted_folder(RUN), layout.fragment_name(attempt, task), table.slice(task, 1)
-        )
-        for task in range(5)
-    ]
-    store.swap_folders(LABELS, layout.compacted_folder(RUN))
-    store.write_json(layout.success(RUN), success.model_copy(update={"fragments": parts}).model_dump(mode="json"))
-    store.remove_folder(layout.compacted_folder(RUN))
+def test_a_run_of_the_first_layout_is_rewritten(tmp_path: Path) -> None:
+    store = Store(str(shutil.copytree(ROOT / "tests/fixtures/output_before_redesign/out", tmp_path / "out")))
+    query = "SELECT uri, labels, scores, all_scores, labeled_at FROM all_rows ORDER BY uri"
+    before = open_labels(store.root).sql(query).fetchall()
+    for run_id in ("first", "second"):
+        compact(store, run_id)
+    folder = Path(store.root)
+    tables = [pq.read_table(folder / layout.labels_folder(run_id)) for run_id in ("first", "second")]
+    assert pa.concat_tables(tables).schema.equals(schema.LABEL_TABLE)
+    assert open_labels(store.root).sql(query).fetchall() == before
+    assert verify(store) == []
 
 
 def test_what_cannot_be_compacted(run: Run) -> None:

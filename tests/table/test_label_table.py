@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from mlcls_ray import open_labels
 from mlcls_ray.errors import UsageError
+from mlcls_ray.storage.store import Store
+from tests.conftest import ROOT
+from tests.table.outputs import write_run
 
 
 def test_the_same_rows_by_every_way_out(labeled: Path, loopback_ray: None) -> None:
@@ -21,6 +25,14 @@ def test_the_same_rows_by_every_way_out(labeled: Path, loopback_ray: None) -> No
     rows = table.ray()
     assert rows.count() == 30, "the rows of both runs, in parallel"
     assert set(rows.schema().names) >= {"uri", "labels", "all_scores"}
+
+
+def test_ray_reads_both_layouts(tmp_path: Path, loopback_ray: None) -> None:
+    folder = shutil.copytree(ROOT / "tests/fixtures/output_before_redesign/out", tmp_path / "out")
+    write_run(Store(str(folder)), "today")
+    rows = open_labels(str(folder)).ray().to_pandas()
+    assert sorted(rows["run_number"]) == [0] * 7 + [1] * 6
+    assert rows["all_scores"].notna().sum() == 6 + 5
 
 
 def test_one_run_and_its_thresholds(labeled: Path) -> None:

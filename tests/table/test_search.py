@@ -60,7 +60,7 @@ def test_search(out: Path, tmp_path: Path) -> None:
 
 def test_images_that_are_gone_are_named_and_the_others_are_copied(demo: Path, tmp_path: Path) -> None:
     gone = [str(tmp_path / f"gone {number}.jpg") for number in range(7)]
-    odd = tmp_path / os.fsdecode(b"caf\xe9?.jpg")
+    odd = tmp_path / os.fsdecode(b"\xe9t\xe9?.jpg")
     odd.write_bytes((demo / "cat.jpg").read_bytes())
     uris = [str(demo / "cat.jpg"), *gone, uri_of_path(odd), "http://user:secret@[bad/a.jpg?token=secret"]
     for as_links, verb in ((False, "copied"), (True, "linked")):

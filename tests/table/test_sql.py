@@ -21,7 +21,7 @@ from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.incremental import open_changes
 from mlcls_ray.table.records import read_record
-from mlcls_ray.table.views import EMPTY, committed_files, create_label_views, create_score_view, create_view, query_rows
+from mlcls_ray.table.views import committed_files, create_label_views, create_score_view, create_view, query_rows
 from tests.conftest import ROOT
 
 OUTPUT = ROOT / "tests/fixtures/output_before_redesign/out"
@@ -38,9 +38,11 @@ VALUES = {
     "run": "first",
     "runs": ["first"],
     "statuses": ["ok", "not_an_image"],
+    "thresholds": [0.5, 0.5, 0.5, 0.5],
     "transient": ["timeout"],
     "uri": "/a.jpg",
     "uris": ["/a.jpg"],
+    "vocabulary": ["boat", "cat", "dog", "person"],
     "width": 1.5,
     "without": ["boat"],
 }
@@ -70,7 +72,7 @@ def database(request: pytest.FixtureRequest) -> Iterator[duckdb.DuckDBPyConnecti
         create_score_view(database, {name: record for name, record in records.items() if record})
         files = store.data_uris(layout.manifest_folder("first"))
         create_view(database, "manifest", files, schema.MANIFEST)
-        create_view(database, "labeled", store.data_uris(layout.labels_folder("first")), EMPTY)
+        create_view(database, "labeled", store.data_uris(layout.labels_folder("first")))
         create_view(database, "all_rows_after", committed_files(store))
         create_view(database, "hashes", [], HASHES)
         create_view(database, "copies", [], schema.DUPLICATES)

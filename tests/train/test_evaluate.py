@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,17 @@ import yaml
 from sklearn.metrics import average_precision_score
 
 from mlcls_ray import open_labels
+from mlcls_ray.cli.train import calibrate
 from mlcls_ray.errors import UsageError
-from mlcls_ray.train.evaluate import compare, confusions, evaluate, worst_images
+from mlcls_ray.train.evaluate import (
+    class_notes,
+    compare,
+    confusions,
+    evaluate,
+    evaluation_page,
+    rare_names,
+    worst_images,
+)
 from tests.conftest import run_cli
 
 TRUE = {
@@ -85,3 +95,44 @@ def test_errors_name_what_is_missing(out: Path, truth: Path, tmp_path: Path) -> 
     (tmp_path / "other.csv").write_text("uri,labels\n/elsewhere.jpg,cat\n")
     with pytest.raises(UsageError, match="has scores of none of the 1 images"):
         compare(open_labels(str(out / "table")), tmp_path / "other.csv")
+
+
+def test_a_truth_of_fewer_classes_measures_those_only(out: Path, truth: Path, tmp_path: Path) -> None:
+    """The other classes of the model are left out of all numbers, and named."""
+    table = open_labels(str(out / "table"))
+    (tmp_path / "label.txt").write_text("cat\nboat\nperson\n")
+    lines = (line.rpartition(",") for line in truth.read_text().splitlines()[1:])
+    rows = [f"{uri},{';'.join(sorted({'cat', 'boat', 'person'} & set(labels.split(';'))))}" for uri, _, labels in lines]
+    (tmp_path / "three.csv").write_text("\n".join(["uri,labels", *rows]) + "\n")
+    everything, three = compare(table, truth), compare(table, tmp_path / "three.csv")
+    assert three.classes == ["person", "boat", "cat"], "in the order of the model"
+    places = [everything.classes.index(name) for name in three.classes]
+    np.testing.assert_array_equal(three.scores, everything.scores[:, places])
+    np.testing.assert_array_equal(three.targets, everything.targets[:, places])
+    result = evaluate(three)
+    assert (result.left_out, len(result.classes)) == (77, 3)
+    assert result.overall_precision > evaluate(everything).overall_precision
+    (left_out,) = class_notes(three)
+    assert left_out.startswith(
+        "77 of the model's 80 classes are not among those of the truth, and left out: bicycle, car,"
+    )
+    assert left_out.endswith("and 72 more")
+    assert left_out in evaluation_page(table, three, result).replace("&#39;", "'")
+    (tmp_path / "label.txt").unlink()
+    (never_true,) = class_notes(compare(table, tmp_path / "three.csv"))
+    assert never_true.startswith(
+        "77 of the model's 80 classes are on no image of the truth; labels of them count as wrong"
+    )
+    (tmp_path / "label.txt").write_text("cat\ndragon\n")
+    assert compare(table, tmp_path / "three.csv").classes == ["person", "boat", "cat"], "names in the file count too"
+
+
+def test_rare_classes_are_named(out: Path, truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    comparison = compare(open_labels(str(out / "table")), truth)
+    assert rare_names(comparison) == comparison.classes, "no class is on five of the twelve photographs"
+    calibrate(str(out / "table"), data=truth, save=tmp_path / "t.yaml")
+    assert re.search(
+        r"80 of 80 classes have fewer than 5 true images and get the threshold of all classes together, 0\.\d+: person, ",
+        capsys.readouterr().out,
+    )
+    assert yaml.safe_load((tmp_path / "t.yaml").read_text())["common_threshold"] == comparison.classes

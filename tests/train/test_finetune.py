@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -24,11 +25,17 @@ from safetensors.numpy import load_file, save_file
 from mlcls_ray import open_labels
 from mlcls_ray.datasets.check import check
 from mlcls_ray.datasets.split import read_classes, read_split, split_dataset
+from mlcls_ray.devices import parse_device
+from mlcls_ray.engines.paddle import PaddleEngine
 from mlcls_ray.errors import RunError, UsageError
+from mlcls_ray.job.check import check_job
 from mlcls_ray.job.label import label
+from mlcls_ray.labels.metrics import mean_average_precision
 from mlcls_ray.models.artifact import load_model
+from mlcls_ray.models.cache import open_model
 from mlcls_ray.train import checkpoints
 from mlcls_ray.train.config import Augment, FinetuneJob, Loss
+from mlcls_ray.train.dev_scores import load_pixels
 from mlcls_ray.train.distributed import ProcessGroup
 from mlcls_ray.train.evaluate import compare, evaluate
 from mlcls_ray.train.finetune import FinetuneResult, finetune
@@ -73,7 +80,7 @@ def job_of(data: Path, out: Path, **changes: object) -> FinetuneJob:
     out.mkdir(parents=True, exist_ok=True)
     values = {
         "epochs": 12, "batch_size": 16, "head_only_epochs": 0, "learning_rate": 0.03, "backbone_lr_scale": 1.0,
-        "layer_decay": 1.0, "ema_decay": 0.5, "augment": Augment(randaugment_n=0, cutout=0.0, min_crop_area=1.0),
+        "layer_decay": 1.0, "ema_decay": 0.5, "freeze_fraction": 0.0, "augment": Augment(randaugment_n=0, cutout=0.0, min_crop_area=1.0),
         "loss": Loss(gamma_negative=1.0, clip=0.0),
     }  # fmt: skip
     return FinetuneJob.model_validate({"data": data, "out": out, **values, **changes})
@@ -183,13 +190,58 @@ def test_frozen_batch_norms_keep_their_statistics_only(data: Path, tmp_path: Pat
 
 
 def test_a_best_epoch_with_a_frozen_backbone_is_exported(learned: Path, data: Path, tmp_path: Path) -> None:
-    """The initial weights cannot be improved: the first epoch is exported, whose optimizer has no state of the backbone."""
+    """The first epoch is exported, whose optimizer has no state of the backbone."""
     model = str(learned / "best_model" / "inference")
-    changes = {"init_from": model, "epochs": 2, "head_only_epochs": 1, "learning_rate": 1e-6, "ema_decay": 0.0}
-    result = finetune(job_of(data, tmp_path, **changes), TINY)
-    assert metrics(tmp_path, "dev_map") == [result.mean_average_precision] * 2
-    assert result.epoch == 1
+    changes = {"init_from": model, "epochs": 2, "head_only_epochs": 2, "fit_head": False}
+    wrong = job_of(data, tmp_path, **changes, learning_rate=1e-6, ema_decay=0.0)
+    result = finetune(wrong, TINY)
+    assert metrics(tmp_path, "dev_map") == pytest.approx([result.mean_average_precision] * 2)
+    assert (result.taken_over, result.fitted) == (pytest.approx(result.mean_average_precision), None)
     assert (result.model / "inference.yml").is_file()
+
+
+def test_no_epoch_is_exported_that_is_worse_than_the_start(learned: Path, data: Path, tmp_path: Path) -> None:
+    """A learning rate that destroys the network: what is exported is the start, with its head fitted in closed form."""
+    model = str(learned / "best_model" / "inference")
+    job = job_of(data, tmp_path / "mine", init_from=model, epochs=1, learning_rate=50.0, ema_decay=0.0)
+    result = finetune(job, TINY)
+    assert result.epoch == 0
+    assert result.taken_over is not None
+    assert result.fitted is not None
+    assert result.mean_average_precision == max(result.taken_over, result.fitted) > metrics(job.out, "dev_map")[0]
+    card = (result.model.parent / "MODEL_CARD.md").read_text()
+    assert card.startswith("# mine: tiny, fine-tuned")
+    assert "No epoch was better than the start by dev mAP" in card
+    setup = prepare(job, TINY)
+    exported = PaddleEngine(load_model(result.model), parse_device("cpu"), 1)
+    scores = exported.score(np.stack([load_pixels(path, setup.preprocess) for path in setup.dev.paths]))
+    assert mean_average_precision(scores, setup.dev.targets) == pytest.approx(result.mean_average_precision, abs=1e-3)
+
+
+def test_a_model_has_a_name_of_its_own(learned: Path, data: Path, tmp_path: Path) -> None:
+    """In tables it stands beside the model that it was trained from; PaddleX knows it by its network's name."""
+    model = load_model(learned / "best_model/inference")
+    assert (model.name, model.network) == (learned.name, "tiny")
+    assert open_model(str(learned)).fingerprint == model.fingerprint, "the output of a fine-tuning stands for its model"
+    job = job_of(data, tmp_path / "out", epochs=1, init_from=str(learned), name="Möwen 2")
+    again = load_model(finetune(job, TINY).model)
+    assert again.name == "Möwen 2"
+    assert yaml.safe_load((again.folder / "inference.yml").read_text())["Global"]["model_name"] == "tiny"
+    both = quick_job(inputs=(str(data / "images"),), out=str(tmp_path / "labels"), models=(str(learned), str(job.out)))
+    checked = check_job(both)
+    assert [(model.name, Path(model.store.root).name) for model in checked.models] == [
+        (learned.name, learned.name),
+        ("Möwen 2", "Möwen 2"),
+    ]
+
+
+def test_each_epoch_is_told(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finetune(job_of(data, tmp_path, epochs=2), TINY)
+    shown = capsys.readouterr().err
+    maps = metrics(tmp_path, "dev_map")
+    assert re.findall(r"epoch (\d)/2: loss \d+\.\d{3}, dev mAP ([\d.]+) %", shown) == [
+        (str(number), f"{100 * value:.1f}") for number, value in enumerate(maps, 1)
+    ]
 
 
 def interrupt(out: Path, config: Path) -> None:
@@ -223,13 +275,13 @@ def test_other_classes_get_a_new_head_and_a_note(
     model = str(learned / "best_model/inference")
     other = tmp_path / "data"
     other.mkdir()
-    (other / "label.txt").write_text("warm\ncold\n")
+    (other / "label.txt").write_text("red\ncold\n")
     for split in ("train", "dev"):
         lines = (data / f"{split}.txt").read_text().splitlines()
         (other / f"{split}.txt").write_text("".join(f"{data}/{line[:-2]}\n" for line in lines))
     job = job_of(other, tmp_path / "out", init_from=model, epochs=1)
     assert finetune(job, TINY).mean_average_precision > 0.5
-    assert "has other classes or another head: the head starts from random weights" in capsys.readouterr().err
+    assert "has 1 of the 2 classes: the head's parts for the others are new" in capsys.readouterr().err
     setup = prepare(job_of(data, tmp_path / "same", init_from=model, epochs=1), TINY)
     best = load_file(learned / "checkpoints/best/averaged.safetensors")
     for name, value in setup.network.state_dict().items():
@@ -400,6 +452,6 @@ def test_every_head_is_trained_and_loaded_again(
     model = train("out", head=head).model
     assert load_model(model).vocabulary == tuple(COLORS)
     train("same", head=head, init_from=str(model))
-    assert "head starts from random weights" not in capsys.readouterr().err
+    assert "head" not in capsys.readouterr().err.replace("fitting the head", "")
     train("other", head="pooled" if head == "ml_decoder" else "ml_decoder", init_from=str(model))
-    assert "head starts from random weights" in capsys.readouterr().err
+    assert "has another head: the head is new" in capsys.readouterr().err

@@ -46,7 +46,8 @@ def test_a_network_is_trained_exported_and_loaded_again(name: str, data: Path, t
     result = finetune(job)
     assert result.steps == 4
     model = load_model(result.model)
-    assert (model.name, model.vocabulary, model.preprocess.input_size) == (
+    assert (model.name, model.network, model.vocabulary, model.preprocess.input_size) == (
+        "out",
         network_spec(name).name,
         CLASSES,
         (SIZE, SIZE),
@@ -55,7 +56,7 @@ def test_a_network_is_trained_exported_and_loaded_again(name: str, data: Path, t
     setup = prepare(job.model_copy(update={"init_from": str(result.model), "out": tmp_path / "next"}))
     weights = {name: tensor.numpy() for name, tensor in setup.network.state_dict().items()}
     best = load_file(job.out / "checkpoints/best/averaged.safetensors")
-    assert all(np.array_equal(value, best[name]) for name, value in weights.items())
+    assert all(np.array_equal(value, best[key]) for key, value in weights.items())
     pixels = np.stack([load_pixels(path, setup.preprocess) for path in setup.dev.paths])
     scores = PaddleEngine(model, parse_device("cpu"), threads=2).score(pixels)
     np.testing.assert_allclose(scores, score_dev(setup, weights, None, ProcessGroup()), atol=1e-4)

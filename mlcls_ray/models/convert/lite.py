@@ -17,6 +17,7 @@ from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.build import build_network
 from mlcls_ray.models.networks import network_spec
+from mlcls_ray.models.outdated import adapted
 
 PYTHON_VARIABLE = "MLCLS_LITE_PYTHON"
 LITE = "inference.nb"
@@ -47,7 +48,7 @@ def to_paddle_lite(model: Model, path: Path, tensors: np.ndarray) -> np.ndarray:
         np.save(folder / "tensors.npy", tensors)
         job = {
             "folder": temporary,
-            "network": model.name,
+            "network": model.network,
             "class_num": len(model.vocabulary),
             "input_size": model.preprocess.input_size[0],
         }
@@ -76,7 +77,9 @@ def read_weights(model: Model) -> dict[str, np.ndarray]:
     Raises:
         UsageError: the model is not of a registered network, or in Paddle's old program format.
     """
-    state = build_network(network_spec(model.name), len(model.vocabulary)).state_dict()
+    spec = network_spec(model.network)
+    built = build_network(spec, len(model.vocabulary)).state_dict()
+    state = {name: value for name, value in built.items() if name not in spec.unused}
     numbered = {name: value.name for name, value in state.items()}
     stored = sorted(set(NUMBERED.findall(model.program.read_text(encoding="utf-8", errors="replace"))))
     values = paddle.jit.load(str(model.program.with_suffix(""))).state_dict().values()
@@ -85,8 +88,8 @@ def read_weights(model: Model) -> dict[str, np.ndarray]:
     if len(stored) != len(values) or {key: list(array.shape) for key, array in arrays.items()} != {
         keys[name]: list(value.shape) for name, value in state.items()
     }:
-        raise UsageError(f"model '{model.folder}' is not the network '{model.name}': its parameters differ")
-    return {name: arrays[keys[name]] for name in state}
+        raise UsageError(f"model '{model.folder}' is not the network '{model.network}': its parameters differ")
+    return adapted(model, {name: arrays[keys[name]] for name in state})
 
 
 def _ranks(names: list[str]) -> list[tuple[str, int, str]]:

@@ -10,7 +10,7 @@ import yaml
 from paddle import nn
 
 from mlcls_ray.images.preprocess import Preprocess
-from mlcls_ray.models.artifact import CONFIG
+from mlcls_ray.models.artifact import CONFIG, OWN_NAME
 
 
 def export_network(network: nn.Layer, input_size: int, folder: Path) -> None:
@@ -24,9 +24,17 @@ def export_network(network: nn.Layer, input_size: int, folder: Path) -> None:
 
 
 def write_config(
-    folder: Path, name: str, preprocess: Preprocess, vocabulary: Sequence[str], threshold: float | list[float]
+    folder: Path,
+    network: str,
+    preprocess: Preprocess,
+    vocabulary: Sequence[str],
+    threshold: float | list[float],
+    name: str | None = None,
 ) -> None:
-    """Write `inference.yml` as PaddleClas's export does. `preprocess` must resize to a fixed size, without a crop."""
+    """Write `inference.yml` as PaddleClas's export does. `preprocess` must resize to a fixed size, without a crop.
+
+    `name` is the model's own name, if it has another one than its network.
+    """
     assert preprocess.size is not None and preprocess.crop is None
     operations = [
         {
@@ -48,7 +56,7 @@ def write_config(
         {"ToCHWImage": None},
     ]
     config = {
-        "Global": {"model_name": name},
+        "Global": {"model_name": network, **({OWN_NAME: name} if name else {})},
         "PreProcess": {"transform_ops": operations},
         "PostProcess": {"MultiLabelThreshOutput": {"threshold": threshold, "label_list": list(vocabulary)}},
     }

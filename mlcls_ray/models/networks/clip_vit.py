@@ -1,8 +1,9 @@
 """CLIP's ViT-B/16 at 448 pixels with ML-Decoder.
 
 Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (arXiv 2103.00020): a vision transformer with
-a norm before its blocks and QuickGELU. Built for 224 pixels; its 14×14 table of positions is resized for larger images. The
-parameters' names are PaddleClas's, so that its weights load as they are.
+a norm before its blocks. Built for 224 pixels; its 14×14 table of positions is resized for larger images. The parameters' names are
+PaddleClas's, so that its weights load as they are. As PaddleClas's (foundation_vit.py), it differs from OpenAI's network: GELU instead
+of QuickGELU, and the projection into the space of texts is kept in the weights but not used.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from mlcls_ray.models.networks.spec import NetworkSpec
 WIDTH, DEPTH, HEADS, PATCH = 768, 12, 12, 16
 TABLE = 14
 """Positions along a side of the trained table: 224 pixels in patches of 16."""
-QUICK_GELU = 1.702
+TEXT_WIDTH = 512
+"""Width of the space that CLIP shares with texts."""
 
 
 class PatchEmbedding(nn.Layer):
@@ -27,7 +29,7 @@ class PatchEmbedding(nn.Layer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.proj = nn.Conv2D(3, WIDTH, PATCH, PATCH)
+        self.proj = nn.Conv2D(3, WIDTH, PATCH, PATCH, bias_attr=False)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.proj(x)
@@ -50,7 +52,7 @@ class Attention(nn.Layer):
 
 
 class Mlp(nn.Layer):
-    """Two linear layers with QuickGELU between them."""
+    """Two linear layers with GELU between them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,8 +60,7 @@ class Mlp(nn.Layer):
         self.fc2 = nn.Linear(4 * WIDTH, WIDTH)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        x = self.fc1(x)
-        return self.fc2(x * nn.functional.sigmoid(QUICK_GELU * x))
+        return self.fc2(nn.functional.gelu(self.fc1(x)))
 
 
 class Block(nn.Layer):
@@ -97,6 +98,10 @@ class ClipViTML(nn.Layer):
         self.norm = nn.LayerNorm(WIDTH)
         self.head = MLDecoder(WIDTH, class_num)
         self.memory = memory
+        zeros = nn.initializer.Constant(0.0)
+        self.proj = self.create_parameter(
+            [WIDTH, TEXT_WIDTH], default_initializer=zeros
+        )  # PaddleClas's weights hold it
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         patches = self.patch_embed(x)
@@ -127,4 +132,5 @@ BASE_PATCH16_448 = NetworkSpec(
     channels=WIDTH,
     input_size=448,
     head_attribute="head",
+    unused=frozenset({"proj"}),
 )

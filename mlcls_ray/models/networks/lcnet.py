@@ -16,6 +16,7 @@ from mlcls_ray.models.networks.spec import NetworkSpec
 
 FEATURE_CHANNELS = 1280
 STEM_CHANNELS = 16
+DROPOUT = 0.2
 
 
 class Block(NamedTuple):
@@ -77,6 +78,18 @@ class DepthwiseSeparable(nn.Layer):
         return self.pw_conv(x if self.se is None else self.se(x))
 
 
+class ScaledDropout(nn.Layer):
+    """Dropout as PaddleClas's PP-LCNet has it (`downscale_in_infer`): training drops a fifth, inference multiplies by 0.8.
+
+    The product is written out, so that an exported program has it whatever a converter does with dropout.
+    """
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        if self.training:
+            return nn.functional.dropout(x, DROPOUT, training=True, mode="downscale_in_infer")
+        return x * (1 - DROPOUT)
+
+
 class LCNetML(nn.Layer):
     """float32 ``[N, 3, S, S]`` → logits float32 ``[N, class_num]``."""
 
@@ -89,13 +102,14 @@ class LCNetML(nn.Layer):
             channels = blocks[-1].channels
             self.add_sublayer(name, nn.Sequential(*map(DepthwiseSeparable, inputs, blocks)))
         self.last_conv = nn.Conv2D(channels, FEATURE_CHANNELS, 1, bias_attr=False)
+        self.dropout = ScaledDropout()
         self.fc = MLDecoder(FEATURE_CHANNELS, class_num)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         x = self.conv1(x)
         for stage in (self.blocks2, self.blocks3, self.blocks4, self.blocks5, self.blocks6):
             x = stage(x)
-        return self.fc(nn.functional.hardswish(self.last_conv(x)))
+        return self.fc(self.dropout(nn.functional.hardswish(self.last_conv(x))))
 
 
 X1_0 = NetworkSpec(

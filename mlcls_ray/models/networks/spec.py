@@ -34,6 +34,8 @@ class NetworkSpec:
     """The builder for fine-tuning where it is not `build`: the same parameters, another forward pass."""
     initial_weights: str | None = None
     """The named model whose weights fine-tuning starts from by default; None: random weights."""
+    unused: frozenset[str] = frozenset()
+    """Parameters of the published weights that the scores do not depend on; an exported program may lack them."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 

@@ -38,6 +38,9 @@ class IcebergLabels:
 
     def append(self, rows: RunRows) -> None:
         table = self.catalog.create_table_if_not_exists(TABLE, rows.schema)
+        if not set(rows.schema.names) <= set(table.schema().column_names):  # a table that version 0.1 began
+            with table.update_schema() as columns:
+                columns.union_by_name(rows.schema)
         with table.transaction() as transaction:
             for batch in rows.batches:
                 transaction.append(pa.Table.from_batches([batch], rows.schema), snapshot_properties={RUN: rows.run_id})

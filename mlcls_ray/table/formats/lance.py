@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import lance
+import pyarrow as pa
 
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table.formats.base import RunRows, storage_options
-from mlcls_ray.table.views import quoted
+from mlcls_ray.table.sql import quoted
 
 NAME = "lance"
 
@@ -26,6 +27,11 @@ class LanceLabels:
 
     def append(self, rows: RunRows) -> None:
         mode = "append" if self._exists() else "create"
+        if mode == "append":
+            table = lance.dataset(self.uri, storage_options=self.options)
+            missing = [field for field in rows.schema if field.name not in table.schema.names]
+            if missing:  # a table that version 0.1 began
+                table.add_columns(pa.schema(missing))
         lance.write_dataset(rows.reader(), self.uri, mode=mode, storage_options=self.options)
 
     def _exists(self) -> bool:

@@ -1,0 +1,23 @@
+"""SQL text for DuckDB, where a parameter cannot be used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+
+def quoted(text: str) -> str:
+    """Quote text."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def parquet_rows(files: Iterable[str]) -> str:
+    """Name the rows of Parquet files as a table. Columns are matched by name.
+
+    DuckDB takes a file's name for a pattern, so that `photos[1]` would also be `photos1`: what means something in a pattern is escaped.
+    """
+    return f"read_parquet([{', '.join(quoted(_literal(file)) for file in files)}], union_by_name = true)"
+
+
+def _literal(file: str) -> str:
+    return re.sub(r"[*?[]", r"[\g<0>]", file)
