@@ -12,7 +12,7 @@ import numpy as np
 from mlcls_ray.config import S3Options
 from mlcls_ray.datasets.formats import LIST_SUFFIX, SUFFIXES, parse_list
 from mlcls_ray.datasets.split import find_split, read_classes, read_split
-from mlcls_ray.errors import ImageError, UsageError
+from mlcls_ray.errors import ImageError, UsageError, one_image
 from mlcls_ray.explore.page import render
 from mlcls_ray.images.decode import decode
 from mlcls_ray.stages.read import hash_content
@@ -138,7 +138,8 @@ def _read(entry: Entry) -> tuple[str, str]:
     """Return the hash of an image's bytes, and the reason why it cannot be read: one of the two is empty."""
     try:
         image_bytes = entry.path.read_bytes()
-        decode(image_bytes)
+        with one_image():
+            decode(image_bytes)
     except OSError as error:
         return "", str(error.strerror)
     except ImageError as error:

@@ -6,6 +6,7 @@ ever unpacked to disk: a member's name is a name only.
 
 from __future__ import annotations
 
+import errno
 import re
 import threading
 from abc import abstractmethod
@@ -95,8 +96,10 @@ class Container(InputKind):
                     for member in self.list_members(filesystem, path, uri_column):
                         member_uri = MemberUri(uri, member.name, member.place)
                         yield InputEntry(str(member_uri), member.size_bytes, mtime_of(info), etag)
-                except (DamagedError, PermissionError, pa.ArrowInvalid):
-                    if len(paths) == 1:
+                except (DamagedError, OSError, pa.ArrowException) as error:
+                    # Without a number, an OSError is Arrow's, about the file's content; with one, the storage fails.
+                    is_storage = isinstance(error, OSError) and error.errno not in (None, errno.EACCES)
+                    if len(paths) == 1 or is_storage:
                         raise
                     yield InputEntry(str(MemberUri(uri, damage_name(0))), None, mtime_of(info), etag)
         except (OSError, ValueError) as error:
@@ -192,7 +195,12 @@ def read_member(
     if damage is None:
         return container.read_member(filesystem, path, member, max_bytes)
     if damage["at"] == "0":
-        next(iter(container.list_members(filesystem, path, None)), None)  # raises what the listing met
+        try:
+            next(iter(container.list_members(filesystem, path, None)), None)  # raises what the listing met
+        except OSError as error:
+            if error.errno is None:
+                raise ImageError(Status.CORRUPT, str(error)) from None
+            raise
         raise ImageError(Status.MISSING, "the file could not be read when it was listed; now it can: run again")
     raise ImageError(
         Status.CORRUPT, f"the archive is damaged from byte {damage['at']} on; the images behind it are not listed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -39,15 +40,15 @@ class ParquetImages(Container):
         self._columns: OrderedDict[tuple[str, str, int], pa.ChunkedArray] = OrderedDict()
 
     def takes(self, text: str, s3: S3Options, uri_column: str | None) -> bool:
-        """Look into the file; the first match of a glob, or the first part of a folder, decides for all."""
+        """Look into the file; the first match of a glob, or part of a folder, that can be read decides for all."""
         if not super().takes(text, s3, uri_column) and not has_parts(text, self.suffixes):
             return False
         filesystem, path = open_filesystem(text, s3)
-        try:
-            files = container_files(filesystem, text, path, self.suffixes)
-            return bool(files) and _image_column(filesystem, files[0], uri_column) is not None
-        except (OSError, pa.ArrowInvalid):
-            return False  # it is then read as a list of uris, which says what is wrong
+        with contextlib.suppress(OSError):
+            for file in container_files(filesystem, text, path, self.suffixes):
+                with contextlib.suppress(OSError, pa.ArrowException):
+                    return _image_column(filesystem, file, uri_column) is not None
+        return False  # it is then read as a list of uris, which says what is wrong
 
     def list_members(
         self, filesystem: fsspec.AbstractFileSystem, path: str, uri_column: str | None

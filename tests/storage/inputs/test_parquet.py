@@ -73,6 +73,20 @@ def test_a_folder_of_parts_with_images(tmp_path: Path) -> None:
     assert len(uris_of(tmp_path / "x.parquet")) == len(IMAGES)
 
 
+@pytest.mark.parametrize("damage", ["text", "footer"])
+def test_one_damaged_file_of_many_is_one_row(tmp_path: Path, damage: str) -> None:
+    for number in range(3):
+        write_parquet(tmp_path / f"{number}.parquet")
+    broken = tmp_path / "0.parquet"
+    data = broken.read_bytes()
+    broken.write_bytes(b"no table" if damage == "text" else data[:-200] + b"\xff" * 190 + data[-10:])
+    uris = uris_of(tmp_path / "*.parquet")
+    assert uris[0] == f"{broken}#damaged-from-0"
+    assert len(uris) == 1 + 2 * len(IMAGES)
+    assert status_of(uris[0]) is Status.CORRUPT
+    assert status_of(f"{tmp_path}/1.parquet#damaged-from-0") is Status.MISSING, "it was mended"
+
+
 def test_a_broken_file(tmp_path: Path) -> None:
     (tmp_path / "broken.parquet").write_text("no table")
     assert status_of(f"{tmp_path}/broken.parquet#image/1") is Status.CORRUPT
