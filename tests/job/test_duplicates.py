@@ -72,3 +72,14 @@ def test_a_copy_of_something_that_changed_is_labeled_for_itself(tiny_folder: Pat
     table = pq.read_table(tmp_path / "out" / layout.labels_folder("r")).sort_by("row_id")
     assert len(set(table.column("content_hash").to_pylist())) == 3
     assert verify(Store(job.out)) == []
+
+
+def test_malformed_urls_are_rows_and_do_not_end_the_job(tiny_folder: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.jpg").write_bytes(encode(picture()))
+    (tmp_path / "list.txt").write_text("a.jpg\nb.jpg\nhttp://a..b/x.jpg\nhttp://[::1\nhttp://xn--a/x.jpg\nftp://h/x.jpg\n")
+    job = quick_job(
+        inputs=(str(tmp_path / "list.txt"),), out=str(tmp_path / "out"), model=str(tiny_folder), run_id="r", dedupe=True
+    )
+    assert label(job).statuses == {"ok": 2, "unsupported": 4}
+    assert verify(Store(job.out)) == []
