@@ -77,7 +77,9 @@ def test_a_copy_of_something_that_changed_is_labeled_for_itself(tiny_folder: Pat
 def test_malformed_urls_are_rows_and_do_not_end_the_job(tiny_folder: Path, tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / f"{name}.jpg").write_bytes(encode(picture()))
-    (tmp_path / "list.txt").write_text("a.jpg\nb.jpg\nhttp://a..b/x.jpg\nhttp://[::1\nhttp://xn--a/x.jpg\nftp://h/x.jpg\n")
+    (tmp_path / "list.txt").write_text(
+        "a.jpg\nb.jpg\nhttp://a..b/x.jpg\nhttp://[::1\nhttp://xn--a/x.jpg\nftp://h/x.jpg\n"
+    )
     job = quick_job(
         inputs=(str(tmp_path / "list.txt"),), out=str(tmp_path / "out"), model=str(tiny_folder), run_id="r", dedupe=True
     )
