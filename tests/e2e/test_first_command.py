@@ -87,6 +87,7 @@ def test_the_layout_is_the_designs(demo_run: tuple[Path, str]) -> None:
         "labels",
         "lease",
         "manifest",
+        "manifest.json",
         "progress.json",
         "run.json",
     ]
