@@ -27,6 +27,7 @@ def everything(tmp_path: Path) -> Iterator[Path]:
     level, handler = root.level, logging.FileHandler(tmp_path / "driver.log")
     root.setLevel(logging.DEBUG)
     root.addHandler(handler)
+    logging.getLogger("another").debug("the log takes everything")
     yield tmp_path / "driver.log"
     root.removeHandler(handler)
     root.setLevel(level)
