@@ -26,7 +26,9 @@ CLAIMED = {"mlu-shared": ("mlu", 2), "mlu-second": ("mlu:1", 1)}
 
 
 @pytest.fixture(
-    scope="module", params=[RAYS_OWN, pytest.param(CLAIMED, marks=pytest.mark.slow)], ids=["ray", "claimed"]
+    scope="module",
+    params=[pytest.param(RAYS_OWN, marks=pytest.mark.slow), pytest.param(CLAIMED, marks=pytest.mark.slow)],
+    ids=["ray", "claimed"],
 )
 def outputs(request: pytest.FixtureRequest, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The jobs' outputs: all of them on one Ray."""

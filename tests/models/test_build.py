@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
@@ -72,14 +74,23 @@ ROUNDING = 0.005e6
 """Half of the last digit of a table with two decimals."""
 
 
-@pytest.fixture(scope="module", params=PUBLISHED)
+LARGEST = "PP-HGNetV2-B6_ML"
+"""It takes as long as the other networks together, and is built of the same parts as B0 and B4."""
+
+
+def quick(names: Iterable[str]) -> list[Any]:
+    """The names, of which the largest network is for the slow tier."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name == LARGEST else name for name in names]
+
+
+@pytest.fixture(scope="module", params=quick(PUBLISHED))
 def named(request: pytest.FixtureRequest) -> tuple[str, paddle.nn.Layer]:
     network = build_network(network_spec(request.param), 80, seed=1)
     network.eval()
     return request.param, network
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", quick(NETWORKS))
 def test_every_registered_network(name: str) -> None:
     """A seed gives the same weights again, another head replaces the usual one, and its parameters are recognized."""
     spec = network_spec(name)

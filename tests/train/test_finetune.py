@@ -166,6 +166,7 @@ def test_checkpoints_within_an_epoch_follow_the_clock(data: Path, tmp_path: Path
     assert folders == {"best", "step-4", "step-8", "step-10"}
 
 
+@pytest.mark.slow
 def test_a_frozen_fraction_keeps_its_weights_and_statistics(data: Path, tmp_path: Path) -> None:
     """Everything behind it is trained."""
     job = job_of(data, tmp_path / "out", input_size=64, epochs=1, batch_size=80, freeze_fraction=3 / 8)
@@ -442,7 +443,14 @@ def test_a_label_table_becomes_a_data_set(learned: Path, data: Path, tmp_path: P
     np.testing.assert_allclose(soft.targets, [row[0] for row in scores], atol=1e-3)
 
 
-@pytest.mark.parametrize("head", ["pooled", "pooled_local", "ml_decoder"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param("pooled", marks=pytest.mark.slow),
+        pytest.param("pooled_local", marks=pytest.mark.slow),
+        "ml_decoder",
+    ],
+)
 def test_every_head_is_trained_and_loaded_again(
     head: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
