@@ -21,8 +21,8 @@ BLOCK = tarfile.BLOCKSIZE
 MAGIC = slice(257, 262)
 SPARSE, LINK, DEVICE = 1, 2, 3
 NOT_STORED = {
-    SPARSE: "a sparse file in the archive; pack it without --sparse",
-    LINK: "a link in the archive, which is not followed; pack with --dereference and --hard-dereference",
+    SPARSE: "a sparse file in the archive; pack it by tar without --sparse",
+    LINK: "a link in the archive, which is not followed; pack by tar --dereference --hard-dereference",
     DEVICE: "not a regular file",
 }
 """Places that stand for members without bytes of their own. The bytes of a file begin behind its header, never here."""
