@@ -53,7 +53,7 @@ TRANSIENT = frozenset({Status.TIMEOUT, Status.HTTP_5XX, Status.ENGINE})
 MESSAGE_LIMIT = 300
 """The longest message that is kept or printed, in characters."""
 NAMED_FAILURES = 5
-"""Failures that a message about many images names."""
+"""Names, or failures, of many that a message lists."""
 
 
 class MlclsError(Exception):
@@ -145,6 +145,12 @@ def short_message(error: BaseException) -> str:
     """Return an exception's message in one line of at most `MESSAGE_LIMIT` characters; without a message, its type's name."""
     message = " ".join(str(error).split()) or type(error).__name__
     return message if len(message) <= MESSAGE_LIMIT else message[: MESSAGE_LIMIT - 1] + "…"
+
+
+def first_names(names: Sequence[str], most: int = NAMED_FAILURES) -> str:
+    """List the first of many names, and count the others."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def name_failures(failures: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from mlcls_ray.cli.flags import NO_FLAGS, Config, PrintConfig, S3Flags, flags, s3_options
 from mlcls_ray.config_file import dump_config, load_config
-from mlcls_ray.errors import UsageError
+from mlcls_ray.errors import UsageError, first_names
 from mlcls_ray.train.config import RENAMED, FinetuneJob
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def calibrate(
         common = thresholds[compared.classes.index(rare[0])]
         print(
             f"{len(rare)} of {len(compared.classes)} classes have fewer than {MIN_POSITIVES} true images and get the threshold of all "
-            f"classes together, {common:.3f}: {evaluation.some(rare)}"
+            f"classes together, {common:.3f}: {first_names(rare)}"
         )
     for note in evaluation.class_notes(compared):
         print(note)

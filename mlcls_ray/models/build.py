@@ -11,7 +11,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from mlcls_ray.errors import UsageError
+from mlcls_ray.errors import UsageError, first_names
 from mlcls_ray.images.preprocess import Preprocess, to_tensor
 from mlcls_ray.models.heads import HEADS
 from mlcls_ray.models.networks.spec import NetworkSpec
@@ -59,7 +59,7 @@ def load_pdparams(network: nn.Layer, path: Path) -> None:
     expected = network.state_dict()
     missing, unknown = sorted(expected.keys() - values.keys()), sorted(values.keys() - expected.keys())
     if missing or unknown:
-        reasons = [f"lacks {_first_names(missing)}"] * bool(missing) + [f"holds {_first_names(unknown)}"] * bool(
+        reasons = [f"lacks {first_names(missing, 3)}"] * bool(missing) + [f"holds {first_names(unknown, 3)}"] * bool(
             unknown
         )
         raise UsageError(f"weights '{path}' are of another network: it {' and '.join(reasons)}")
@@ -69,10 +69,6 @@ def load_pdparams(network: nn.Layer, path: Path) -> None:
                 f"weights '{path}': {name} is {list(value.shape)}, the network's is {list(expected[name].shape)}"
             )
     network.set_state_dict({name: paddle.to_tensor(value) for name, value in values.items()})
-
-
-def _first_names(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def read_pdparams(path: Path) -> dict[str, np.ndarray]:

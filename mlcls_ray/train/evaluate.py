@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mlcls_ray.config import LabelJob, S3Options
 from mlcls_ray.datasets.ground_truth import Truth, read_truth
-from mlcls_ray.errors import UsageError
+from mlcls_ray.errors import UsageError, first_names
 from mlcls_ray.explore.page import render
 from mlcls_ray.job.label import label
 from mlcls_ray.labels.calibration import Target, choose_thresholds, rare_classes
@@ -30,7 +29,6 @@ from mlcls_ray.table.records import RunRecord
 TABLE = "table"
 MAX_CONFUSIONS, MAX_WORST_IMAGES = 20, 60
 ROWS_PER_FETCH = 10_000
-SHOWN_NAMES = 5
 
 
 class Comparison(NamedTuple):
@@ -162,20 +160,14 @@ def class_notes(comparison: Comparison) -> list[str]:
     if comparison.left_out:
         notes.append(
             f"{len(comparison.left_out)} of the model's {total} classes are not among those of the truth, and left out: "
-            f"{some(comparison.left_out)}"
+            f"{first_names(comparison.left_out)}"
         )
     if comparison.never_true:
         notes.append(
             f"{len(comparison.never_true)} of the model's {total} classes are on no image of the truth; labels of them count as wrong: "
-            f"{some(comparison.never_true)}. If the truth does not cover them, name its classes in a label.txt beside it"
+            f"{first_names(comparison.never_true)}. If the truth does not cover them, name its classes in a label.txt beside it"
         )
     return notes
-
-
-def some(names: Sequence[str]) -> str:
-    """List a few names, and the number of the others."""
-    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-    return ", ".join(names[:SHOWN_NAMES]) + more
 
 
 def _read_scores(table: LabelTable, truth: Truth, class_num: int) -> tuple[np.ndarray, np.ndarray]:
