@@ -59,6 +59,12 @@ class Preprocess(BaseModel):
         return size
 
     @property
+    def pixels_shape(self) -> tuple[int, int, int]:
+        """The shape (height, width, 3) of those pixels."""
+        width, height = self.input_size
+        return height, width, 3
+
+    @property
     def geometry(self) -> tuple[object, ...]:
         """The fields that decide the pixels. The other fields decide the tensor made of them."""
         return self.size, self.resize_short, self.crop, self.backend, self.interpolation

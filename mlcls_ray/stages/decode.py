@@ -65,7 +65,7 @@ class Decode:
         columns = dict(batch)
         encoded = columns.pop(schema.IMAGE_BYTES)
         pixels = {
-            pixels_column(preprocess): np.zeros((len(encoded), *preprocess.input_size[::-1], 3), np.uint8)
+            pixels_column(preprocess): np.zeros((len(encoded), *preprocess.pixels_shape), np.uint8)
             for preprocess in self.preprocesses
         }
         statuses, messages = columns[schema.STATUS].copy(), columns[schema.ERROR_MESSAGE].copy()

@@ -34,7 +34,7 @@ class DecodeOnCard:
         self.suspects = spec.suspects
         self.decoder = decoder or CardDecoder(spec.device.index, spec.preprocesses)
         self.columns = [pixels_column(preprocess) for preprocess in spec.preprocesses]
-        self.shapes = [(*preprocess.input_size[::-1], 3) for preprocess in spec.preprocesses]
+        self.shapes = [preprocess.pixels_shape for preprocess in spec.preprocesses]
         self.seconds = {"decode_on_card": 0.0, **self.cpu.seconds}
 
     def __call__(self, batch: Batch) -> Batch:

@@ -42,7 +42,7 @@ class DecodeRest:
         self.cpu = Decode(spec)
         self.max_pixels = spec.job.max_pixels
         self.columns = [pixels_column(preprocess) for preprocess in spec.preprocesses]
-        self.shapes = [(*preprocess.input_size[::-1], 3) for preprocess in spec.preprocesses]
+        self.shapes = [preprocess.pixels_shape for preprocess in spec.preprocesses]
         self.seconds = self.cpu.seconds
 
     def __call__(self, batch: Batch) -> Batch:

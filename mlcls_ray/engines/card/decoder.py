@@ -109,7 +109,7 @@ class CardDecoder:
             MemoryError: the card has no room for the pixels of the batch. Half the batch may fit.
             DeviceLostError: the card, or its decoder, stopped answering; this process must end.
         """
-        shapes = [(len(images), *preprocess.input_size[::-1], 3) for preprocess in self.preprocesses]
+        shapes = [(len(images), *preprocess.pixels_shape) for preprocess in self.preprocesses]
         batch = CardBatch(
             tuple(self.backend.empty(shape, np.uint8) for shape in shapes), np.zeros(len(images), bool), self.backend
         )
