@@ -28,7 +28,7 @@ COPIED = {
     "parquet": "FORMAT parquet",
     "table": "FORMAT csv, HEADER",
 }
-"""How DuckDB writes a file in each format."""
+"""DuckDB's options for a file in each format."""
 
 
 def print_rows(database: DuckDBPyConnection, sql: str, format: str) -> None:

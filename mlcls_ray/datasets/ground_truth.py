@@ -26,7 +26,7 @@ class Truth(NamedTuple):
     covered: np.ndarray
     """bool [C]: the classes that the truth knows. Of another class it cannot say that an image does not show it."""
     is_listed: bool
-    """Whether the truth names its classes. If not, it is taken to know all of the vocabulary."""
+    """True if the truth names its classes. If not, it is taken to know all of the vocabulary."""
 
 
 def read_truth(path: Path, vocabulary: Sequence[str]) -> Truth:

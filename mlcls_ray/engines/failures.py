@@ -1,4 +1,4 @@
-"""What an error says about the device: its memory is too small, or it is lost.
+"""Read from an error whether it is about the device: its memory is too small, or it is lost.
 
 Libraries raise what their C++ side maps to, mostly RuntimeError, so the words decide: those of CUDA, cuDNN, cuBLAS, CuPy, nvImageCodec,
 ONNX Runtime and Paddle.

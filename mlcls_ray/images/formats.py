@@ -47,7 +47,7 @@ _UTF16 = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"<\0": "utf-16-le", b"\
 _SPACE = re.compile(r"[\ufeff\s]*")
 _SVG = re.compile(r"<(\w+:)?svg[\s/>]", re.IGNORECASE)
 _PASSED_OVER = (("<!--", "-->"), ("<?", "?>"), ("<!", ">"))
-"""What may precede the first element of XML, and how it ends."""
+"""The texts that may precede the first element of XML, and how it ends."""
 _LOOKED_AT = 64 << 10
 """Bytes in which an SVG's first element is looked for, behind its comments."""
 

@@ -35,10 +35,10 @@ MAX_REPAIRS = 16
 MAX_READ_AHEAD = 16
 """Bytes behind the last pixel that libjpeg may have read before it finds the rest to be extraneous."""
 MISSING_DATA = re.compile(r"premature end of (data segment|JPEG)|instead of RST|bad Huffman", re.IGNORECASE)
-"""What libjpeg says where data are missing."""
+"""The messages of libjpeg where data are missing."""
 _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
 _NOT_IMPLEMENTED = re.compile(r"unsupported|not (supported|implemented)|subsampling|colorspace", re.IGNORECASE)
-"""What TurboJPEG refuses, and OpenCV's libjpeg may read: subsampling such as 3x1."""
+"""The messages for what TurboJPEG refuses, and OpenCV's libjpeg may read: subsampling such as 3x1."""
 
 
 def decode_jpeg(image_bytes: bytes, max_pixels: int, min_size: tuple[int, int] | None = None) -> Decoded:

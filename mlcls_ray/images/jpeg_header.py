@@ -36,10 +36,10 @@ _PACKED = struct.Struct("<HHBHB???")
 
 
 class JpegHeader(NamedTuple):
-    """What a JPEG's markers say."""
+    """The facts that a JPEG's markers tell."""
 
     width: int
-    """Of the stored image, before it is turned upright."""
+    """The size of the stored image, before it is turned upright."""
     height: int
     components: int
     is_progressive: bool

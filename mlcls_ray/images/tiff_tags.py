@@ -92,7 +92,7 @@ class Directory:
 
     @property
     def data_end(self) -> int:
-        """Where the last byte of the strips or tiles would be, by their offsets and sizes; 0 if a tag of them is missing."""
+        """The place where the last byte of the strips or tiles would be, by their offsets and sizes; 0 if a tag of them is missing."""
         places = self.values(STRIP_OFFSETS) or self.values(TILE_OFFSETS)
         sizes = self.values(STRIP_COUNTS) or self.values(TILE_COUNTS)
         if not places or len(places) != len(sizes):

@@ -35,7 +35,7 @@ class Report(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     version: str
-    """Of mlcls-ray."""
+    """The version of mlcls-ray."""
     device: str
     can_label: bool
     """Nothing that labeling on the device needs is missing or broken."""

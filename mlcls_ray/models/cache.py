@@ -38,7 +38,7 @@ from mlcls_ray.storage.uris import is_local, open_filesystem, path_of_uri, redac
 
 HOME_VARIABLE = "MLCLS_HOME"
 TRAINED = Path("best_model/inference")
-"""Where a fine-tuning puts its model, in its output folder."""
+"""The place where a fine-tuning puts its model, in its output folder."""
 RECORD = "source.json"
 """A file beside a cached model's files: their source, and their sha256 when they were fetched."""
 

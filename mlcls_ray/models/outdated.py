@@ -25,7 +25,7 @@ class Outdated(NamedTuple):
     """A structure that earlier versions of this package exported for a network."""
 
     difference: str
-    """How it differs from PaddleClas's, in words."""
+    """The difference to PaddleClas's, in words."""
     is_program: Callable[[str], bool]
     """Tells by the text of a program whether it is of this structure."""
     adapt: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]] | None

@@ -6,7 +6,7 @@ RUNS = "runs"
 LATEST = "latest.json"
 VANISHED = "vanished.parquet"
 REMOVED = ".removed-"
-"""What the names of runs that are being removed begin with."""
+"""The beginning of the names of runs that are being removed."""
 INCREMENTAL_LEASE = ".lease"
 """Folder of the lease that keeps a second incremental job out."""
 

@@ -1,4 +1,4 @@
-"""What a head takes from the frozen network before it, for images in files."""
+"""The inputs that a head takes from the frozen network before it, for images in files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Extractor = Callable[[np.ndarray], paddle.Tensor]
 
 
 class Features(NamedTuple):
-    """What a head's last linear layer takes, float32 [N, F] or [N, C, F], and the head's logits, float32 [N, C]."""
+    """The inputs of a head's last linear layer, float32 [N, F] or [N, C, F], and the head's logits, float32 [N, C]."""
 
     inputs: np.ndarray
     logits: np.ndarray

@@ -41,7 +41,7 @@ def preprocess_of(spec: NetworkSpec, input_size: int | None) -> Preprocess:
 
 
 class InitialWeights(NamedTuple):
-    """Where a network's weights come from. `source` is None for random ones; `known` are the classes that its head has been trained for."""
+    """The origin of a network's weights. `source` is None for random ones; `known` are the classes that its head has been trained for."""
 
     source: str | None = None
     known: frozenset[str] = frozenset()

@@ -1,4 +1,4 @@
-"""What a training needs by the number of its images: few images need small steps, and little that changes the pictures."""
+"""Settings of a training by the number of its images: few images need small steps, and little that changes the pictures."""
 
 from __future__ import annotations
 

@@ -14,11 +14,11 @@ class CardImage(NamedTuple):
     """A decoded image on the card, RGB uint8, as it is stored in the file: not turned upright."""
 
     address: int
-    """Of the first pixel."""
+    """The address of the first pixel."""
     width: int
     height: int
     row_bytes: int
-    """From one row to the next."""
+    """Bytes from one row to the next."""
     owner: object
     """Keeps the memory alive."""
 

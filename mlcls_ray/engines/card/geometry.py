@@ -1,4 +1,4 @@
-"""What the resize of one image needs: its sizes, its weights, its rows. Computed on the CPU, in microseconds."""
+"""The needs of one image's resize: its sizes, its weights, its rows. Computed on the CPU, in microseconds."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ PROBE_TIMEOUT_S = 60.0
 
 
 COLORS = re.compile(r"\x1b\[[\d;]*m")
-"""What ONNX Runtime puts around its log lines."""
+"""The color codes that ONNX Runtime puts around its log lines."""
 
 
 class Check(BaseModel):
@@ -34,7 +34,7 @@ class Check(BaseModel):
     state: Literal["ok", "missing", "broken"]
     message: str
     way_out: str = ""
-    """What brings it, as an exact command where there is one; empty where it is ok."""
+    """The way to get it, as an exact command where there is one; empty where it is ok."""
     is_required: bool = True
     """Labeling on the device that is checked cannot start without it."""
 
@@ -49,7 +49,7 @@ class Check(BaseModel):
 
 
 class Outcome(NamedTuple):
-    """How a process ended, and what it wrote."""
+    """The end of a process: its exit code, and its output."""
 
     code: int
     output: str = ""
@@ -97,7 +97,7 @@ def run_probe(words: Sequence[str], environ: Mapping[str, str]) -> Outcome:
 
 @dataclass(frozen=True)
 class Probes:
-    """What the checks look at. Tests pass their own."""
+    """The things that the checks look at. Tests pass their own."""
 
     version: Callable[[str], str] = package_version
     """Return the version of an installed package, or nothing."""

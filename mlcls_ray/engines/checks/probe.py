@@ -1,4 +1,4 @@
-"""What the checks run in a process of its own, because a library may crash, hang, or keep a card's memory.
+"""The part of the checks that runs in a process of its own, because a library may crash, hang, or keep a card's memory.
 
     python -m mlcls_ray.engines.checks.probe import MODULE …
     python -m mlcls_ray.engines.checks.probe session PROVIDER INDEX
