@@ -100,6 +100,7 @@ def cache_path(request: TrialRequest) -> Path:
         device_identity(request.device),
         request.threads,
         request.batch_size,
+        request.has_pixels_on_card,
         TRIALS_VERSION,
         *[package_version(package) for name in ENGINES for package in engine_spec(name).packages],
     ]

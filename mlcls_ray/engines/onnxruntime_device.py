@@ -39,6 +39,16 @@ def pad_on_card(pixels: DevicePixels, batch: int) -> DevicePixels:
     return padded
 
 
+def put_on_card(pixels: np.ndarray, index: int) -> DevicePixels:
+    """Copy uint8 [N, H, W, 3] to an NVIDIA card. The copy is complete when it returns."""
+    import cupy
+
+    with cupy.cuda.Device(index):
+        copied: DevicePixels = cupy.asarray(pixels)
+        cupy.cuda.get_current_stream().synchronize()
+    return copied
+
+
 CUDA = Accelerator("CUDAExecutionProvider", "cuda", pad_on_card)
 
 

@@ -12,11 +12,12 @@ import numpy as np
 
 from mlcls_ray.config import BatchSizeOrAuto, EngineName, EngineOrAuto, Precision, PrecisionOrAuto
 from mlcls_ray.devices import Device
-from mlcls_ray.engines.base import Engine
+from mlcls_ray.engines.base import Engine, Pixels
 from mlcls_ray.engines.engine_config import Trial, fixed_batch
 from mlcls_ray.engines.failures import is_out_of_memory
 from mlcls_ray.engines.golden import disagreement, golden_pixels
 from mlcls_ray.engines.load import LoadEngine, load_engine
+from mlcls_ray.engines.onnxruntime_device import put_on_card
 from mlcls_ray.engines.reference import golden_reference
 from mlcls_ray.errors import short_message
 from mlcls_ray.models.artifact import Model
@@ -42,6 +43,9 @@ class TrialRequest:
     threads: int
     """CPU threads of one worker."""
     batch_size: BatchSizeOrAuto
+    has_pixels_on_card: bool = False
+    """True where a job's pixels are made on the card. Then they are there in the trials, too: copies from host memory would take as long as
+    the scoring, and hide what a larger batch gains."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class TrialOptions:
     load: LoadEngine = field(default=partial(load_engine, is_brief=True))
     """Loads engines that start soon: on a card, to try all kernels of each convolution takes longer than the rest of the trials, and moves
     a rate by some percent, where precisions differ by half."""
+    put_on_card: Callable[[np.ndarray, int], Pixels] = put_on_card
+    """Copies pixels to the card with this number."""
 
 
 def score_reference(request: TrialRequest, options: TrialOptions) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +87,7 @@ def try_candidate(
         rate = len(pixels) / seconds
         if seconds <= options.trial_s:  # otherwise the network is large, and this was trial enough
             engine.warm_up(batch_size)
-            rate = _rate(engine, pixels, batch_size, options)
+            rate = _rate(engine, pixels, batch_size, request, options)
     except Exception as error:  # an engine that fails is no candidate, whatever it raises
         return Trial(engine=name, precision=precision, rejected_because=short_message(error)[:200])
     return Trial(
@@ -107,7 +113,7 @@ def best_batch(best: Trial, default: int, request: TrialRequest, options: TrialO
     for size in sizes:
         try:
             engine.warm_up(size)
-            rates[size] = _rate(engine, pixels, size, options)
+            rates[size] = _rate(engine, pixels, size, request, options)
         except Exception as error:  # the sizes grow, and so does the memory that they need
             if not is_out_of_memory(error):
                 raise
@@ -115,9 +121,10 @@ def best_batch(best: Trial, default: int, request: TrialRequest, options: TrialO
     return min(size for size, rate in rates.items() if rate * MIN_GAIN >= max(rates.values()))
 
 
-def _rate(engine: Engine, pixels: np.ndarray, batch_size: int, options: TrialOptions) -> float:
+def _rate(engine: Engine, pixels: np.ndarray, batch_size: int, request: TrialRequest, options: TrialOptions) -> float:
     """Measure images per second, by the median batch."""
-    batch = np.resize(pixels, (batch_size, *pixels.shape[1:]))
+    in_host = np.resize(pixels, (batch_size, *pixels.shape[1:]))
+    batch: Pixels = options.put_on_card(in_host, request.device.index) if request.has_pixels_on_card else in_host
     times: list[float] = []
     while len(times) < 3 or sum(times) < min(options.trial_s, 20 * times[0]):
         started = options.clock()

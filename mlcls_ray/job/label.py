@@ -13,11 +13,12 @@ from pydantic import BaseModel, ConfigDict
 
 from mlcls_ray.config import LabelJob, S3Options
 from mlcls_ray.config_file import make_job
+from mlcls_ray.engines.devices import check_device
 from mlcls_ray.errors import FailureLimitError, UsageError, resumable_error, short_message, suggest
 from mlcls_ray.job.check import CheckedJob, check_before_ray, check_job
 from mlcls_ray.job.cluster import check_device_on_workers, connect, starts_ray
 from mlcls_ray.job.commit import commit
-from mlcls_ray.job.placement import choose_placement
+from mlcls_ray.job.placement import Probe, choose_placement, start_trial, try_on_worker
 from mlcls_ray.job.plan import list_pending, plan_run
 from mlcls_ray.stages.spec import Stage
 from mlcls_ray.storage.lease import Lease
@@ -105,16 +106,14 @@ def run_job(checked: CheckedJob, verbose: bool = False, stages: Sequence[type[St
     """
     pending, job = checked.pending, checked.job
     is_nightly = bool(job.incremental or job.retry)
-    if (
-        pending.models and not is_nightly
-    ):  # a nightly job has listed its inputs before it knows whether it needs a device
-        check_while_importing(pending)
+    # A nightly job has listed its inputs before it knows whether it needs a device.
+    probe = check_while_importing(pending) if pending.models and not is_nightly else None
     with ExitStack() as held:
         if job.incremental and pending.models:
             held.enter_context(incremental_lease(pending.models[0].store))
         leases = [held.enter_context(run_lease(model.store, checked.run_id)) for model in pending.models]
         try:
-            is_done = not pending.models or label_pending(pending, leases, verbose, stages)
+            is_done = not pending.models or label_pending(pending, leases, verbose, stages, probe)
         except OSError as error:  # this process's own files: the listing, the ledger, the commit
             raise resumable_error(checked.run_id, f"stopped: {short_message(error)}") from error
     if not is_done:  # not before the lease, which is in that folder, is given back
@@ -129,16 +128,23 @@ def run_job(checked: CheckedJob, verbose: bool = False, stages: Sequence[type[St
 
 
 def label_pending(
-    checked: CheckedJob, leases: Sequence[Lease], verbose: bool, stages: Sequence[type[Stage]] | None
+    checked: CheckedJob,
+    leases: Sequence[Lease],
+    verbose: bool,
+    stages: Sequence[type[Stage]] | None,
+    probe: Probe | None,
 ) -> bool:
-    """Plan, label and commit; False where an incremental job or a retry found nothing to do."""
+    """Plan, label and commit; False where an incremental job or a retry found nothing to do.
+
+    Args:
+        probe: what `check_while_importing` returned, if it was called already.
+    """
     job, listed = checked.job, None
     if (job.incremental or job.retry) and checked.records[0] is None:
         listed = list_pending(checked)  # before Ray: most nights there is nothing to start it for
         if listed is None:
             return False
-    if job.incremental or job.retry:
-        check_while_importing(checked)
+    probe = probe or check_while_importing(checked)
     is_here = starts_ray(job.ray_address)
     connect(job.ray_address, verbose, checked.device)
     from mlcls_ray.job.capacity import wait_for_room
@@ -148,7 +154,7 @@ def label_pending(
     if not checked.device.is_cpu and not is_here:
         check_device_on_workers(checked.device, job.engine)
     preprocesses = [model.model.preprocess for model in checked.models]
-    checked = checked._replace(job=choose_placement(job, preprocesses))
+    checked = checked._replace(job=choose_placement(job, preprocesses, probe))
     run = plan_run(checked, nodes, listed)
     started = time.monotonic()
     labeled = label_until_done(run, stages)
@@ -160,12 +166,21 @@ def label_pending(
     return True
 
 
-def check_while_importing(checked: CheckedJob) -> None:
-    """Check the device and the models of a job that will label something. Raises as `check_before_ray`."""
+def check_while_importing(checked: CheckedJob) -> Probe:
+    """Check the device and the models of a job that will label something. Raises as `check_before_ray`.
+
+    Returns:
+        The probe of the card's decoder, which may be running already.
+    """
     is_here = starts_ray(checked.job.ray_address)
+    probe: Probe = try_on_worker
+    if is_here and checked.job.may_decode_on_card:
+        check_device(checked.device, checked.job.engine, tries_network=False)  # at once, where there is no card
+        probe = start_trial(checked.device)
     # The checks, and the start of Ray's processes, take seconds in which this one would only wait.
     threading.Thread(target=import_module, args=("mlcls_ray.job.supervise",), daemon=True).start()
     check_before_ray(checked, is_here)
+    return probe
 
 
 def check_failures(job: LabelJob, success: Success) -> None:

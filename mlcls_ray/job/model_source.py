@@ -118,4 +118,5 @@ def _trial_request(job: LabelJob, model: Model, thresholds: np.ndarray, device: 
         device=device,
         threads=threads,
         batch_size=job.batch_size,
+        has_pixels_on_card=job.placement == "card",
     )

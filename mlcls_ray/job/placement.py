@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from mlcls_ray.config import LabelJob
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.card.decoder import decoder_problem
 from mlcls_ray.engines.card.geometry import unsupported_reason
+from mlcls_ray.engines.checks.check import RunProbe, run_probe
 from mlcls_ray.errors import UsageError, ray_cause
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.models.artifact import Model
@@ -29,6 +32,22 @@ def try_on_worker(device: Device) -> str | None:
     except ray.exceptions.RayError as error:  # a library may end its process, too
         return f"the card's JPEG decoder could not be tried: {ray_cause(error)}"
     return problem
+
+
+def start_trial(device: Device, run: RunProbe = run_probe) -> Probe:
+    """Start to try the card's decoder in a process of its own on this machine; returns a probe that waits for its answer.
+
+    It loads libraries for seconds, in which Ray can start.
+    """
+    executor = ThreadPoolExecutor(1, thread_name_prefix="decoder")
+    outcome = executor.submit(run, ["decoder", str(device.index)], dict(os.environ))
+    executor.shutdown(wait=False)
+
+    def answer(_: Device) -> str | None:
+        code, said, reason = outcome.result().code, outcome.result().answer, outcome.result().reason
+        return reason if code else None if said == "ok" else said
+
+    return answer
 
 
 def choose_placement(job: LabelJob, preprocesses: Sequence[Preprocess], probe: Probe = try_on_worker) -> LabelJob:

@@ -129,9 +129,8 @@ def plan_run(checked: CheckedJob, nodes: Sequence[Node], rows: int | None = None
                 copy_manifest(first.store, model.store, run_id)
                 copy_duplicates(first.store, model.store, run_id)
             threads = pools.engine_threads
-            engine = choose_engine(
-                model.job, model.model, model.thresholds.values, checked.device, len(nodes), threads, rows
-            )
+            job = model.job.model_copy(update={"placement": pools.placement})  # what `auto` became
+            engine = choose_engine(job, model.model, model.thresholds.values, checked.device, len(nodes), threads, rows)
             record = _write_record(model, run_id, nodes, rows, engine, pools.placement)
         if record.rows != rows:
             raise UsageError(

@@ -138,6 +138,13 @@ def measure_scoring(results: Results, device: str, model: str, precisions: Seque
             results.add(name, measured("score", device, model, precision, seconds, *batches))
 
 
+def measure_together(results: Results, device: str, images: Path, model: str, precision: str, seconds: float) -> None:
+    """Measure how decoding and scoring get on with each other on the card: the job does both at once."""
+    kind, _, index = device.partition(":")
+    if kind == "gpu" and results.has_time("together", 25):
+        results.add("together", measured("together", index or 0, images, seconds, model, precision, 64))
+
+
 def decode_limit(results: Results) -> float:
     """Return what decoding allows: the card where it decodes, else the CPUs."""
     card = results.values.get("card_decode", {})
@@ -310,6 +317,7 @@ def main() -> None:
         fastest, *others = PRECISIONS[device.partition(":")[0]]
         measure_decoding(results, device, images, first, seconds)
         measure_scoring(results, device, first, [fastest], seconds)
+        measure_together(results, device, images, first, fastest, seconds)
         measure_job(results, device, images, first, folder)
         compare_labels(results, device, compared, first, arguments.truth, folder)
         measure_plain_script(results, device, images, first, folder)

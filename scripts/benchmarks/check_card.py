@@ -226,7 +226,7 @@ def measure(
 def compare_decoders(
     index: int, images: list[Encoded], seconds: float = 2.0, libraries: tuple[Any, Any] | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Measure each kind of decoder and each set of options that we may choose: decode alone, and what it says of damaged files."""
+    """Measure each decoder and each set of options that we may choose: decode alone, and what it says of damaged files."""
     from mlcls_ray.engines.card.cuda import BACKENDS, OPTIONS, CudaCard, open_decoder
 
     found: dict[str, dict[str, Any]] = {}
@@ -237,7 +237,7 @@ def compare_decoders(
         for options in OPTIONS:
             name = f"{'+'.join(kinds)} {options}"
             try:
-                card.decoder = open_decoder(card.codec, index, kinds, options)
+                card.decoders = [open_decoder(card.codec, index, kinds, options)]
                 card.decode(encoded)
                 done, started = 0, time.perf_counter()
                 while (spent := time.perf_counter() - started) < seconds:

@@ -143,6 +143,22 @@ def trial_of(config: EngineConfig, engine: str, precision: str) -> Trial:
     return trial
 
 
+def test_batches_are_timed_with_pixels_where_the_job_has_them(request_of) -> None:
+    put: list[tuple[int, int]] = []
+
+    def put_on_card(pixels: np.ndarray, index: int) -> np.ndarray:
+        put.append((len(pixels), index))
+        return pixels
+
+    options = replace(Loader().options, put_on_card=put_on_card)
+    try_candidates(request_of("onnxruntime", "fp32"), options)
+    assert put == []
+    request = replace(request_of("onnxruntime", "fp32"), has_pixels_on_card=True)
+    try_candidates(request, options)
+    assert put == [(4, 0)]
+    assert cache_path(request) != cache_path(request_of("onnxruntime", "fp32"))
+
+
 def test_the_fastest_candidate_is_chosen(request_of) -> None:
     loader = Loader(seconds={"onnxruntime": 0.001})
     config = autotune(request_of(), loader.options)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging.handlers
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from mlcls_ray.config import LabelJob
-from mlcls_ray.devices import Device
+from mlcls_ray.devices import Device, parse_device
+from mlcls_ray.engines.checks.check import Outcome
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import Preprocess
-from mlcls_ray.job.placement import choose_placement, log, preprocess_fingerprint
+from mlcls_ray.job.placement import choose_placement, log, preprocess_fingerprint, start_trial
 from mlcls_ray.models.artifact import Model
 
 PIL = Preprocess(size=(32, 32), backend="pil", interpolation="BILINEAR")
@@ -81,3 +83,22 @@ def test_the_fingerprint_says_that_a_card_may_decode(tiny_model: Model) -> None:
     assert preprocess_fingerprint(LabelJob(device="npu"), tiny_model) == cpu
     by_cv2 = tiny_model.model_copy(update={"preprocess": CV2})
     assert preprocess_fingerprint(LabelJob(device="gpu"), by_cv2) == by_cv2.preprocess_fingerprint("auto")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "problem"),
+    [
+        (Outcome(0, "a warning\nok\n"), None),
+        (Outcome(0, "CuPy is not installed\n"), "CuPy is not installed"),
+        (Outcome(-11), "the process ended with signal 11"),
+    ],
+)
+def test_the_decoder_is_tried_in_a_process_of_its_own(outcome: Outcome, problem: str | None) -> None:
+    asked: list[Sequence[str]] = []
+
+    def run(words: Sequence[str], environ: Mapping[str, str]) -> Outcome:
+        asked.append(words)
+        return outcome
+
+    probe = start_trial(parse_device("gpu:3"), run)
+    assert probe(parse_device("gpu:3")) == problem and asked == [["decoder", "3"]]

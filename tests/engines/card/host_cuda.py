@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mlcls_ray.images.jpeg_header import read_jpeg_header
 from tests.engines.card.host_card import decode_jpeg, kernels
 
 
@@ -137,6 +138,8 @@ class Codec:
     def __init__(self, kinds: Sequence[str] = ("HW_GPU_ONLY", "HYBRID_CPU_GPU"), refuses_strict: bool = False) -> None:
         self.kinds, self.refuses_strict = kinds, refuses_strict
         self.opened: list[tuple[tuple[str, ...], str]] = []
+        self.asked: list[tuple[tuple[str, ...], int]] = []
+        """The kinds of each decoder that was asked, and for how many images."""
         self.none: set[bytes] = set()
         """Images that it does not decode."""
 
@@ -152,16 +155,26 @@ class Codec:
         self.opened.append((tuple(backends), options))
         if self.refuses_strict and "extra_flags" in options:
             raise RuntimeError("Could not create decoder. The requested backends are not supported.")
-        answers = bool(set(backends) & set(self.kinds))
-        return SimpleNamespace(decode=lambda data, **options: self.decode(data, answers, **options))
+        kinds = tuple(kind for kind in backends if kind in self.kinds)
+        return SimpleNamespace(decode=lambda data, **options: self.decode(data, kinds, **options))
 
     def decode(
-        self, data: list[bytes], answers: bool, images: Sequence[Image | None], params: object, cuda_stream: int
+        self,
+        data: list[bytes],
+        kinds: Sequence[str],
+        images: Sequence[Image | None],
+        params: object,
+        cuda_stream: int,
     ) -> list[Image | None]:
+        self.asked.append((tuple(kinds), len(data)))
         assert params == "params" and cuda_stream == Stream.ptr and len(images) == len(data)
         result: list[Image | None] = []
         for image_bytes, kept in zip(data, images, strict=True):
-            decoded = decode_jpeg(image_bytes) if answers and image_bytes not in self.none else None
+            header = read_jpeg_header(image_bytes)
+            is_known = kinds and image_bytes not in self.none
+            if kinds == ("HW_GPU_ONLY",) and header is not None and header.is_progressive:
+                is_known = False  # the engines decode baseline JPEGs only
+            decoded = decode_jpeg(image_bytes) if is_known else None
             if decoded is None:
                 result.append(None)
                 continue

@@ -43,23 +43,36 @@ def test_the_decoders_memory_is_used_again_and_given_back_where_it_grew() -> Non
     assert card.kept == []
 
 
-def test_the_best_decoder_is_asked_first() -> None:
+def test_the_jpeg_engines_decode_what_they_can_and_the_cores_the_rest() -> None:
     codec = Codec()
-    CudaCard(0, (Cupy(), codec))
-    assert codec.opened == [(BACKENDS[0], OPTIONS[0])]
+    card = CudaCard(0, (Cupy(), codec))
+    assert codec.opened == [(kinds, OPTIONS[0]) for kinds in BACKENDS] and card.options == (OPTIONS[0], OPTIONS[0])
     assert not any("CPU_ONLY" in kinds for kinds in BACKENDS)
+    codec.asked.clear()
+    baseline, progressive = probes()[:2]
+    assert all(card.decode([baseline, progressive, baseline]))
+    assert codec.asked == [(("HW_GPU_ONLY",), 3), (("HYBRID_CPU_GPU",), 1)]
+    codec.asked.clear()
+    card.decode([baseline])
+    assert codec.asked == [(("HW_GPU_ONLY",), 1)]  # nothing is left
+
+
+def test_a_card_without_jpeg_engines_decodes_on_its_cores() -> None:
+    codec = Codec(kinds=("HYBRID_CPU_GPU",))
+    card = CudaCard(0, (Cupy(), codec))
+    codec.asked.clear()
+    assert all(card.decode(probes()[:2])) and codec.asked == [(("HYBRID_CPU_GPU",), 2)]
 
 
 def test_a_library_that_knows_no_strict_streams_is_used_without() -> None:
     codec = Codec(refuses_strict=True)
-    assert CudaCard(0, (Cupy(), codec)).options == OPTIONS[1]
+    assert CudaCard(0, (Cupy(), codec)).options == (OPTIONS[1], OPTIONS[1])
 
 
 def test_a_decoder_of_baseline_jpegs_only_is_used_for_those() -> None:
     codec = Codec()
     codec.none.add(probes()[1])
     decoder = CardDecoder(0, (SMALL,), CudaCard(0, (Cupy(), codec)))
-    assert len(codec.opened) == len(BACKENDS) * len(OPTIONS)  # a better one was looked for
     assert decode_on(decoder, [jpeg(30, 20)]).decoded.all()
 
 
