@@ -36,8 +36,8 @@ EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "a
 
 _FILE_URI = re.compile(r"file://(localhost(?=/))?", re.IGNORECASE)
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
-_MEMBER = re.compile(r"(?P<container>.+\.\w+)#(?P<name>[^#?]+)(?:\?at=(?P<at>\d{1,18})&size=(?P<size>\d{1,18}))?")
-_PLACE = re.compile(r"(\.\w+#[^#?]+)\?at=\d+&size=\d+$")
+_MEMBER = re.compile(r"(?s)(?P<container>.+\.\w+)#(?P<name>[^#?]+)(?:\?at=(?P<at>\d{1,18})&size=(?P<size>\d{1,18}))?")
+_PLACE = re.compile(r"(\.\w+#[^#?]+)\?at=\d+&size=\d+\Z")
 
 SECRET_PREFIXES = ("x-amz-", "x-goog-", "x-oss-", "x-bce-", "x-cos-")
 SECRET_PARAMETERS = frozenset([
@@ -217,6 +217,23 @@ def check_scheme(uri: str) -> type[fsspec.AbstractFileSystem]:
     return found
 
 
-def looks_like_glob(uri: str) -> bool:
-    """Tell whether a path or uri has a wildcard, and is not the name of an existing local file."""
-    return any(character in uri for character in "*?[") and not (is_local(uri) and os.path.exists(path_of_uri(uri)))
+def looks_like_glob(uri: str, filesystem: fsspec.AbstractFileSystem, path: str) -> bool:
+    """Tell whether an input is a pattern: it has a wildcard, and is not the name of a file, an object or a folder.
+
+    `path`: of the input in the filesystem.
+
+    Raises:
+        OSError: the filesystem cannot be asked.
+    """
+    return any(character in uri for character in "*?[") and not filesystem.exists(path)
+
+
+def without_query(uri: str) -> str:
+    """Return a URL without its query; other uris have none, and a `?` is part of their name."""
+    return uri.partition("?")[0] if uri.lower().startswith(tuple(f"{scheme}://" for scheme in HTTP)) else uri
+
+
+def is_local_file(uri: str) -> bool:
+    """Tell whether a local uri as a whole names something that exists. In an encoded `file://` uri a `#` begins a member's name."""
+    is_encoded = "%" in uri and _FILE_URI.match(uri)
+    return not (is_encoded and "#" in uri) and os.path.lexists(path_of_uri(uri))

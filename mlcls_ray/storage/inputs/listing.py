@@ -17,9 +17,9 @@ from mlcls_ray.storage.uris import (
     MemberUri,
     looks_like_glob,
     open_filesystem,
-    path_of_uri,
     redact_url,
     scheme_of,
+    without_query,
 )
 
 __all__ = ["InputEntry", "check_inputs", "find_container", "input_kinds", "list_inputs"]
@@ -50,11 +50,13 @@ def check_inputs(inputs: Sequence[str], s3: S3Options) -> None:
     for text in inputs:
         scheme = scheme_of(text)
         _check_name(text, scheme)
-        if scheme not in (LOCAL, *HTTP) and not open_filesystem(text, s3)[1].strip("/"):
-            raise UsageError(f"input '{text}' names no bucket")
-        if scheme != LOCAL or looks_like_glob(text):
+        if scheme in HTTP:
             continue
-        path = path_of_uri(text)
+        filesystem, path = open_filesystem(text, s3)
+        if not path.strip("/"):
+            raise UsageError(f"input '{text}' names no bucket")
+        if scheme != LOCAL or looks_like_glob(text, filesystem, path):
+            continue
         if not os.path.exists(path):
             raise UsageError(f"input '{text}' does not exist")
         if not os.access(path, os.R_OK | (os.X_OK if os.path.isdir(path) else 0)):
@@ -75,7 +77,7 @@ def _check_name(text: str, scheme: str) -> None:
             has_host = False
         if not has_host:
             raise UsageError(f"input '{name}' is not a valid URL")
-    path = text.partition("?")[0]
+    path = without_query(text)
     if scheme in HTTP and has_suffix(path, ARCHIVES):
         raise UsageError(f"input '{name}': archives are read from disks and object stores, not over http; download it")
     if has_suffix(path, COMPRESSED_LISTS):

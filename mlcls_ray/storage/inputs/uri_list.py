@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import IO, ClassVar
 from urllib.parse import quote
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -31,6 +32,7 @@ from mlcls_ray.storage.uris import (
     redact_url,
     scheme_of,
     uri_of_path,
+    without_query,
 )
 
 COLUMNS = ("uri", "url", "path", "image", "filename", "file")
@@ -66,7 +68,7 @@ class UriList(InputKind):
         """
 
     def takes(self, text: str, s3: S3Options, uri_column: str | None) -> bool:
-        return has_suffix(text.partition("?")[0], self.suffixes) or has_parts(text, self.suffixes)
+        return has_suffix(without_query(text), self.suffixes) or has_parts(text, self.suffixes)
 
     def list_entries(self, text: str, s3: S3Options, uri_column: str | None) -> Iterator[InputEntry]:
         filesystem, pattern = open_filesystem(text, s3)
@@ -80,7 +82,8 @@ class UriList(InputKind):
                 name, folder = _name_and_folder(text, path, is_alone=paths == [pattern])
                 with filesystem.open(path, "rb") as stream:
                     for value in self.read_uris(stream, name, uri_column):
-                        if uri := value.strip():
+                        if value.strip():
+                            uri = _trimmed(value, folder, filesystem)
                             _check_package(uri, name, readable)
                             yield _entry(_absolute(_bounded(uri), folder, text))
         except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
@@ -197,7 +200,7 @@ def _name_and_folder(text: str, path: str, is_alone: bool) -> tuple[str, str]:
     if is_local(text):
         return (text if is_alone else path), os.path.dirname(path)
     if is_alone:
-        return redact_url(text), text.partition("?")[0].rpartition("/")[0]
+        return redact_url(text), without_query(text).rpartition("/")[0]
     uri = f"{scheme_of(text)}://{path}"
     return uri, uri.rpartition("/")[0]
 
@@ -219,6 +222,24 @@ def _check_package(uri: str, name: str, readable: set[str]) -> None:
     except UsageError as error:
         raise UsageError(f"list '{name}': {error}") from None
     readable.add(scheme)
+
+
+def _trimmed(value: str, folder: str, filesystem: fsspec.AbstractFileSystem) -> str:
+    """Remove the blanks around a listed uri, unless they are part of an existing name.
+
+    `folder`, `filesystem`: of the list; objects elsewhere cannot be asked for.
+    """
+    uri = value.strip()
+    exact = value.strip("\r\n")
+    name = exact.lstrip() if "://" in exact else exact  # before `s3://` a blank means nothing
+    if name == uri or len(name) > MAX_LENGTH:
+        return uri
+    place = name if "://" in name else os.path.join(folder, name)
+    try:
+        is_here = scheme_of(place) == scheme_of(folder) and scheme_of(place) not in HTTP
+        return name if is_here and filesystem.exists(place) else uri
+    except (UsageError, OSError, ValueError):
+        return uri  # its row has the message
 
 
 def _bounded(uri: str) -> str:
