@@ -190,6 +190,7 @@ def open_filesystem(uri: str, s3: S3Options | None = None) -> tuple[fsspec.Abstr
         s3 = s3 or S3Options()
         options = {
             "anon": s3.anonymous,
+            "max_concurrency": 1,  # s3fs tries a request again, but none of those that it sends at once for 50 MB and more
             "use_listings_cache": False,  # other processes write to the bucket as well
             "endpoint_url": s3.endpoint_url,
             "profile": s3.profile,

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
 from mlcls_ray.registry import INPUT_KINDS, load
-from mlcls_ray.storage.inputs.base import InputEntry, InputKind, has_suffix
+from mlcls_ray.storage.connection import is_connection_failure
+from mlcls_ray.storage.inputs.base import InputEntry, InputKind, cannot_list, has_suffix
 from mlcls_ray.storage.inputs.containers import Container
 from mlcls_ray.storage.uris import (
     HTTP,
@@ -95,7 +96,12 @@ def list_inputs(inputs: Sequence[str], s3: S3Options, uri_column: str | None = N
     kinds = input_kinds()
     for text in inputs:
         kind = next(kind for kind in kinds if kind.takes(text, s3, uri_column))  # local, http and remote take any uri
-        yield from kind.list_entries(text, s3, uri_column)
+        try:
+            yield from kind.list_entries(text, s3, uri_column)
+        except Exception as error:
+            if not is_connection_failure(error):
+                raise
+            raise cannot_list(text, error) from error
 
 
 def find_container(member: MemberUri, kinds: Sequence[InputKind]) -> Container | None:

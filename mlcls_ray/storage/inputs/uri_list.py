@@ -9,6 +9,7 @@ import csv
 import io
 import os
 import re
+import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import IO, ClassVar
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError, suggest
+from mlcls_ray.storage.connection import patiently
 from mlcls_ray.storage.inputs.base import InputEntry, InputKind, container_files, has_parts, has_suffix
 from mlcls_ray.storage.inputs.local import local_entry
 from mlcls_ray.storage.uris import (
@@ -80,7 +82,7 @@ class UriList(InputKind):
                 raise UsageError(f"input '{name}' matches no list")
             for path in paths:
                 name, folder = _name_and_folder(text, path, is_alone=paths == [pattern])
-                with filesystem.open(path, "rb") as stream:
+                with _open(filesystem, path) as stream:
                     for value in self.read_uris(stream, name, uri_column):
                         if value.strip():
                             uri = _trimmed(value, folder, filesystem)
@@ -146,6 +148,27 @@ class ParquetList(UriList):
             )
         for batch in table.iter_batches(columns=[column]):
             yield from (value or "" for value in batch.column(0).to_pylist())
+
+
+def _open(filesystem: fsspec.AbstractFileSystem, path: str) -> IO[bytes]:
+    """Open a list. One from a web server is fetched first: if its connection ends early it is fetched again."""
+    if not path.lower().startswith(tuple(f"{scheme}://" for scheme in HTTP)):
+        stream: IO[bytes] = filesystem.open(path, "rb")
+        return stream
+    spool = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+
+    def fetch() -> None:
+        spool.seek(0)
+        spool.truncate()
+        filesystem.get_file(path, spool)
+
+    try:
+        patiently(fetch)
+    except BaseException:
+        spool.close()
+        raise
+    spool.seek(0)
+    return spool
 
 
 def text_lines(stream: IO[bytes], name: str) -> IO[str]:
