@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+import socket
 import subprocess
 import sys
 import unicodedata
@@ -114,3 +116,18 @@ def test_sigterm_is_ctrl_c(library: str, background: str) -> None:
         130,
         ["stopping: saving; Ctrl-C again leaves at once"],
     ), done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_interrupted_says_so(number: signal.Signals, tmp_path: Path) -> None:
+    """While it waits for a list, before Ray starts."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        uri = f"http://127.0.0.1:{server.getsockname()[1]}/list.txt"
+        words = [sys.executable, "-m", "mlcls_ray.cli", "label", uri, "--out", str(tmp_path / "out")]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        server.settimeout(60)
+        connection, _ = server.accept()
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        connection.close()
+    assert (process.returncode, said.splitlines()[-1]) == (130, "mlcls: interrupted")

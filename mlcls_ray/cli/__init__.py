@@ -83,6 +83,7 @@ def build_app() -> App:
         help="Label images by the million: PaddlePaddle multi-label classification on Ray, Parquet out.",
         help_format="plaintext",
         console=Terminal(),
+        suppress_keyboard_interrupt=False,  # it would end without a word
     )
     for place, (heading, commands) in enumerate(COMMANDS.items()):
         group = Group(heading, sort_key=place)
