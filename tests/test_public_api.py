@@ -115,6 +115,5 @@ def test_label_in_a_notebook(fields: dict[str, str], tmp_path: Path, monkeypatch
 
 @pytest.mark.usefixtures("fresh_ray")
 def test_label_twice_starts_its_own_ray(fields: dict[str, str]) -> None:
-    """The last test of this file: `fresh_ray` ends the Ray of the tests before."""
     results = [label(**fields, run_id=run_id) for run_id in ("first", "second")]
     assert [(result.statuses, result.is_new) for result in results] == [(STATUSES, True)] * 2

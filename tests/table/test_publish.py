@@ -137,7 +137,7 @@ def test_two_models_in_one_table(tiny_folder: Path, demo: Path, tmp_path: Path) 
     """3 and 80 classes: lists of both lengths."""
     out = str(tmp_path / "out")
     for model in (str(tiny_folder), "starter"):
-        label(quick_job(inputs=(str(demo / "cat.jpg"),), out=out, model=model, engine="paddle", precision="fp32"))
+        label(quick_job(inputs=(str(demo / "cat.jpg"),), out=out, model=model))
     for kind, read in READERS.items():
         assert len(publish(Store(out), kind)) == 2
         assert sorted(len(one) for one in read(out)["all_scores"].to_pylist()) == [3, 80]
