@@ -52,7 +52,9 @@ TINY_VOCABULARY = ("cat", "dog", "猫")
 RAY_FOLDERS = {"e2e", "faults", "notebooks"}
 QUIET_FOLDERS = {"datasets", "engines", "explore", "predict", "serve", "train"}
 """Their tests use Ray little enough to run beside the others."""
-RAY_WORDS = re.compile(r"loopback_ray|fresh_ray|LOOPBACK_ONLY|MLCLS, \"label|run_(cli|installed)\(\s*\"(label|demo|nightly|retry)")
+RAY_WORDS = re.compile(
+    r"loopback_ray|fresh_ray|LOOPBACK_ONLY|MLCLS, \"label|run_(cli|installed)\(\s*\"(label|demo|nightly|retry)"
+)
 
 
 @pytest.hookimpl(optionalhook=True)

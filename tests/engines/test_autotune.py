@@ -376,4 +376,3 @@ def test_a_run_records_what_was_chosen(loopback_ray: None, tiny_folder: Path, tm
     table = pq.read_table(tmp_path / "out" / layout.labels_folder("r"))
     assert set(table["engine"].to_pylist()) == {record["engine"]["engine"]}
     assert set(table["precision"].to_pylist()) == {record["engine"]["precision"]}
-

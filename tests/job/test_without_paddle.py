@@ -24,7 +24,9 @@ def test_a_job_with_a_filled_cache(tiny_model: Model, tiny_folder: Path, tmp_pat
     (site / "sitecustomize.py").write_text(WITHOUT_PADDLE)
     images = hard_links(tmp_path / "images", 2100)
     words = ("--model", tiny_folder, "--engine", "onnxruntime", "--run-id", "r", "--embeddings")
-    run_installed("label", images, "--out", tmp_path / "out", *words, env={"PYTHONPATH": f"{site}{os.pathsep}{Path.cwd()}"})
+    run_installed(
+        "label", images, "--out", tmp_path / "out", *words, env={"PYTHONPATH": f"{site}{os.pathsep}{Path.cwd()}"}
+    )
     record = json.loads((tmp_path / "out" / layout.run_json("r")).read_text())
     assert "paddlepaddle" not in record["versions"] and "onnxruntime" in record["versions"]
     assert len(record["engine"]["reference"]) == 12

@@ -100,9 +100,7 @@ def test_the_newest_rows_of_several_runs_and_what_follows(tiny_folder: Path, tmp
 
 def test_top_k_and_what_is_refused(demo: Path, tiny_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    job = quick_job(
-        inputs=(str(demo),), out=str(out), all_scores="top_k", top_k=2, run_id="top"
-    )
+    job = quick_job(inputs=(str(demo),), out=str(out), all_scores="top_k", top_k=2, run_id="top")
     label(job)
     store = Store(str(out))
     relabel(store, Thresholds(default=0.0), run_id="cut")
