@@ -80,7 +80,7 @@ def run_with_kills(images: Path, model: Path, out: Path, seed: int, worker_kills
     """Run to the end through kills; returns how many there were."""
     chance = random.Random(seed)
     config = out.parent / f"{out.name}.yaml"
-    config.write_text("rows_per_fragment: 300\nblock_rows: 100\nengine: openvino\nprecision: fp32\n")
+    config.write_text("rows_per_fragment: 300\nblock_rows: 100\nengine: paddle\nprecision: fp32\n")
     command = [MLCLS, "label", images, "--out", out, "--model", model, "--run-id", "r", "--config", config]
     killed = 0
     for attempt in range(driver_kills + 1):
