@@ -171,7 +171,7 @@ def test_mlcls_submit_and_the_metrics(
     assert "no image found" in wrong.stdout
     refused = run_installed(*words, env={**cluster, "RAY_AUTH_TOKEN": "wrong" * 8}, check=2)
     assert "did not take the job" in refused.stderr
-    (job,) = run_cli(*words, "--no-follow", env=cluster).stdout.splitlines()
+    (job,) = run_installed(*words, "--no-follow", env=cluster).stdout.splitlines()
     assert job.startswith("raysubmit_")
 
 
