@@ -127,10 +127,13 @@ def test_a_driver_that_died_before_the_second_manifest(job: LabelJob) -> None:
     assert [verify(Store(out)) for out in outputs(job)] == [[], []]
 
 
-def test_an_unfinished_run_is_found_without_its_name(done_job: LabelJob) -> None:
-    second = Store(outputs(done_job)[1])
-    second.remove(layout.success("r"))
-    assert label(done_job.model_copy(update={"run_id": None})).run_id == "r"
+def test_an_unfinished_run_without_a_name_is_found(job: LabelJob) -> None:
+    unnamed = job.model_copy(update={"run_id": None})
+    success = label(unnamed)
+    second = Store(outputs(job)[1])
+    second.remove(layout.success(success.run_id))
+    again = label(unnamed)
+    assert again.run_id == success.run_id
     assert verify(second) == []
 
 
