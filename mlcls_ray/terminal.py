@@ -65,11 +65,48 @@ def on_first_sigint(stop: Callable[[], None], message: str) -> Iterator[None]:
         print(f"stopping: {message}; Ctrl-C again leaves at once", file=sys.stderr, flush=True)
         stop()
 
+    take_sigterm_back()
     before = signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def end_on_sigterm() -> None:
+    """Let SIGTERM do from now on what Ctrl-C does at its moment; also where Ctrl-C is ignored, as in a shell's background."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        interrupt = signal.getsignal(signal.SIGINT)
+        if not callable(interrupt):
+            raise KeyboardInterrupt
+        interrupt(signal.SIGINT, frame)
+
+    signal.signal(signal.SIGTERM, handle)
+
+
+def take_sigterm_back() -> None:
+    """Put Python's handler of SIGTERM back, if there is one: `import paddle` puts one of C++ in its place, which aborts the process."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is threading.main_thread() and callable(handler):
+        signal.signal(signal.SIGTERM, handler)
+
+
+@contextlib.contextmanager
+def own_sigterm_handler() -> Iterator[None]:
+    """Keep this process's handler of SIGTERM, if it has one, while the body runs `ray.init`, which puts `sys.exit(15)` in its place."""
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    try:
+        yield
+    except SystemExit as error:
+        if error.code == signal.SIGTERM:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
@@ -86,6 +123,7 @@ def suppress_native_output() -> Iterator[None]:
                 os.dup2(devnull.fileno(), descriptor)
         yield
     finally:
+        take_sigterm_back()  # Paddle may have been loaded
         ctypes.CDLL(None).fflush(None)  # C libraries may still buffer output for these descriptors
         for descriptor, copy in saved.items():
             os.dup2(copy, descriptor)

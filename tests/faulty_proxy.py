@@ -17,12 +17,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 FAULTS = ("500", "503", "reset", "lost", "stall", "short")
 """Answers of the server's failing or overload; the connection reset before the request went on, and after it was done (the answer is
 lost); silence; half of the body."""
+CUTS = ("reset", "lost", "short", "fin", "headers")
+"""Connections that end: as above; and half of the body, or of the headers, and then an orderly end."""
 SLOW_DOWN = b"""<?xml version="1.0" encoding="UTF-8"?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"""
 STALL_S = 4.0
 
 
 class FaultyProxy(ThreadingHTTPServer):
-    """`share` of all requests fail, by the `faults` in turn. With `refuses` set, requests that it answers with True get a 403.
+    """`share` of all requests fail, by the `faults` in turn; before that, the next ones do as `next_faults` says.
+
+    With `refuses` set, requests that it answers with True get a 403.
 
     `etags=False` empties the ETag of each answer, as some servers do.
     """
@@ -39,6 +43,7 @@ class FaultyProxy(ThreadingHTTPServer):
         self.etags = etags
         self.refused_methods: set[str] = set()
         self.refused_path = ""
+        self.next_faults: list[str | None] = []
         self.chance = random.Random(seed)
         self.lock = threading.Lock()
         self.injected: Counter[str] = Counter()
@@ -51,10 +56,14 @@ class FaultyProxy(ThreadingHTTPServer):
     def next_fault(self) -> str | None:
         with self.lock:
             self.requests += 1
-            if self.chance.random() >= self.share:
-                return None
-            fault = self.faults[sum(self.injected.values()) % len(self.faults)]
-            self.injected[fault] += 1
+            if self.next_faults:
+                fault = self.next_faults.pop(0)
+            elif self.chance.random() < self.share:
+                fault = self.faults[sum(self.injected.values()) % len(self.faults)]
+            else:
+                fault = None
+            if fault is not None:
+                self.injected[fault] += 1
             return fault
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -114,9 +123,9 @@ class Handler(BaseHTTPRequestHandler):
         if not self.server.etags:
             kept = {name: "" if name.lower() == "etag" else value for name, value in kept.items()}
             data = re.sub(rb"<ETag>[^<]*</ETag>", b"<ETag></ETag>", data)
-        self._answer(answer.status, kept, data, is_short=fault == "short")
+        self._answer(answer.status, kept, data, fault)
 
-    def _answer(self, status: int, headers: dict[str, str], data: bytes, is_short: bool = False) -> None:
+    def _answer(self, status: int, headers: dict[str, str], data: bytes, fault: str | None = None) -> None:
         self.send_response_only(status)
         is_head = self.command == "HEAD"
         for name, value in headers.items():
@@ -124,10 +133,16 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
         if not is_head:
             self.send_header("Content-Length", str(len(data)))
+        if fault == "headers":  # the blank line is missing
+            self.flush_headers()
+            self.close_connection = True
+            return
         self.end_headers()
-        if is_short:
+        if fault in ("short", "fin"):
             self.wfile.write(data[: len(data) // 2])
-            self._reset()
+            self.close_connection = True
+            if fault == "short":
+                self._reset()
         elif not is_head:
             self.wfile.write(data)
 

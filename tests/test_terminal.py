@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -80,3 +82,35 @@ def test_a_spreadsheet_runs_no_cell(tmp_path: Path) -> None:
     cells = [line.split(",")[1] for line in (tmp_path / "labels.csv").read_text().splitlines()[1:]]
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t"))]
     assert read_csv(tmp_path / "labels.csv").labels == [[name] for name in names]
+
+
+INTERRUPTED = """
+import os, signal, sys
+from mlcls_ray.terminal import end_on_sigterm, on_first_sigint, own_sigterm_handler, suppress_native_output
+{background}
+end_on_sigterm()
+with suppress_native_output():
+    import {library}
+with own_sigterm_handler():
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))  # as ray.init does
+stopped = []
+with on_first_sigint(lambda: stopped.append(1), "saving"):
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert stopped == [1]
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("library", ["json", "paddle"])
+@pytest.mark.parametrize("background", ["", "signal.signal(signal.SIGINT, signal.SIG_IGN)"])
+def test_sigterm_is_ctrl_c(library: str, background: str) -> None:
+    """Also where a shell's background ignores Ctrl-C, and after Ray or Paddle took the signal: Paddle's handler aborts."""
+    code = INTERRUPTED.format(library=library, background=background)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr.strip().splitlines()[:1]) == (
+        130,
+        ["stopping: saving; Ctrl-C again leaves at once"],
+    ), done.stderr

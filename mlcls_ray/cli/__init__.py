@@ -19,7 +19,7 @@ from cyclopts import App, CycloptsError, Group
 from mlcls_ray import __version__
 from mlcls_ray.cli.console import Terminal
 from mlcls_ray.errors import MlclsError, RunError, RunInterruptedError, UsageError, short_message
-from mlcls_ray.terminal import plain
+from mlcls_ray.terminal import end_on_sigterm, plain
 
 COMMANDS: Mapping[str, Mapping[str, str]] = {
     "Label": {
@@ -115,7 +115,9 @@ def main(words: Sequence[str] | None = None) -> None:
     Exit codes: 0 done, 1 a run or another command failed, 2 wrong usage or surroundings, 3 more inputs failed than allowed,
     4 another driver works on the run, 130 interrupted. Tracebacks are shown only if they are asked for.
     """
-    words = sys.argv[1:] if words is None else words
+    if words is None:  # this process is a command
+        words = sys.argv[1:]
+        end_on_sigterm()
     is_verbose = "--verbose" in words or bool(os.environ.get(VERBOSE))
     if isinstance(sys.stdout, TextIOWrapper):  # a locale without the letters of a file's name
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -92,8 +92,7 @@ class Differences(NamedTuple):
 def find_differences(before: LabelTable, after: LabelTable) -> Differences:
     """Join two tables by uri, in DuckDB, and count."""
     database = before.database
-    if before.store.is_local:
-        after.store.register_with(database)
+    after.store.register_with(database)
     database.execute("DROP VIEW IF EXISTS all_rows_after")
     create_view(database, "all_rows_after", committed_files(after.store, after.successes))
     database.execute(JOINED)

@@ -45,7 +45,12 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-def decode(image_bytes: bytes, max_pixels: int = MAX_PIXELS, min_size: tuple[int, int] | None = None) -> Decoded:
+def decode(
+    image_bytes: bytes,
+    max_pixels: int = MAX_PIXELS,
+    min_size: tuple[int, int] | None = None,
+    buffer: np.ndarray | None = None,
+) -> Decoded:
     """Decode the first frame or page of an image to upright RGB.
 
     Grey is replicated, palettes are expanded, alpha is dropped (not composited), 16-bit samples keep their high byte,
@@ -53,11 +58,12 @@ def decode(image_bytes: bytes, max_pixels: int = MAX_PIXELS, min_size: tuple[int
 
     Args:
         min_size: (width, height) that is enough for the caller. A JPEG may then be decoded at n/8 of its size, but no smaller than this.
+        buffer: memory that the image may lie in, uint8 [n], so that it is gone when the next one is decoded. Used where it is large enough.
 
     Raises:
         ImageError: `empty`, `not_an_image`, `unsupported`, `too_large` or `corrupt`.
     """
-    return next(decode_pages(image_bytes, max_pixels, min_size))
+    return next(decode_pages(image_bytes, max_pixels, min_size, buffer))
 
 
 def check_jpeg(image_bytes: bytes, max_pixels: int = MAX_PIXELS) -> Decoded | None:
@@ -72,7 +78,10 @@ def check_jpeg(image_bytes: bytes, max_pixels: int = MAX_PIXELS) -> Decoded | No
 
 
 def decode_pages(
-    image_bytes: bytes, max_pixels: int = MAX_PIXELS, min_size: tuple[int, int] | None = None
+    image_bytes: bytes,
+    max_pixels: int = MAX_PIXELS,
+    min_size: tuple[int, int] | None = None,
+    buffer: np.ndarray | None = None,
 ) -> Iterator[Decoded]:
     """Decode each page of a TIFF, one at a time, or the first frame of any other image. Yields at least one page, or raises.
 
@@ -81,7 +90,7 @@ def decode_pages(
     """
     try:
         if image_bytes.startswith(jpeg.MAGIC):
-            yield jpeg.decode_jpeg(image_bytes, max_pixels, min_size)
+            yield jpeg.decode_jpeg(image_bytes, max_pixels, min_size, buffer)
         elif image_bytes.startswith(png.SIGNATURE):
             yield png.decode_png(image_bytes, max_pixels)
         elif image_bytes.startswith(TIFF_MAGICS):

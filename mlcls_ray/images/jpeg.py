@@ -41,11 +41,14 @@ _NOT_IMPLEMENTED = re.compile(r"unsupported|not (supported|implemented)|subsampl
 """The messages for what TurboJPEG refuses, and OpenCV's libjpeg may read: subsampling such as 3x1."""
 
 
-def decode_jpeg(image_bytes: bytes, max_pixels: int, min_size: tuple[int, int] | None = None) -> Decoded:
+def decode_jpeg(
+    image_bytes: bytes, max_pixels: int, min_size: tuple[int, int] | None = None, buffer: np.ndarray | None = None
+) -> Decoded:
     """Decode a JPEG, or the first picture of a phone's MPO, to upright RGB.
 
     Args:
         min_size: (width, height) that is enough: it may be decoded at n/8 of its size, but no smaller than this.
+        buffer: memory that may hold the pixels, uint8 [n].
 
     Raises:
         ImageError: `too_large`, `unsupported` or `corrupt`.
@@ -59,6 +62,8 @@ def decode_jpeg(image_bytes: bytes, max_pixels: int, min_size: tuple[int, int] |
         check_scans(image_bytes, header)
     is_turned = header.orientation in SIDES_SWAPPED
     min_width, min_height = (0, 0) if min_size is None else min_size[::-1] if is_turned else min_size
+    if buffer is not None and not _fits(image_bytes, min_width, min_height, buffer):
+        buffer = None
     image = _decode(
         image_bytes,
         header,
@@ -67,12 +72,22 @@ def decode_jpeg(image_bytes: bytes, max_pixels: int, min_size: tuple[int, int] |
             colorspace="CMYK" if len(frame.components) == CMYK else "RGB",
             min_width=min_width,
             min_height=min_height,
+            buffer=buffer,
         ),
     )
     if len(frame.components) == CMYK:
         image = from_cmyk(image)
     size = (frame.height, frame.width) if is_turned else (frame.width, frame.height)
     return Decoded(turn(image, header.orientation), "jpeg", *size)
+
+
+def _fits(image_bytes: bytes, min_width: int, min_height: int, buffer: np.ndarray) -> bool:
+    """Tell whether the pixels of a JPEG, scaled as the decoder will scale it, fit into a buffer; False if it cannot be told."""
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(image_bytes, min_height=min_height, min_width=min_width)
+    except ValueError:
+        return False
+    return bool(CMYK * width * height <= buffer.size)
 
 
 def _decode(image_bytes: bytes, header: Header, decode: Callable[..., np.ndarray]) -> np.ndarray:

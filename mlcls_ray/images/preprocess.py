@@ -6,7 +6,15 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 
 from mlcls_ray.errors import ImageError, Status
-from mlcls_ray.images.resize import CV2_FILTERS, PIL_FILTERS, Backend, center_crop, resize
+from mlcls_ray.images.resize import (
+    COMPILED_FILTERS,
+    CV2_FILTERS,
+    PIL_FILTERS,
+    Backend,
+    center_crop,
+    resize,
+    resize_compiled,
+)
 
 Triple = tuple[float, float, float]
 MAX_RESIZED_SIDE = 32_768
@@ -79,15 +87,27 @@ class Preprocess(BaseModel):
             return None
         return DECODE_MARGIN * self.size[0], DECODE_MARGIN * self.size[1]
 
-    def to_pixels(self, image: np.ndarray) -> np.ndarray:
+    def to_pixels(self, image: np.ndarray, compiled: bool = False, out: np.ndarray | None = None) -> np.ndarray:
         """Resize and crop an image, uint8 [H, W, 3], to pixels, uint8 [height, width, 3] of `input_size`.
+
+        Args:
+            compiled: resize by `images.resample` where it knows the filter: the same bytes, sooner. `can_compile` must have said yes.
+            out: the array to write the pixels into and return, C-contiguous.
 
         Raises:
             ImageError: `too_large`: the image is so narrow that resizing its short side makes the long side huge.
         """
         height, width = image.shape[:2]
-        pixels = resize(image, self.resized_size(width, height), self.backend, self.interpolation)
-        return pixels if self.crop is None else center_crop(pixels, self.crop)
+        size = self.resized_size(width, height)
+        if compiled and self.backend == "pil" and self.interpolation in COMPILED_FILTERS and size != (width, height):
+            out = np.empty(self.pixels_shape, np.uint8) if out is None else out
+            return resize_compiled(image, size, self.interpolation, out)
+        pixels = resize(image, size, self.backend, self.interpolation)
+        pixels = pixels if self.crop is None else center_crop(pixels, self.crop)
+        if out is None:
+            return pixels
+        out[:] = pixels
+        return out
 
     def resized_size(self, width: int, height: int) -> tuple[int, int]:
         """Return the (width, height) that an image of this size is resized to, before the crop.

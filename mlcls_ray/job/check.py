@@ -80,7 +80,7 @@ def check_job(job: LabelJob) -> CheckedJob:
     if starts_ray(job.ray_address):
         check_surroundings()
     check_request(job.engine, job.precision, device)
-    check_format(job.format)
+    check_format(job.format, job.out)
     if not job.retry:
         check_inputs(job.inputs, job.s3)
     job = _with_absolute_paths(job)

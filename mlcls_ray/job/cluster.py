@@ -15,7 +15,7 @@ from mlcls_ray.devices import DEVICE_KINDS, Device
 from mlcls_ray.engines.devices import check_device, check_paddle_device, count_devices
 from mlcls_ray.errors import UsageError, short_message
 from mlcls_ray.job.surroundings import check_surroundings, needs_own_token
-from mlcls_ray.terminal import suppress_native_output
+from mlcls_ray.terminal import own_sigterm_handler, suppress_native_output
 
 QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -61,7 +61,7 @@ def connect(address: str | None, verbose: bool = False, device: Device | None = 
         if target:
             check_reachable(target)
         # Only where Ray is ours: a foreign cluster may end this process, and then says why on stderr only.
-        with contextlib.nullcontext() if verbose or target else suppress_native_output():
+        with own_sigterm_handler(), contextlib.nullcontext() if verbose or target else suppress_native_output():
             try:
                 ray.init(**options)
             except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:

@@ -22,6 +22,7 @@ from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import ImageError, UsageError, one_image
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.preprocess import Preprocess
+from mlcls_ray.images.resize import can_compile
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.prefetch import prefetch_map
 from mlcls_ray.storage.fetch import Fetcher
@@ -112,8 +113,7 @@ def estimate(job: LabelJob, seconds: float = SAMPLE_S) -> Estimate:
     if not sample:
         raise UsageError(f"no image found in {', '.join(job.inputs)}")
     images, fetch_s = _fetch([entry.uri for entry in sample], job, seconds / 3)
-    min_size = model.preprocess.min_decode_size if job.decode == "auto" else None
-    pixels, tried, decode_s = _decode(images, model.preprocess, job.max_pixels, min_size, seconds / 3)
+    pixels, tried, decode_s = _decode(images, model.preprocess, job, seconds / 3)
     if not pixels:
         raise UsageError(f"none of {len(sample)} sampled images could be read")
     config = resolve_engine(
@@ -180,15 +180,22 @@ def _fetch(uris: Sequence[str], job: LabelJob, seconds: float) -> tuple[list[byt
 
 
 def _decode(
-    images: Sequence[bytes], preprocess: Preprocess, max_pixels: int, min_size: tuple[int, int] | None, seconds: float
+    images: Sequence[bytes], preprocess: Preprocess, job: LabelJob, seconds: float
 ) -> tuple[list[np.ndarray], int, float]:
-    """Decode and resize images until the time is over: the pixels, how many images were tried, and this thread's CPU seconds."""
+    """Decode and resize images until the time is over, as a worker of a large job does it.
+
+    Returns:
+        The pixels, how many images were tried, and this thread's CPU seconds.
+    """
+    is_auto = job.decode == "auto"
+    min_size = preprocess.min_decode_size if is_auto else None
+    compiled = is_auto and can_compile()
     pixels: list[np.ndarray] = []
     tried, start, cpu_start = 0, time.perf_counter(), time.thread_time()
     for image_bytes in images:
         tried += 1
         with contextlib.suppress(ImageError), one_image():
-            pixels.append(preprocess.to_pixels(decode(image_bytes, max_pixels, min_size).image))
+            pixels.append(preprocess.to_pixels(decode(image_bytes, job.max_pixels, min_size).image, compiled))
         if time.perf_counter() - start > seconds:
             break
     return pixels, tried, time.thread_time() - cpu_start

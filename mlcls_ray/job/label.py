@@ -21,6 +21,7 @@ from mlcls_ray.job.commit import commit
 from mlcls_ray.job.placement import Probe, choose_placement, start_trial, try_on_worker
 from mlcls_ray.job.plan import list_pending, plan_run
 from mlcls_ray.stages.spec import Stage
+from mlcls_ray.storage.connection import is_connection_failure
 from mlcls_ray.storage.lease import Lease
 from mlcls_ray.table import layout
 from mlcls_ray.table.label_table import LabelTable, open_labels
@@ -114,7 +115,9 @@ def run_job(checked: CheckedJob, verbose: bool = False, stages: Sequence[type[St
         leases = [held.enter_context(run_lease(model.store, checked.run_id)) for model in pending.models]
         try:
             is_done = not pending.models or label_pending(pending, leases, verbose, stages, probe)
-        except OSError as error:  # this process's own files: the listing, the ledger, the commit
+        except Exception as error:  # this process's own files: the listing, the ledger, the commit
+            if not isinstance(error, OSError) and not is_connection_failure(error):
+                raise
             raise resumable_error(checked.run_id, f"stopped: {short_message(error)}") from error
     if not is_done:  # not before the lease, which is in that folder, is given back
         pending.models[0].store.remove_folder(layout.run_folder(checked.run_id))

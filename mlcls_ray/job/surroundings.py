@@ -23,6 +23,10 @@ SHARED_MEMORY = "/dev/shm"  # noqa: S108
 TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
+UNQUOTED = "'\\\n\r"
+"""Ray quotes its workers' command lines as Windows does, and reads them as a shell does."""
+
+
 def check_surroundings(
     variables: Mapping[str, str] = os.environ,
     shared_memory: str | None = SHARED_MEMORY if sys.platform == "linux" else None,
@@ -63,6 +67,11 @@ def check_temporary_folder(variables: Mapping[str, str]) -> None:
         raise UsageError(
             f"{shown} is too long for Ray's sockets ({len(os.fsencode(folder))} bytes, at most {most}): "
             "set RAY_TMPDIR to a shorter folder, such as /tmp"
+        )
+    if any(character in UNQUOTED for character in folder):
+        raise UsageError(
+            f"{shown} has quotes, backslashes or line ends, which Ray's command lines cannot hold: set RAY_TMPDIR to another folder, "
+            "such as /tmp"
         )
     if not can_write(folder):
         raise UsageError(

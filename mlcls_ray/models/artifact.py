@@ -33,7 +33,7 @@ OWN_NAME = "name"
 """The key of a model's own name in `inference.yml`, beside `model_name`; PaddleX does not read it."""
 
 DEFAULT_THRESHOLD = 0.5
-DECODE_VERSION = 1
+DECODE_VERSION = 2
 """Increased when `images` makes other pixels from the same bytes; part of the preprocessing fingerprint."""
 
 

@@ -34,6 +34,7 @@ from mlcls_ray.models.artifact import (
     model_files,
 )
 from mlcls_ray.models.zoo import MIRROR_VARIABLE, MODEL_NAMES, PUBLISHED, STARTER, STARTER_FOLDER, archive_url
+from mlcls_ray.storage.connection import patiently
 from mlcls_ray.storage.uris import is_local, open_filesystem, path_of_uri, redact_url, scheme_of
 
 HOME_VARIABLE = "MLCLS_HOME"
@@ -59,7 +60,9 @@ def home() -> Path:
     """
     folder = os.environ.get(HOME_VARIABLE)
     try:
-        return Path(folder).expanduser() if folder else Path.home() / ".cache" / "mlcls_ray"
+        if folder:  # `~x` is a folder of that name
+            return Path(folder).expanduser() if folder.partition("/")[0] == "~" else Path(folder)
+        return Path.home() / ".cache" / "mlcls_ray"
     except RuntimeError:
         raise UsageError(f"this user has no home folder: set {HOME_VARIABLE} to a folder for the cache") from None
 
@@ -157,7 +160,7 @@ def pull(name: str, progress: Progress | None = None) -> Path:
     def fill(folder: Path) -> str:
         archive = folder / "archive.tar"
         try:
-            digest = _download(url, archive, progress)
+            digest = patiently(lambda: _download(url, archive, progress))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise UsageError(
                 f"model '{name}' cannot be fetched from {redact_url(url)}: {error}. Set {MIRROR_VARIABLE} to a mirror, or run "
@@ -198,7 +201,7 @@ def _pull_folder(uri: str, s3: S3Options) -> Path:
 
 def _copy(filesystem: fsspec.AbstractFileSystem, source: str, destination: Path) -> None:
     try:
-        filesystem.get_file(source, str(destination))
+        patiently(lambda: filesystem.get_file(source, str(destination)))
     except Exception as error:  # each filesystem has its own errors
         raise UsageError(f"'{source}' cannot be fetched: {type(error).__name__}: {error}") from None
 

@@ -17,6 +17,7 @@ from PIL import Image
 from mlcls_ray.errors import ImageError, RunError
 from mlcls_ray.images.draw import JPEG_QUALITY, Chip, draw
 from mlcls_ray.storage.store import Store
+from mlcls_ray.storage.uris import without_query
 from mlcls_ray.terminal import plain
 
 UNNAMED = "image"
@@ -36,7 +37,7 @@ class FileStems:
             self._unnamed += 1
             base, key = f"{UNNAMED}-{self._unnamed:06d}", f"{self._unnamed}"
         else:
-            base, key = Path(path.partition("?")[0] if "://" in path else path).stem or UNNAMED, path
+            base, key = Path(without_query(path)).stem or UNNAMED, path
         suffix = "" if page is None else f"_{page}"
         if self._taken.setdefault(base.casefold() + suffix, key) != key:
             base += "-" + blake2b(key.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()

@@ -18,7 +18,16 @@ from mlcls_ray.storage.fetched import Fetched, http_status, too_large
 from mlcls_ray.storage.http_reader import HttpReader
 from mlcls_ray.storage.inputs.containers import Container, read_member
 from mlcls_ray.storage.inputs.listing import find_container, input_kinds
-from mlcls_ray.storage.uris import HTTP, LOCAL, MemberUri, open_filesystem, parse_member, path_of_uri, scheme_of
+from mlcls_ray.storage.uris import (
+    HTTP,
+    LOCAL,
+    MemberUri,
+    is_local_file,
+    open_filesystem,
+    parse_member,
+    path_of_uri,
+    scheme_of,
+)
 
 LONGEST_WAIT_S = 30.0
 BACKOFF = tenacity.wait_random_exponential(multiplier=0.5, max=LONGEST_WAIT_S)
@@ -71,7 +80,7 @@ class Fetcher:
         container = find_container(member, self._kinds) if member else None
         if scheme in HTTP:
             fetched = self._http.read(uri)
-        elif member and container and not (scheme == LOCAL and os.path.lexists(path_of_uri(uri))):
+        elif member and container and not (scheme == LOCAL and is_local_file(uri)):
             fetched = self._read_member(container, member)
         elif scheme == LOCAL:  # also a file that is called x.tar#y.jpg
             fetched = self._read_local(path_of_uri(uri))
@@ -109,8 +118,15 @@ class Fetcher:
 
     def _read_member(self, container: Container, member: MemberUri) -> Fetched:
         filesystem, path = open_filesystem(member.container, self.s3)
-        with _errors_as_statuses():
-            return Fetched(read_member(container, filesystem, path, member, self.max_bytes))
+        try:
+            with _errors_as_statuses():
+                return Fetched(read_member(container, filesystem, path, member, self.max_bytes))
+        except ImageError as error:
+            if error.status is not Status.MISSING or member.place or scheme_of(member.container) == LOCAL:
+                raise
+            with contextlib.suppress(ImageError):
+                return self._read_remote(str(member))  # an object that is called x.tar#y.jpg
+            raise
 
     def _read_remote(self, uri: str) -> Fetched:
         filesystem, path = open_filesystem(uri, self.s3)

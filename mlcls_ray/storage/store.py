@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -18,12 +19,15 @@ import pyarrow.parquet as pq
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
+from mlcls_ray.storage.output_files import OutputFiles, arrow_filesystem
 from mlcls_ray.storage.uris import is_local, open_filesystem, redact_url
 
 if TYPE_CHECKING:
     import duckdb
 
 TEMPORARY_SUFFIX = ".tmp"
+_BEYOND_DUCKDB = re.compile(r"[\ud800-\udfff]|\\.*[*?[]|[*?[].*\\", re.DOTALL)
+"""Paths that are not UTF-8, or that hold both a backslash and a wildcard: DuckDB's patterns cannot spell them."""
 
 
 class Store:
@@ -35,6 +39,7 @@ class Store:
         self.is_local = is_local(root)
         self._filesystem, self._base = open_filesystem(self.root, self.s3)
         self._base = self._base.rstrip("/") or "/"
+        self._files = OutputFiles(self._base, self._filesystem)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Store, (self.root, self.s3)
@@ -146,13 +151,11 @@ class Store:
 
     def data_path(self, name: str) -> tuple[str, Any]:
         """Return a path and the filesystem to read it with, as `ray.data.read_parquet` takes them."""
-        return f"{self._base}/{name}", None if self.is_local else self._filesystem
+        return name, (arrow_filesystem(self._base) if self.is_local else None) or self._files
 
     def data_uri(self, name: str) -> str:
-        """Return a file's name for DuckDB, once `register_with` was called."""
-        return (
-            f"{self._base}/{name}" if self.is_local else str(self._filesystem.unstrip_protocol(f"{self._base}/{name}"))
-        )
+        """Return a file's name for DuckDB, once `register_with` was called. Most local files have the path that they have."""
+        return f"{self._base}/{name}" if self._is_plain else self._files.name(name)
 
     def data_uris(self, folder: str, names: Iterable[str] | None = None) -> list[str]:
         """Return the names for DuckDB of files in a folder (by default of all)."""
@@ -160,8 +163,18 @@ class Store:
 
     def register_with(self, database: duckdb.DuckDBPyConnection) -> None:
         """Let a DuckDB connection read this store's files."""
-        if not self.is_local:
-            database.register_filesystem(self._filesystem)
+        if not self._is_plain and not database.filesystem_is_registered(self._files.protocol):
+            database.register_filesystem(self._files)
+
+    def full_uri(self, name: str) -> str:
+        """Return a file's uri for other libraries: an absolute path, or `s3://…`."""
+        path = f"{self._base}/{name}"
+        return path if self.is_local else str(self._filesystem.unstrip_protocol(path))
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether DuckDB can read the files by itself, and fast: they are local, and their names can be told from patterns."""
+        return self.is_local and not _BEYOND_DUCKDB.search(self._base)
 
     def check_writable(self) -> None:
         """Write and remove a small file.

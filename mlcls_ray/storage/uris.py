@@ -36,8 +36,8 @@ EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "a
 
 _FILE_URI = re.compile(r"file://(localhost(?=/))?", re.IGNORECASE)
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
-_MEMBER = re.compile(r"(?P<container>.+\.\w+)#(?P<name>[^#?]+)(?:\?at=(?P<at>\d{1,18})&size=(?P<size>\d{1,18}))?")
-_PLACE = re.compile(r"(\.\w+#[^#?]+)\?at=\d+&size=\d+$")
+_MEMBER = re.compile(r"(?s)(?P<container>.+\.\w+)#(?P<name>[^#?]+)(?:\?at=(?P<at>\d{1,18})&size=(?P<size>\d{1,18}))?")
+_PLACE = re.compile(r"(\.\w+#[^#?]+)\?at=\d+&size=\d+\Z")
 
 SECRET_PREFIXES = ("x-amz-", "x-goog-", "x-oss-", "x-bce-", "x-cos-")
 SECRET_PARAMETERS = frozenset([
@@ -190,6 +190,7 @@ def open_filesystem(uri: str, s3: S3Options | None = None) -> tuple[fsspec.Abstr
         s3 = s3 or S3Options()
         options = {
             "anon": s3.anonymous,
+            "max_concurrency": 1,  # s3fs tries a request again, but none of those that it sends at once for 50 MB and more
             "use_listings_cache": False,  # other processes write to the bucket as well
             "endpoint_url": s3.endpoint_url,
             "profile": s3.profile,
@@ -217,6 +218,23 @@ def check_scheme(uri: str) -> type[fsspec.AbstractFileSystem]:
     return found
 
 
-def looks_like_glob(uri: str) -> bool:
-    """Tell whether a path or uri has a wildcard, and is not the name of an existing local file."""
-    return any(character in uri for character in "*?[") and not (is_local(uri) and os.path.exists(path_of_uri(uri)))
+def looks_like_glob(uri: str, filesystem: fsspec.AbstractFileSystem, path: str) -> bool:
+    """Tell whether an input is a pattern: it has a wildcard, and is not the name of a file, an object or a folder.
+
+    `path`: of the input in the filesystem.
+
+    Raises:
+        OSError: the filesystem cannot be asked.
+    """
+    return any(character in uri for character in "*?[") and not filesystem.exists(path)
+
+
+def without_query(uri: str) -> str:
+    """Return a URL without its query; other uris have none, and a `?` is part of their name."""
+    return uri.partition("?")[0] if uri.lower().startswith(tuple(f"{scheme}://" for scheme in HTTP)) else uri
+
+
+def is_local_file(uri: str) -> bool:
+    """Tell whether a local uri as a whole names something that exists. In an encoded `file://` uri a `#` begins a member's name."""
+    is_encoded = "%" in uri and _FILE_URI.match(uri)
+    return not (is_encoded and "#" in uri) and os.path.lexists(path_of_uri(uri))

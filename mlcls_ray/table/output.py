@@ -99,7 +99,7 @@ def _read_mapping(store: Store, name: str) -> Mapping[str, Any]:
 
 def _is_known_profile(name: str) -> bool:
     """Look for a profile in ~/.aws: a run of another person or machine may have used one that is not here."""
-    from botocore.session import Session  # type: ignore[import-untyped]
+    from botocore.session import Session
 
     return name in Session().available_profiles
 

@@ -6,6 +6,7 @@ again: if a driver dies between the two, the next run or `mlcls publish` adds th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
@@ -14,20 +15,30 @@ from mlcls_ray import registry, schema
 from mlcls_ray.config import TableFormat
 from mlcls_ray.errors import UsageError
 from mlcls_ray.storage.store import Store
+from mlcls_ray.storage.uris import is_local, path_of_uri, redact_url
 from mlcls_ray.table.formats.base import RunRows, Table
 from mlcls_ray.table.fragments import fragment_paths, read_fragment
 from mlcls_ray.table.leases import run_lease
 from mlcls_ray.table.records import in_order, read_records, read_successes
 
+_MISREAD = re.compile(r"[\x00-\x1f\x7f#%?\[\]^|\\`\ud800-\udfff]")
+"""Characters in an output's name that a library of a table format reads as something else; some then write into another folder."""
 
-def check_format(kind: TableFormat) -> None:
-    """Make sure that the format's package is installed.
+
+def check_format(kind: TableFormat, out: str) -> None:
+    """Make sure that the format's package is installed, and that it can name the output.
 
     Raises:
-        UsageError: it is not.
+        UsageError: it is not, or cannot.
     """
     if kind == "parquet":
         return
+    misread = _MISREAD.search(path_of_uri(out) if is_local(out) else out)
+    if misread:
+        raise UsageError(
+            f"format {kind} cannot write to '{redact_url(out)}': its library misreads {misread[0]!r} in a name; "
+            "give another --out, or --format parquet"
+        )
     try:
         registry.load(registry.TABLE_FORMATS[kind])
     except ModuleNotFoundError as error:
@@ -42,7 +53,7 @@ def open_table(store: Store, kind: TableFormat) -> Table:
     Raises:
         UsageError: the format's package is not installed.
     """
-    check_format(kind)
+    check_format(kind, store.root)
     table: Table = registry.load(registry.TABLE_FORMATS[kind])(store)
     return table
 

@@ -13,7 +13,7 @@ from mlcls_ray.config import FetchOptions, S3Options
 from mlcls_ray.errors import ImageError, RunError, Status, UsageError, name_failures, short_message, suggest
 from mlcls_ray.storage.fetch import Fetcher
 from mlcls_ray.storage.store import check_new_target
-from mlcls_ray.storage.uris import is_local, path_of_uri, redact_url
+from mlcls_ray.storage.uris import is_local, path_of_uri, redact_url, without_query
 from mlcls_ray.storage.whole import written_whole
 
 NO_LIMIT = 2**62
@@ -127,7 +127,7 @@ def gather(uris: Sequence[str], folder: Path, as_links: bool, s3: S3Options) -> 
     fetcher = Fetcher(FetchOptions(s3=s3))
     failures: list[str] = []
     for uri in uris:
-        target = folder / os.path.basename(path_of_uri(uri) if is_local(uri) else uri.partition("?")[0])
+        target = folder / os.path.basename(path_of_uri(uri) if is_local(uri) else without_query(uri))
         if os.path.lexists(target):
             target = folder / f"{target.stem}-{blake2b(uri.encode(), digest_size=4).hexdigest()}{target.suffix}"
         try:

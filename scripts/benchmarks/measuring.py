@@ -77,6 +77,8 @@ from PIL import Image
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.images.decode import decode
+from mlcls_ray.images.resize import can_compile
+from mlcls_ray.stages.decode import BUFFER_BYTES
 from mlcls_ray.models.cache import open_model
 what, model, images, engine, precision, seconds = sys.argv[1:]
 model, paths = open_model(model), sorted(Path(images).iterdir())[:300]
@@ -92,7 +94,9 @@ else:
     if what == "pillow":
         work = lambda: [np.asarray(Image.open(io.BytesIO(one)).convert("RGB").resize(size, Image.BILINEAR)) for one in data]
     else:
-        work = lambda: [to_pixels(decode(one, min_size=model.preprocess.min_decode_size).image) for one in data]
+        compiled, buffer = can_compile(), np.empty(BUFFER_BYTES, np.uint8)
+        min_size, out = model.preprocess.min_decode_size, np.empty(model.preprocess.pixels_shape, np.uint8)
+        work = lambda: [to_pixels(decode(one, min_size=min_size, buffer=buffer).image, compiled, out) for one in data]
 work()
 print("ready", flush=True)
 sys.stdin.readline()

@@ -47,6 +47,14 @@ def test_a_temporary_folder_that_cannot_be_used(small_disk: Path) -> None:
         short.unlink()
 
 
+@pytest.mark.parametrize("name", ["a'b", "a\\b", "a\nb"])
+def test_a_temporary_folder_that_ray_cannot_name(tmp_path: Path, name: str) -> None:
+    folder = f"/tmp/{name}"
+    with pytest.raises(UsageError, match="(?s)^TMPDIR=/tmp/a.b has quotes.*set RAY_TMPDIR"):
+        check_surroundings({"TMPDIR": folder}, None)
+    check_surroundings({"TMPDIR": folder, "RAY_TMPDIR": "/tmp"}, None)
+
+
 def test_shared_memory(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="/proc/shm is missing.*--shm-size"):
         check_surroundings({}, "/proc/shm")

@@ -102,3 +102,16 @@ def test_an_error_of_any_kind_is_the_rows_own() -> None:
     batch = Decode(run_spec(), failing)(batch_of(encode(picture()), b"bad"))
     assert batch["status"].tolist() == ["ok", "corrupt"]
     assert batch["error_message"][1] == "ZeroDivisionError: in a parser"
+
+
+@pytest.mark.parametrize(("how", "size"), [("auto", PREPROCESS.min_decode_size), ("exact", None)])
+def test_the_compiled_resize_takes_over_and_changes_no_pixel(how: str, size: tuple[int, int] | None) -> None:
+    """Images of several sizes, one after the other in the same memory."""
+    photos = [picture(640, 480, seed=1), picture(90, 200, seed=2), picture(64, 48, seed=3).convert("L")]
+    images = [*map(encode, photos), encode(picture(300, 200), "PNG"), encode(picture(641, 481, seed=4))]
+    stage = Decode(run_spec(decode=how), compiled_after=1)
+    batch = stage(batch_of(*images, *images))
+    assert stage.images == 2 * len(images)
+    assert stage.is_compiled == (how == "auto")
+    for row, image_bytes in enumerate((*images, *images)):
+        assert np.array_equal(batch[PIXELS][row], PREPROCESS.to_pixels(decode(image_bytes, min_size=size).image))

@@ -165,4 +165,4 @@ def test_a_missing_package_is_named_before_anything_starts(
     with pytest.raises(UsageError, match=r"format delta needs the extra 'delta': pip install 'mlcls-ray\[delta\]'"):
         label(quick_job(inputs=(str(demo),), out=str(tmp_path / "out"), format="delta"))
     assert not (tmp_path / "out").exists()
-    check_format("parquet")
+    check_format("parquet", "/a?b")

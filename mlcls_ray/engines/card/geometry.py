@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import PIL
-
 from mlcls_ray.errors import ImageError
 from mlcls_ray.images.preprocess import Preprocess
 
@@ -46,12 +44,10 @@ class Axis(NamedTuple):
 
 
 class Geometry(NamedTuple):
-    """The resize of one image: along `first`, then along `second`."""
+    """The resize of one image: along `first`, the width, then along `second`, the height."""
 
     first: Axis
     second: Axis
-    is_vertical_first: bool
-    """True if `first` is the height."""
     first_line: int
     """First line of the upright image, along `first`, that the output depends on."""
     lines: int
@@ -78,22 +74,8 @@ def geometry(preprocess: Preprocess, width: int, height: int) -> Geometry | None
     out_width, out_height = preprocess.input_size
     x = Axis(width, resized[0], max(0, (resized[0] - out_width) // 2), out_width)
     y = Axis(height, resized[1], max(0, (resized[1] - out_height) // 2), out_height)
-    is_vertical_first = resizes_vertically_first(x, y)
-    first, second = (y, x) if is_vertical_first else (x, y)
-    weights = first.taps(filter_number) * first.length, second.taps(filter_number) * second.length
-    return Geometry(first, second, is_vertical_first, *second.span(filter_number), weights)
-
-
-def resizes_vertically_first(x: Axis, y: Axis, pillow: str = PIL.__version__) -> bool:
-    """Tell whether a version of Pillow resizes this image along its height first. The order decides what is rounded to 8 bits.
-
-    Since 12.2 Pillow does so with tall images that lose height (python-pillow/Pillow#9524), since 13.0 with all that lose much more height
-    than width (#9549). From there on the rule was found by trying 13.0.0.
-    """
-    version = tuple(map(int, pillow.split(".")[:2]))
-    if y.resized >= y.size or version < (12, 2):
-        return False
-    return y.size - y.resized > 2 * (x.size - x.resized) if version >= (13, 0) else y.size > 100 * x.size
+    weights = x.taps(filter_number) * x.length, y.taps(filter_number) * y.length
+    return Geometry(x, y, *y.span(filter_number), weights)
 
 
 def unsupported_reason(preprocess: Preprocess) -> str | None:

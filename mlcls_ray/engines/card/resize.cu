@@ -1,6 +1,5 @@
 // Resize a batch of RGB images as Pillow resizes 8-bit images, bit by bit: integer arithmetic with weights of 22 bits, one pass along each
-// axis, the result of the first rounded to 8 bits (src/libImaging/Resample.c and Geometry.c of Pillow). The first axis is that of the rows in
-// most images, that of the columns in some; geometry.py knows which.
+// axis, first along the width, the result rounded to 8 bits (src/libImaging/Resample.c and Geometry.c of Pillow).
 //
 // A card compiles this file by NVRTC, with --fmad=false: a fused multiply-add rounds once where Pillow rounds twice. The tests compile it by
 // g++ and run each thread of the grid in turn, so it uses nothing but the language, `sin`, and CUDA's indices.

@@ -65,14 +65,8 @@ def _columns(job: ResizeJob, place: tuple[int, int, int], height: int, width: in
     """Make the columns of `resize.cu`. `place`: where the weights of both axes and the lines begin; `height`, `width`: of the output."""
     geometry = job.geometry
     first, second = geometry.first, geometry.second
-    address, *steps = _upright(job.image, job.orientation)
-    out_steps = [3, 3 * width]
-    if geometry.is_vertical_first:
-        steps.reverse()
-        out_steps.reverse()
     return (
-        address,
-        *steps,
+        *_upright(job.image, job.orientation),
         first.size,
         second.size,
         first.resized,
@@ -82,7 +76,8 @@ def _columns(job: ResizeJob, place: tuple[int, int, int], height: int, width: in
         first.length,
         second.length,
         *place[:2],
-        *out_steps,
+        3,
+        3 * width,
         geometry.first_line,
         geometry.lines,
         place[2],

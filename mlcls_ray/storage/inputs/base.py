@@ -91,7 +91,7 @@ def container_files(
     """
     if scheme_of(text) in HTTP:
         return [path]
-    if looks_like_glob(text):
+    if looks_like_glob(text, filesystem, path):
         is_asked = path.rpartition("/")[2].startswith(("_", "."))
         found: list[str] = []
         for name, info in sorted(filesystem.glob(path, detail=True).items()):

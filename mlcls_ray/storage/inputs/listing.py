@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
 from mlcls_ray.registry import INPUT_KINDS, load
-from mlcls_ray.storage.inputs.base import InputEntry, InputKind, has_suffix
+from mlcls_ray.storage.connection import is_connection_failure
+from mlcls_ray.storage.inputs.base import InputEntry, InputKind, cannot_list, has_suffix
 from mlcls_ray.storage.inputs.containers import Container
 from mlcls_ray.storage.uris import (
     HTTP,
@@ -17,9 +18,9 @@ from mlcls_ray.storage.uris import (
     MemberUri,
     looks_like_glob,
     open_filesystem,
-    path_of_uri,
     redact_url,
     scheme_of,
+    without_query,
 )
 
 __all__ = ["InputEntry", "check_inputs", "find_container", "input_kinds", "list_inputs"]
@@ -50,11 +51,13 @@ def check_inputs(inputs: Sequence[str], s3: S3Options) -> None:
     for text in inputs:
         scheme = scheme_of(text)
         _check_name(text, scheme)
-        if scheme not in (LOCAL, *HTTP) and not open_filesystem(text, s3)[1].strip("/"):
-            raise UsageError(f"input '{text}' names no bucket")
-        if scheme != LOCAL or looks_like_glob(text):
+        if scheme in HTTP:
             continue
-        path = path_of_uri(text)
+        filesystem, path = open_filesystem(text, s3)
+        if not path.strip("/"):
+            raise UsageError(f"input '{text}' names no bucket")
+        if scheme != LOCAL or looks_like_glob(text, filesystem, path):
+            continue
         if not os.path.exists(path):
             raise UsageError(f"input '{text}' does not exist")
         if not os.access(path, os.R_OK | (os.X_OK if os.path.isdir(path) else 0)):
@@ -75,7 +78,7 @@ def _check_name(text: str, scheme: str) -> None:
             has_host = False
         if not has_host:
             raise UsageError(f"input '{name}' is not a valid URL")
-    path = text.partition("?")[0]
+    path = without_query(text)
     if scheme in HTTP and has_suffix(path, ARCHIVES):
         raise UsageError(f"input '{name}': archives are read from disks and object stores, not over http; download it")
     if has_suffix(path, COMPRESSED_LISTS):
@@ -93,7 +96,12 @@ def list_inputs(inputs: Sequence[str], s3: S3Options, uri_column: str | None = N
     kinds = input_kinds()
     for text in inputs:
         kind = next(kind for kind in kinds if kind.takes(text, s3, uri_column))  # local, http and remote take any uri
-        yield from kind.list_entries(text, s3, uri_column)
+        try:
+            yield from kind.list_entries(text, s3, uri_column)
+        except Exception as error:
+            if not is_connection_failure(error):
+                raise
+            raise cannot_list(text, error) from error
 
 
 def find_container(member: MemberUri, kinds: Sequence[InputKind]) -> Container | None:

@@ -13,7 +13,7 @@ from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.decode import SUFFIXES as IMAGE_SUFFIXES
 from mlcls_ray.storage.inputs.base import InputEntry, InputKind, is_image_name
-from mlcls_ray.storage.uris import is_local, looks_like_glob, path_of_uri, uri_of_path
+from mlcls_ray.storage.uris import is_local, looks_like_glob, open_filesystem, path_of_uri, uri_of_path
 
 SORTED_ENTRIES = 100_000
 """A folder of up to so many entries is listed in the order of their names. Sorting more would take too much memory."""
@@ -26,8 +26,8 @@ class LocalFiles(InputKind):
         return is_local(text)
 
     def list_entries(self, text: str, s3: S3Options, uri_column: str | None) -> Iterator[InputEntry]:
-        path = path_of_uri(text)
-        if looks_like_glob(text):
+        filesystem, path = open_filesystem(text)
+        if looks_like_glob(text, filesystem, path):
             matches = sorted(glob.iglob(path, recursive=True))
             if not matches:
                 raise UsageError(f"input '{text}' matches no file")

@@ -25,7 +25,7 @@ class RemoteFiles(InputKind):
         bucket, _, key = path.partition("/")
         infos: Iterable[dict[str, Any]]
         try:
-            if looks_like_glob(text):
+            if looks_like_glob(text, filesystem, path):
                 infos = filesystem.glob(path, detail=True).values()
             elif scheme in S3 and not (key and not key.endswith("/") and filesystem.isfile(path)):
                 infos = s3_objects(filesystem, bucket, f"{key.rstrip('/')}/" if key else "")

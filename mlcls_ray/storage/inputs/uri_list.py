@@ -9,16 +9,19 @@ import csv
 import io
 import os
 import re
+import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import IO, ClassVar
 from urllib.parse import quote
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError, suggest
+from mlcls_ray.storage.connection import patiently
 from mlcls_ray.storage.inputs.base import InputEntry, InputKind, container_files, has_parts, has_suffix
 from mlcls_ray.storage.inputs.local import local_entry
 from mlcls_ray.storage.uris import (
@@ -31,6 +34,7 @@ from mlcls_ray.storage.uris import (
     redact_url,
     scheme_of,
     uri_of_path,
+    without_query,
 )
 
 COLUMNS = ("uri", "url", "path", "image", "filename", "file")
@@ -66,7 +70,7 @@ class UriList(InputKind):
         """
 
     def takes(self, text: str, s3: S3Options, uri_column: str | None) -> bool:
-        return has_suffix(text.partition("?")[0], self.suffixes) or has_parts(text, self.suffixes)
+        return has_suffix(without_query(text), self.suffixes) or has_parts(text, self.suffixes)
 
     def list_entries(self, text: str, s3: S3Options, uri_column: str | None) -> Iterator[InputEntry]:
         filesystem, pattern = open_filesystem(text, s3)
@@ -78,9 +82,10 @@ class UriList(InputKind):
                 raise UsageError(f"input '{name}' matches no list")
             for path in paths:
                 name, folder = _name_and_folder(text, path, is_alone=paths == [pattern])
-                with filesystem.open(path, "rb") as stream:
+                with _open(filesystem, path) as stream:
                     for value in self.read_uris(stream, name, uri_column):
-                        if uri := value.strip():
+                        if value.strip():
+                            uri = _trimmed(value, folder, filesystem)
                             _check_package(uri, name, readable)
                             yield _entry(_absolute(_bounded(uri), folder, text))
         except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
@@ -145,6 +150,27 @@ class ParquetList(UriList):
             yield from (value or "" for value in batch.column(0).to_pylist())
 
 
+def _open(filesystem: fsspec.AbstractFileSystem, path: str) -> IO[bytes]:
+    """Open a list. One from a web server is fetched first: if its connection ends early it is fetched again."""
+    if not path.lower().startswith(tuple(f"{scheme}://" for scheme in HTTP)):
+        stream: IO[bytes] = filesystem.open(path, "rb")
+        return stream
+    spool = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+
+    def fetch() -> None:
+        spool.seek(0)
+        spool.truncate()
+        filesystem.get_file(path, spool)
+
+    try:
+        patiently(fetch)
+    except BaseException:
+        spool.close()
+        raise
+    spool.seek(0)
+    return spool
+
+
 def text_lines(stream: IO[bytes], name: str) -> IO[str]:
     """Read UTF-8 text, with or without a BOM, or UTF-16 and UTF-32 with one. In UTF-8, other bytes become surrogates, as in Python's paths.
 
@@ -197,7 +223,7 @@ def _name_and_folder(text: str, path: str, is_alone: bool) -> tuple[str, str]:
     if is_local(text):
         return (text if is_alone else path), os.path.dirname(path)
     if is_alone:
-        return redact_url(text), text.partition("?")[0].rpartition("/")[0]
+        return redact_url(text), without_query(text).rpartition("/")[0]
     uri = f"{scheme_of(text)}://{path}"
     return uri, uri.rpartition("/")[0]
 
@@ -219,6 +245,24 @@ def _check_package(uri: str, name: str, readable: set[str]) -> None:
     except UsageError as error:
         raise UsageError(f"list '{name}': {error}") from None
     readable.add(scheme)
+
+
+def _trimmed(value: str, folder: str, filesystem: fsspec.AbstractFileSystem) -> str:
+    """Remove the blanks around a listed uri, unless they are part of an existing name.
+
+    `folder`, `filesystem`: of the list; objects elsewhere cannot be asked for.
+    """
+    uri = value.strip()
+    exact = value.strip("\r\n")
+    name = exact.lstrip() if "://" in exact else exact  # before `s3://` a blank means nothing
+    if name == uri or len(name) > MAX_LENGTH:
+        return uri
+    place = name if "://" in name else os.path.join(folder, name)
+    try:
+        is_here = scheme_of(place) == scheme_of(folder) and scheme_of(place) not in HTTP
+        return name if is_here and filesystem.exists(place) else uri
+    except (UsageError, OSError, ValueError):
+        return uri  # its row has the message
 
 
 def _bounded(uri: str) -> str:

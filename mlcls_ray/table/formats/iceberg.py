@@ -48,7 +48,7 @@ class IcebergLabels:
 
 def _catalog(store: Store) -> Catalog:
     if store.is_local:
-        folder = store.data_uri(NAME)
+        folder = store.full_uri(NAME)
         os.makedirs(folder, exist_ok=True)
         return load_catalog(CATALOG, type="sql", uri=f"sqlite:///{folder}/catalog.db", warehouse=f"file://{folder}")
     try:

@@ -16,7 +16,7 @@ class LanceLabels:
     """The data set at OUT/lance."""
 
     def __init__(self, store: Store) -> None:
-        self.uri = store.data_uri(NAME)
+        self.uri = store.full_uri(NAME)
         self.options = storage_options(store)
 
     def has(self, run_id: str) -> bool:

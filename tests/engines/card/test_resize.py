@@ -8,12 +8,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from mlcls_ray.engines.card.geometry import FILTERS, Axis, geometry, resizes_vertically_first, unsupported_reason
+from mlcls_ray.engines.card.geometry import FILTERS, geometry, unsupported_reason
 from mlcls_ray.engines.card.resize import ResizeJob, resize
 from mlcls_ray.images.preprocess import Preprocess
 from tests.engines.card.host_card import HostCard
 
 ORIENTATION = 0x0112
+SIZES = [
+    ((64, 48), (56, 56)),
+    ((1, 1), (40, 30)),
+    ((1, 300), (30, 30)),
+    ((300, 1), (30, 30)),
+    ((2, 2), (1, 1)),
+    ((500, 333), (1, 1)),
+    ((32, 32), (32, 32)),
+    ((64, 32), (32, 32)),
+    ((32, 20), (32, 41)),
+    ((17, 13), (200, 150)),
+    ((9000, 3), (24, 24)),
+    ((3, 9000), (24, 24)),
+    ((257, 255), (128, 127)),
+]
+"""(size, target), each (width, height)."""
 
 
 def noise(width: int, height: int, seed: int = 0) -> np.ndarray:
@@ -59,24 +75,7 @@ def assert_same(images: list[np.ndarray], preprocess: Preprocess, orientations: 
 
 
 @pytest.mark.parametrize("interpolation", FILTERS)
-@pytest.mark.parametrize(
-    ("size", "target"),
-    [
-        ((64, 48), (56, 56)),
-        ((1, 1), (40, 30)),
-        ((1, 300), (30, 30)),
-        ((300, 1), (30, 30)),
-        ((2, 2), (1, 1)),
-        ((500, 333), (1, 1)),
-        ((32, 32), (32, 32)),
-        ((64, 32), (32, 32)),
-        ((32, 20), (32, 41)),
-        ((17, 13), (200, 150)),
-        ((9000, 3), (24, 24)),
-        ((3, 9000), (24, 24)),
-        ((257, 255), (128, 127)),
-    ],
-)
+@pytest.mark.parametrize(("size", "target"), SIZES)
 def test_the_pixels_are_pillows(size: tuple[int, int], target: tuple[int, int], interpolation: str) -> None:
     assert_same([noise(*size)], preprocess_of(target, interpolation))
 
@@ -170,29 +169,6 @@ def test_huge_ratios() -> None:
     for size in [(65_000, 1), (1, 65_000), (20_000, 2), (40_000, 700), (12_000, 9_000)]:
         for interpolation in ("BILINEAR", "BICUBIC"):
             assert_same([noise(*size)], preprocess_of((448, 448), interpolation))
-
-
-@pytest.mark.parametrize(
-    ("pillow", "width", "height", "is_vertical_first"),
-    [
-        ("11.3.0", (4, 9), (900, 3), False),
-        ("12.1.1", (4, 9), (900, 3), False),
-        ("12.2.0", (4, 9), (900, 3), True),
-        ("12.3.0", (4, 9), (400, 3), False),
-        ("12.3.0", (4, 9), (900, 901), False),
-        ("13.0.0", (427, 448), (640, 448), True),
-        ("13.0.0", (640, 448), (480, 448), False),
-        ("13.0.0", (20, 10), (40, 20), False),
-        ("13.0.0", (20, 10), (41, 20), True),
-        ("13.1.0.dev0", (20, 10), (41, 20), True),
-    ],
-)
-def test_the_order_of_the_passes_is_that_of_the_version_of_pillow(
-    pillow: str, width: tuple[int, int], height: tuple[int, int], is_vertical_first: bool
-) -> None:
-    """`width` and `height` are (before, after)."""
-    axes = (Axis(before, after, 0, after) for before, after in (width, height))
-    assert resizes_vertically_first(*axes, pillow=pillow) == is_vertical_first
 
 
 def test_what_the_card_leaves_to_the_cpu() -> None:
