@@ -1,7 +1,7 @@
 """Run many commands of `mlcls` in one Python: `python cli_forks.py` reads JSON jobs, one a line, and prints each one's exit code.
 
-A job is {"words": […], "stdout": "file" | "closed" | "none" | "full", "path": …}: where its standard output goes. Each runs in a forked
-child whose standard output is really that: the modules are imported once.
+A job is {"words": […], "stdout": "file" | "closed" | "none" | "full", "path": …, "stderr": …}: where its standard output goes, and the
+file that its standard error is added to. Each runs in a forked child whose streams are really those: the modules are imported once.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def run(job: dict[str, str]) -> int:
     if child == 0:
         code = 70
         try:
+            os.dup2(os.open(job["stderr"], os.O_WRONLY | os.O_APPEND | os.O_CREAT), 2)
             connect(job["stdout"], job.get("path", ""))
             main(job["words"])  # type: ignore[arg-type]
             code = 0

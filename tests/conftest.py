@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import io
 import os
@@ -26,18 +27,21 @@ os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 os.environ.pop("RAY_ADDRESS", None)
 # Ray's workers would yield to the other process of the tests, and wait while it has work for a CPU.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
-# Verdicts about engines and converted models of this session only: what was found here before must not decide a test.
-os.environ["MLCLS_HOME"] = tempfile.mkdtemp(prefix="mlcls-tests-")
+# Verdicts about engines and converted models of this session only: what was found here before must not decide a test. The processes of
+# the tests have them together.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["MLCLS_HOME"] = tempfile.mkdtemp(prefix="mlcls-tests-")
+    atexit.register(shutil.rmtree, os.environ["MLCLS_HOME"], ignore_errors=True)
 
 from benchmarks.tiny_network import export_tiny
 
+from mlcls_ray.cli import main
 from mlcls_ray.config import LabelJob
 from mlcls_ray.models.artifact import Model, load_model
 from tests.s3_servers import CREDENTIALS
 
 # Before Ray is started anywhere: its workers keep the environment that it was started with.
 os.environ.update(CREDENTIALS)
-atexit.register(shutil.rmtree, os.environ["MLCLS_HOME"], ignore_errors=True)
 pytest_plugins = ["tests.explore.labeled"]
 """A label table with everything in it, and a real browser."""
 ROOT = Path(__file__).parent.parent
@@ -48,7 +52,9 @@ TINY_VOCABULARY = ("cat", "dog", "猫")
 RAY_FOLDERS = {"e2e", "faults", "notebooks"}
 QUIET_FOLDERS = {"datasets", "engines", "explore", "predict", "serve", "train"}
 """Their tests use Ray little enough to run beside the others."""
-RAY_WORDS = re.compile(r"loopback_ray|fresh_ray|LOOPBACK_ONLY|MLCLS, \"label|run_cli\(\s*\"(label|demo|nightly|retry)")
+RAY_WORDS = re.compile(
+    r"loopback_ray|fresh_ray|LOOPBACK_ONLY|MLCLS, \"label|run_(cli|installed)\(\s*\"(label|demo|nightly|retry)"
+)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -65,6 +71,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "ray" if starts_ray(ROOT / file) else file
 
     return RayFilesTogether(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that end the Ray of the others come last: a Ray takes seconds to start."""
+    items.sort(key=lambda item: "fresh_ray" in getattr(item, "fixturenames", ()))
 
 
 @functools.cache
@@ -153,26 +164,53 @@ BAD_IN_FOLDER = {
 
 
 def run_cli(
+    *words: object, check: int | None = 0, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The command, in this process: its packages are loaded already, and it uses the Ray that this process is connected to."""
+    stdout, stderr = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    code = 0
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (env or {}).items():
+            patch.setenv(name, value)
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+            try:
+                main([*map(str, words)])
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    printed = [stream.buffer.getvalue().decode() for stream in (stdout, stderr)]  # type: ignore[attr-defined]
+    return checked(subprocess.CompletedProcess([*map(str, words)], code, *printed), check)
+
+
+def run_installed(
     *words: object,
     check: int | None = 0,
     env: dict[str, str] | None = None,
     cwd: Path | None = None,
     timeout: float = 240,
 ) -> subprocess.CompletedProcess[str]:
-    """The installed command, as a user runs it."""
+    """The installed command in a process of its own, as a user runs it; a job starts its own Ray, which takes seconds."""
     done = subprocess.run(
         [MLCLS, *map(str, words)],
         capture_output=True, text=True, timeout=timeout, cwd=cwd, env={**os.environ, **(env or {})},
     )  # fmt: skip
-    if check is not None:
-        assert done.returncode == check, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return checked(done, check)
+
+
+def checked(done: subprocess.CompletedProcess[str], code: int | None) -> subprocess.CompletedProcess[str]:
+    if code is not None:
+        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stdout + done.stderr
     return done
 
 
 @pytest.fixture(scope="module")
 def loopback_ray() -> None:
-    """A Ray for the tests that run in this process: two CPUs, two faked GPUs, two faked NPUs. The next module takes it over."""
+    """A Ray for the tests that run in this process. The next module takes it over."""
+    start_ray()
+
+
+def start_ray() -> None:
+    """Start Ray for the tests of this process, if none runs yet: two CPUs, two faked GPUs, two faked NPUs."""
     import ray
 
     from mlcls_ray.job.cluster import connect

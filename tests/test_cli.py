@@ -17,7 +17,7 @@ from rich.console import Console
 
 from mlcls_ray.cli import COMMANDS, app, docstring, main
 from mlcls_ray.table.compact import ROWS
-from tests.conftest import ROOT, run_cli
+from tests.conftest import ROOT, run_cli, run_installed
 
 
 def commands(parent: App, *names: str) -> Iterator[tuple[str, ...]]:
@@ -203,5 +203,5 @@ def test_an_error_is_one_line_with_exit_code_2(
 
 def test_a_cluster_that_is_not_there(folder_of_images: Path, tiny_folder: Path, tmp_path: Path) -> None:
     words = ("label", folder_of_images, "--out", tmp_path / "o", "--model", tiny_folder)
-    done = run_cli(*words, check=2, env={"RAY_ADDRESS": "127.0.0.1:9"}, timeout=30)
+    done = run_installed(*words, check=2, env={"RAY_ADDRESS": "127.0.0.1:9"}, timeout=30)
     assert "the Ray cluster at '127.0.0.1:9' cannot be reached" in done.stderr

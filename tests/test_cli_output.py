@@ -7,7 +7,7 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,17 +59,34 @@ def some(words: dict[str, list[str]]) -> dict[str, list[str]]:
     return {name: words[name] for name in ("query", "query csv", "search", "status", "help")}
 
 
-def run_all(jobs: Sequence[dict[str, Any]]) -> tuple[list[int], str]:
-    """Exit codes of the jobs, and what they wrote to standard error."""
-    lines = "".join(f"{json.dumps(job)}\n" for job in jobs)
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.cli_forks"], input=lines, capture_output=True, text=True, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
-    return [int(line) for line in done.stdout.split()], done.stderr
+RunAll = Callable[[Sequence[dict[str, Any]]], tuple[list[int], str]]
 
 
-def test_output_is_added_to_a_file(out: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def forks() -> Iterator[subprocess.Popen[str]]:
+    """A Python that has loaded the commands, and forks for each."""
+    words = [sys.executable, "-m", "tests.cli_forks"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        yield process
+
+
+@pytest.fixture
+def run_all(forks: subprocess.Popen[str], tmp_path: Path) -> RunAll:
+    """Run jobs; returns their exit codes, and what they wrote to standard error."""
+    stderr = tmp_path / "stderr"
+    assert forks.stdin and forks.stdout
+
+    def run(jobs: Sequence[dict[str, Any]]) -> tuple[list[int], str]:
+        codes = []
+        for job in jobs:
+            print(json.dumps({**job, "stderr": str(stderr)}), file=forks.stdin, flush=True)
+            codes.append(int(forks.stdout.readline()))
+        return codes, stderr.read_text("utf-8")
+
+    return run
+
+
+def test_output_is_added_to_a_file(run_all: RunAll, out: Path, tmp_path: Path) -> None:
     """`mlcls … >> log`: what the log holds stays. The log's locale is ASCII."""
     words = commands(out, tmp_path)
     jobs = [{"words": line, "stdout": "file", "path": str(tmp_path / f"{name}.log")} for name, line in words.items()]
@@ -91,7 +108,7 @@ def test_output_is_added_to_a_file(out: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "status json.log").read_text("utf-8").splitlines()[1])["rows"] == 7
 
 
-def test_a_closed_pipe_ends_quietly(out: Path, tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_quietly(run_all: RunAll, out: Path, tmp_path: Path) -> None:
     """`mlcls … | head -0`: no message, no traceback, exit code 0."""
     words = commands(out, tmp_path)
     codes, errors = run_all([{"words": line, "stdout": "closed"} for line in words.values()])
@@ -99,7 +116,7 @@ def test_a_closed_pipe_ends_quietly(out: Path, tmp_path: Path) -> None:
     assert {line for line in errors.splitlines() if not line.endswith("image(s)")} == set()
 
 
-def test_no_standard_output(out: Path, tmp_path: Path) -> None:
+def test_no_standard_output(run_all: RunAll, out: Path, tmp_path: Path) -> None:
     """`mlcls … >&-`, as daemons start programs."""
     words = some(commands(out, tmp_path))
     codes, errors = run_all([{"words": line, "stdout": "none"} for line in words.values()])
@@ -107,7 +124,7 @@ def test_no_standard_output(out: Path, tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
-def test_a_full_disk_is_said(out: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_said(run_all: RunAll, out: Path, tmp_path: Path) -> None:
     words = some(commands(out, tmp_path))
     codes, errors = run_all([{"words": line, "stdout": "full"} for line in words.values()])
     assert dict(zip(words, codes, strict=True)) == dict.fromkeys(words, 1)

@@ -75,8 +75,6 @@ def test_label_beside_a_ray_that_runs_already(fields: dict[str, str]) -> None:
     job = LabelJob.model_validate(fields | {"run_id": "first"})
     again = label(job)
     assert (again.rows, again.statuses, again.is_new) == (5, STATUSES, False)
-    second = label(job, run_id="second")
-    assert (second.run_id, second.is_new) == ("second", True), "fields override those of the job"
 
 
 @pytest.mark.usefixtures("loopback_ray")
@@ -115,6 +113,7 @@ def test_label_in_a_notebook(fields: dict[str, str], tmp_path: Path, monkeypatch
 
 @pytest.mark.usefixtures("fresh_ray")
 def test_label_twice_starts_its_own_ray(fields: dict[str, str]) -> None:
-    """The last test of this file: `fresh_ray` ends the Ray of the tests before."""
-    results = [label(**fields, run_id=run_id) for run_id in ("first", "second")]
-    assert [(result.statuses, result.is_new) for result in results] == [(STATUSES, True)] * 2
+    first = label(**fields, run_id="first")
+    second = label(LabelJob.model_validate(fields | {"run_id": "first"}), run_id="second")
+    assert [(result.statuses, result.is_new) for result in (first, second)] == [(STATUSES, True)] * 2
+    assert second.run_id == "second", "fields override those of the job"

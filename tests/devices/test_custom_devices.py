@@ -19,7 +19,7 @@ from mlcls_ray.predict.pipeline import create_pipeline
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table.label_table import open_labels
 from mlcls_ray.table.verify import verify
-from tests.conftest import ROOT, encode, picture, run_cli
+from tests.conftest import ROOT, encode, picture, run_installed
 from tests.devices.plugins import KINDS, build
 
 TOLERANCE = 1e-4
@@ -140,7 +140,7 @@ def test_the_command_predict(
 ) -> None:
     log, out = tmp_path / "log", tmp_path / "out"
     words = ["--model", tiny_folder, "--device", f"{kind}:1", "--save-path", out, *EVERY_CLASS]
-    run_cli("predict", "-i", photos, *words, env={**plugins, "STAND_IN_LOG": str(log)})
+    run_installed("predict", "-i", photos, *words, env={**plugins, "STAND_IN_LOG": str(log)})
     assert used_devices(log) == [f"{kind}:1"]
     assert_same(by_name([json.loads(path.read_text()) for path in out.glob("*.json")]), cpu_scores)
 
@@ -187,4 +187,4 @@ def label(
 ) -> subprocess.CompletedProcess[str]:
     """Label in small blocks, so that there is work for two workers."""
     words = ["--out", out, "--model", model, "--device", device, "--batch-size", 4, "--block-rows", 4, *EVERY_CLASS]
-    return run_cli("label", photos, *words, env=variables, check=check)
+    return run_installed("label", photos, *words, env=variables, check=check)

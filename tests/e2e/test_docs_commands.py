@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests import s3_servers
-from tests.conftest import ROOT, encode, picture, run_cli
+from tests.conftest import ROOT, encode, picture, run_installed
 from tests.pages import WRITTEN, console_commands
 
 pytestmark = pytest.mark.slow
@@ -56,7 +56,7 @@ PAGES = [page for page in WRITTEN if any(map(runs_here, console_commands(page)))
 def labeled(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output that most pages begin with."""
     out = tmp_path_factory.mktemp("labeled") / "out"
-    run_cli("label", demo, "--out", out, "--run-id", "first")
+    run_installed("label", demo, "--out", out, "--run-id", "first")
     return out
 
 

@@ -96,6 +96,13 @@ def test_the_layout_is_the_designs(demo_run: tuple[Path, str]) -> None:
     assert run_cli("verify", out).stdout.startswith("ok: 1 run(s)")
 
 
+def test_a_small_run_tries_no_engine(demo_run: tuple[Path, str]) -> None:
+    (record,) = (demo_run[0] / "runs").glob("*/run.json")
+    chosen = json.loads(record.read_text())["engine"]
+    assert (chosen["engine"], chosen["precision"], chosen["trials"]) == ("paddle", "fp32", [])
+    assert "too few" in chosen["reason"]
+
+
 def test_the_line_that_is_printed_opens_the_table(demo_run: tuple[Path, str]) -> None:
     line = next(line for line in demo_run[1].splitlines() if line.startswith("open it:"))
     scope: dict[str, pandas.DataFrame] = {}

@@ -83,8 +83,8 @@ def labeled(moto: str, demo: Path, tiny_folder: Path, loopback_ray: None) -> Lab
     store.write("images/bad.jpg", b"<html>")
     label(
         quick_job(
-            inputs=(f"{place.root}/images",), out=place.out, model=str(tiny_folder), run_id="r", engine="paddle",
-            precision="fp32", threshold=Thresholds(default=0.0), s3=s3,
+            inputs=(f"{place.root}/images",), out=place.out, model=str(tiny_folder), run_id="r",
+            threshold=Thresholds(default=0.0), s3=s3,
         )
     )  # fmt: skip
     return place
@@ -127,7 +127,7 @@ def test_a_local_output_over_images_on_s3_needs_no_flag(labeled: Labeled, tiny_f
     """The server in `run.json` is the one that the report reads its thumbnails from."""
     out = str(tmp_path / "out")
     job = quick_job(
-        inputs=tuple(labeled.images), out=out, model=str(tiny_folder), engine="paddle", precision="fp32",
+        inputs=tuple(labeled.images), out=out, model=str(tiny_folder),
         threshold=Thresholds(default=0.0), s3=S3Options(endpoint_url=labeled.endpoint),
     )  # fmt: skip
     label(job)

@@ -48,7 +48,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return Place(f"s3://{BUCKET}/{uuid.uuid4().hex}", S3Options(endpoint_url=endpoint))
 
 
-def test_from_images_to_a_verified_table(place: Place, tiny_folder: Path, fresh_ray: None) -> None:
+def test_from_images_to_a_verified_table(place: Place, tiny_folder: Path, loopback_ray: None) -> None:
     given = Store(place.root, place.s3)
     for number, name in enumerate(ODD):
         given.write(f"photos/{name}", encode(picture(seed=number)))

@@ -23,7 +23,7 @@ def check(text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def strange(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> tuple[Path, str]:
+def strange(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, loopback_ray: None) -> tuple[Path, str]:
     """An output, in a folder of an odd name, and what `label` printed."""
     folder = tmp_path_factory.mktemp("strange")
     model = folder / "model [red]"

@@ -376,13 +376,3 @@ def test_a_run_records_what_was_chosen(loopback_ray: None, tiny_folder: Path, tm
     table = pq.read_table(tmp_path / "out" / layout.labels_folder("r"))
     assert set(table["engine"].to_pylist()) == {record["engine"]["engine"]}
     assert set(table["precision"].to_pylist()) == {record["engine"]["precision"]}
-
-
-def test_a_small_run_tries_nothing(
-    loopback_ray: None, tiny_folder: Path, folder_of_images: Path, tmp_path: Path
-) -> None:
-    job = LabelJob(inputs=(str(folder_of_images),), out=str(tmp_path / "out"), model=str(tiny_folder), run_id="r")
-    assert label(job)
-    chosen = json.loads((tmp_path / "out" / layout.run_json("r")).read_text())["engine"]
-    assert (chosen["engine"], chosen["precision"], chosen["trials"]) == ("paddle", "fp32", [])
-    assert "too few" in chosen["reason"]

@@ -35,11 +35,6 @@ def cat(demo: Path) -> np.ndarray:
     return decode((demo / "cat.jpg").read_bytes()).image
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLCLS_HOME", str(tmp_path / "home"))
-
-
 @pytest.mark.parametrize(
     "kind", ["paddle", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("onnx", "openvino"))]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,12 +21,6 @@ from mlcls_ray.registry import EMBEDDING_ENGINES, ENGINES, load
 CPU = Device("cpu")
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MLCLS_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
 @pytest.fixture(scope="module")
 def pixels(demo: Path) -> np.ndarray:
     return load_model(STARTER_FOLDER).load_pixels(sorted(demo.glob("*.jpg")))
@@ -41,7 +36,7 @@ def expected(pixels: np.ndarray) -> np.ndarray:
     [("openvino", "fp32", 1e-3), ("onnxruntime", "fp32", 1e-3), ("openvino", "bf16", 0.1), ("paddle", "bf16", 0.1)],
 )
 def test_scores_agree_with_paddles(
-    home: Path, pixels: np.ndarray, expected: np.ndarray, name: str, precision: str, tolerance: float
+    pixels: np.ndarray, expected: np.ndarray, name: str, precision: str, tolerance: float
 ) -> None:
     engine = load_engine(name, load_model(STARTER_FOLDER), CPU, 2, precision)  # type: ignore[arg-type]
     assert (engine.name, engine.precision) == (name, precision)
@@ -52,14 +47,14 @@ def test_scores_agree_with_paddles(
     assert np.array_equal(engine.score(pixels[:1]), engine.score(pixels[:1]))
 
 
-def test_a_short_batch_gives_the_same_scores(home: Path, pixels: np.ndarray) -> None:
+def test_a_short_batch_gives_the_same_scores(pixels: np.ndarray) -> None:
     engine = load_engine("openvino", load_model(STARTER_FOLDER), CPU, 2)
     full = engine.score(pixels[:6])
     assert np.abs(engine.score(pixels[:2]) - full[:2]).max() <= 1e-6
     assert engine.score(pixels[:2]).shape == (2, 80)
 
 
-def test_it_is_converted_once_by_many(home: Path, tiny_folder: Path) -> None:
+def test_it_is_converted_once_by_many(tmp_path: Path, tiny_folder: Path) -> None:
     code = f"""
 from pathlib import Path
 from mlcls_ray.models.artifact import load_model
@@ -67,7 +62,9 @@ from mlcls_ray.models.convert.onnx import cached_onnx
 path = cached_onnx(load_model(Path({str(tiny_folder)!r})))
 print(path, path.stat().st_ino)
 """
-    running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(3)]
+    home = tmp_path / "home"
+    env = {**os.environ, "MLCLS_HOME": str(home)}
+    running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=env) for _ in range(3)]
     assert len({process.communicate()[0].splitlines()[-1] for process in running}) == 1
     assert [path.suffix for path in (home / "converted").iterdir() if not path.name.startswith(".")] == [".onnx"]
 
@@ -95,7 +92,7 @@ def test_every_registered_engine_keeps_to_the_protocol(name: str) -> None:
         assert callable(getattr(engine_class, member))
 
 
-def test_what_an_engine_cannot_do(home: Path, tiny_model: Model) -> None:
+def test_what_an_engine_cannot_do(tiny_model: Model) -> None:
     with pytest.raises(UsageError, match="openvino runs on cpu, not on 'gpu'"):
         load_engine("openvino", tiny_model, Device("gpu"), 1)
     with pytest.raises(UsageError, match="cannot run on 'npu'"):

@@ -21,14 +21,10 @@ from tests.conftest import run_cli
 CPU = Device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLCLS_HOME", str(tmp_path / "home"))
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Model:
-    return load_model(export_untrained("PP-LCNet_x1_0_ML", tmp_path / "model", seed=1, input_size=96))
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("untrained") / "model"
+    return load_model(export_untrained("PP-LCNet_x1_0_ML", folder, seed=1, input_size=96))
 
 
 @pytest.fixture

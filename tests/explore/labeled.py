@@ -12,7 +12,7 @@ import pytest
 from mlcls_ray.config import Thresholds
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table.relabel import relabel
-from tests.conftest import run_cli
+from tests.conftest import run_cli, start_ray
 
 HOSTILE = "<img src=x onerror=alert(1)>&\"'.jpg"
 
@@ -27,6 +27,7 @@ def labeled(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (images / "text<").mkdir()
     (images / "text<" / "script><b>.jpg").write_text("no image")
     out = folder / "out"
+    start_ray()
     run_cli(
         "label", images, "--out", out, "--run-id", "one", "--workers", 1, "--engine", "openvino", "--precision", "fp32"
     )

@@ -8,7 +8,7 @@ import pytest
 
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table.verify import verify
-from tests.conftest import run_cli
+from tests.conftest import run_installed
 from tests.devices.plugins import build
 from tests.faults.autoscaling import autoscaling_cluster
 
@@ -31,11 +31,11 @@ def test_machines_come_when_a_job_asks(
 
         def run(device: str, *words: object, check: int = 0) -> str:
             fixed = ("--out", tmp_path / device, "--model", tiny_folder, "--ray-address", address, "--device", device)
-            return run_cli("label", folder_of_images, *fixed, *words, check=check, env=TOKEN, timeout=400).stderr
+            return run_installed("label", folder_of_images, *fixed, *words, check=check, env=TOKEN, timeout=400).stderr
 
         wrong = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "f" * 32}
         words = ("--out", tmp_path / "cpu", "--ray-address", address)
-        refused = run_cli("label", folder_of_images, *words, check=2, env=wrong).stderr
+        refused = run_installed("label", folder_of_images, *words, check=2, env=wrong).stderr
         assert refused == f"mlcls: the Ray cluster at '{address}': it asks for a token, and this is not it; " + (
             "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN\n"
         )

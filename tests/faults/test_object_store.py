@@ -40,7 +40,7 @@ def make_job(bucket: str, model: Path, endpoint: str, **fields: object) -> Label
     )  # fmt: skip
 
 
-def test_a_store_that_fails_now_and_then(s3_slowly: str, bucket: str, tiny_folder: Path, fresh_ray: None) -> None:
+def test_a_store_that_fails_now_and_then(s3_slowly: str, bucket: str, tiny_folder: Path, loopback_ray: None) -> None:
     with faulty_proxy(s3_slowly, share=0.05) as proxy:
         success = label(make_job(bucket, tiny_folder, proxy.url))
         print("injected", dict(proxy.injected), "into", proxy.requests)
@@ -52,7 +52,7 @@ def test_a_store_that_fails_now_and_then(s3_slowly: str, bucket: str, tiny_folde
 
 
 @pytest.mark.slow
-def test_a_store_without_etags(s3_slowly: str, bucket: str, tiny_folder: Path, fresh_ray: None) -> None:
+def test_a_store_without_etags(s3_slowly: str, bucket: str, tiny_folder: Path, loopback_ray: None) -> None:
     """The key of the next night is then size and time."""
     client = filesystem(s3_slowly)
     with faulty_proxy(s3_slowly, share=0.0, etags=False) as proxy:
@@ -66,7 +66,7 @@ def test_a_store_without_etags(s3_slowly: str, bucket: str, tiny_folder: Path, f
 
 
 @pytest.mark.slow
-def test_a_store_that_refuses_writes(s3_slowly: str, bucket: str, tiny_folder: Path, fresh_ray: None) -> None:
+def test_a_store_that_refuses_writes(s3_slowly: str, bucket: str, tiny_folder: Path, loopback_ray: None) -> None:
     with faulty_proxy(s3_slowly, share=0.0) as proxy:
         job = make_job(bucket, tiny_folder, proxy.url)
         proxy.refused_methods, proxy.refused_path = {"PUT", "POST"}, "/labels/"

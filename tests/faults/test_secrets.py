@@ -14,7 +14,7 @@ import pytest
 from mlcls_ray.job.label import label
 from mlcls_ray.job.nightly import LOG, Summary, open_log, post
 from mlcls_ray.logs import LIBRARY_LEVELS
-from tests.conftest import Handler, encode, picture, quick_job, reply, run_cli
+from tests.conftest import Handler, encode, picture, quick_job, reply, run_installed
 from tests.s3_servers import BUCKET, CREDENTIALS, filesystem
 
 SECRET = f"secret{uuid.uuid4().hex}"
@@ -98,7 +98,7 @@ def test_a_run_over_s3(moto: str, s3_photos: str, everything: Path, tiny_folder:
 
 
 def test_predict_logs_no_url(signed_urls: list[str], tiny_folder: Path, tmp_path: Path) -> None:
-    done = run_cli("predict", "--input", signed_urls[0], "--model", tiny_folder, cwd=tmp_path)
+    done = run_installed("predict", "--input", signed_urls[0], "--model", tiny_folder, cwd=tmp_path)
     assert "good.jpg" in done.stdout
     assert SECRET not in done.stderr, "the result names its input as it was written; nothing else does"
 

@@ -17,7 +17,7 @@ from mlcls_ray.job.check import CheckedJob, check_before_ray, check_job
 from mlcls_ray.job.cluster import starts_ray
 from mlcls_ray.models.convert.paddle import export_network
 from mlcls_ray.models.heads import LogitClassifier, PooledLinearHead, WithSigmoid
-from tests.conftest import TINY_VOCABULARY, run_cli
+from tests.conftest import TINY_VOCABULARY, run_cli, run_installed
 
 
 class WithoutOnnx(TinyBackbone):
@@ -67,7 +67,8 @@ def test_every_command_refuses_it(command: str, demo: Path, tmp_path: Path) -> N
     words = (
         ["predict", "--input", demo / "cat.jpg"] if command == "predict" else [command, demo, "--out", tmp_path / "out"]
     )
-    done = run_cli(*words, "--device", "gpu", check=2, env={"RAY_ADDRESS": ""})
+    run = run_installed if command == "label" else run_cli
+    done = run(*words, "--device", "gpu", check=2, env={"RAY_ADDRESS": ""})
     assert done.stderr.startswith("mlcls: device 'gpu': no NVIDIA driver on this machine; install NVIDIA's driver")
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "out" / "runs").exists()

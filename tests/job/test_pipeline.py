@@ -19,7 +19,7 @@ import pytest
 
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import FailureLimitError, UsageError
-from mlcls_ray.job.label import label
+from mlcls_ray.job.label import LabelResult, label
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.verify import verify
@@ -39,14 +39,20 @@ def make_job(tiny_folder: Path, out: Path, *inputs: object, **values: object) ->
 
 
 @pytest.fixture(scope="module")
-def fused(
-    loopback_ray: None, tiny_folder: Path, folder_of_images: Path, tmp_path_factory: pytest.TempPathFactory
-) -> pa.Table:
-    out = tmp_path_factory.mktemp("fused")
-    success = label(make_job(tiny_folder, out, folder_of_images))
-    assert success.statuses == {"ok": 25, **dict.fromkeys(BAD_IN_FOLDER.values(), 1)}
-    assert verify(Store(str(out))) == []
-    return labels_of(out, "r")
+def fused_job(tiny_folder: Path, folder_of_images: Path, tmp_path_factory: pytest.TempPathFactory) -> LabelJob:
+    return make_job(tiny_folder, tmp_path_factory.mktemp("fused"), folder_of_images)
+
+
+@pytest.fixture(scope="module")
+def fused_result(loopback_ray: None, fused_job: LabelJob) -> LabelResult:
+    return label(fused_job)
+
+
+@pytest.fixture(scope="module")
+def fused(fused_job: LabelJob, fused_result: LabelResult) -> pa.Table:
+    assert fused_result.statuses == {"ok": 25, **dict.fromkeys(BAD_IN_FOLDER.values(), 1)}
+    assert verify(Store(fused_job.out)) == []
+    return labels_of(Path(fused_job.out), "r")
 
 
 def test_bad_images_are_rows_with_a_reason(fused: pa.Table, folder_of_images: Path) -> None:
@@ -109,10 +115,8 @@ def test_lists_globs_and_urls(
     assert rows[-1]["uri"] == f"{base}/good2.jpg"
 
 
-def test_a_committed_run_is_left_alone(tiny_folder: Path, folder_of_images: Path, tmp_path: Path) -> None:
-    job = make_job(tiny_folder, tmp_path, folder_of_images / "a")
-    first = label(job)
-    assert label(job) == first.model_copy(update={"is_new": False})
+def test_a_committed_run_is_left_alone(fused_job: LabelJob, fused_result: LabelResult) -> None:
+    assert label(fused_job) == fused_result.model_copy(update={"is_new": False})
 
 
 @pytest.mark.slow

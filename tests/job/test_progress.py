@@ -44,7 +44,7 @@ def test_a_bar_on_a_terminal(tiny_folder: Path, demo: Path, tmp_path: Path) -> N
         assert noise not in text
 
 
-def test_plain_lines_elsewhere(tiny_folder: Path, demo: Path, tmp_path: Path) -> None:
+def test_plain_lines_elsewhere(loopback_ray: None, tiny_folder: Path, demo: Path, tmp_path: Path) -> None:
     done = run_cli(
         "label",
         demo,

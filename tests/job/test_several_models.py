@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.check import check_job
 from mlcls_ray.job.cluster import living_nodes
-from mlcls_ray.job.label import label
+from mlcls_ray.job.label import LabelResult, label
 from mlcls_ray.job.plan import plan_run
 from mlcls_ray.job.retry import retry_job
 from mlcls_ray.storage.store import Store
@@ -41,11 +42,30 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return str(base / "one"), str(base / "two")
 
 
-@pytest.fixture
-def job(folders: tuple[str, str], folder_of_images: Path, tmp_path: Path) -> LabelJob:
+@pytest.fixture(scope="module")
+def first_job(folders: tuple[str, str], folder_of_images: Path, tmp_path_factory: pytest.TempPathFactory) -> LabelJob:
+    out = str(tmp_path_factory.mktemp("labeled") / "out")
     return quick_job(
-        inputs=(str(folder_of_images),), out=str(tmp_path / "out"), models=folders, run_id="r", rows_per_fragment=7, block_rows=4
-    )  # fmt: skip
+        inputs=(str(folder_of_images),), out=out, models=folders, run_id="r", rows_per_fragment=7, block_rows=4
+    )
+
+
+@pytest.fixture(scope="module")
+def first_result(first_job: LabelJob, loopback_ray: None) -> LabelResult:
+    return label(first_job)
+
+
+@pytest.fixture
+def job(first_job: LabelJob, tmp_path: Path) -> LabelJob:
+    """The same job with an output of its own."""
+    return first_job.model_copy(update={"out": str(tmp_path / "out")})
+
+
+@pytest.fixture
+def done_job(first_job: LabelJob, first_result: LabelResult, job: LabelJob) -> LabelJob:
+    """The job after its run: its output is a copy."""
+    shutil.copytree(first_job.out, job.out)
+    return job
 
 
 def outputs(job: LabelJob) -> list[str]:
@@ -56,19 +76,19 @@ def table(out: str) -> pa.Table:
     return pq.read_table(f"{out}/runs/r/labels").sort_by(schema.ROW_ID).select(COMPARED)
 
 
-def test_each_output_is_what_its_own_job_writes(job: LabelJob, tmp_path: Path) -> None:
-    success = label(job)
-    assert success.rows == 30
+def test_each_output_is_what_its_own_job_writes(first_job: LabelJob, first_result: LabelResult, tmp_path: Path) -> None:
+    job = first_job
+    assert first_result.rows == 30
     for out, model in zip(outputs(job), job.models, strict=True):
         assert verify(Store(out)) == []
         alone = job.model_copy(update={"models": (), "model": model, "out": str(tmp_path / f"alone-{Path(out).name}")})
         label(alone)
         assert table(out).equals(table(alone.out))
-    assert label(job) == success.model_copy(update={"is_new": False}), "committed, and left as it is"
+    assert label(job) == first_result.model_copy(update={"is_new": False}), "committed, and left as it is"
 
 
-def test_their_common_folder_names_them(job: LabelJob) -> None:
-    label(job)
+def test_their_common_folder_names_them(done_job: LabelJob) -> None:
+    job = done_job
     message = f"'{job.out}' holds no committed run: did you mean '{outputs(job)[0]}' or '{outputs(job)[1]}'"
     with pytest.raises(UsageError, match=re.escape(message)):
         open_labels(job.out)
@@ -78,9 +98,9 @@ def test_their_common_folder_names_them(job: LabelJob) -> None:
         verify(Store(job.out))
 
 
-def test_what_only_one_model_has_runs_again_in_both(job: LabelJob) -> None:
+def test_what_only_one_model_has_runs_again_in_both(done_job: LabelJob) -> None:
     """As if the driver had died between two models' fragments, and again between their commits."""
-    label(job)
+    job = done_job
     one, two = (Store(out) for out in outputs(job))
     for store in (one, two):
         store.remove(layout.success("r"))
@@ -154,8 +174,7 @@ def test_identical_files_are_scored_once_by_each_model(job: LabelJob, tmp_path: 
     assert table(second).num_rows == 8
 
 
-def test_the_commit_is_each_models_own(job: LabelJob) -> None:
-    label(job)
-    records = [json.loads(Path(out, "runs/r/run.json").read_text()) for out in outputs(job)]
+def test_the_commit_is_each_models_own(first_job: LabelJob, first_result: LabelResult) -> None:
+    records = [json.loads(Path(out, "runs/r/run.json").read_text()) for out in outputs(first_job)]
     assert [record["model"] for record in records] == ["one", "two"]
     assert [len(record["thresholds"]) for record in records] == [len(TINY_VOCABULARY), 3]

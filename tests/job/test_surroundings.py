@@ -9,7 +9,7 @@ import pytest
 
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.surroundings import MAX_SOCKET_BYTES, SOCKET, can_write, check_surroundings, needs_own_token
-from tests.conftest import run_cli
+from tests.conftest import run_installed
 
 READ_ONLY = "/proc"
 """A folder in which nobody makes files, root neither."""
@@ -93,7 +93,7 @@ def test_can_write(tmp_path: Path) -> None:
 def test_a_job_is_refused_before_anything_is_written(
     demo: Path, tmp_path: Path, variables: dict[str, str], message: str
 ) -> None:
-    done = run_cli("label", demo, "--out", tmp_path / "out", check=2, env=variables)
+    done = run_installed("label", demo, "--out", tmp_path / "out", check=2, env=variables)
     assert message in done.stderr
     assert not (tmp_path / "out").exists()
 
@@ -102,5 +102,5 @@ def test_a_job_is_refused_before_anything_is_written(
 def test_a_home_that_cannot_be_written(demo: Path, tmp_path: Path) -> None:
     """The cache is elsewhere; Ray's token is made for this process."""
     variables = {"HOME": "/proc", "MLCLS_HOME": str(tmp_path / "cache")}
-    done = run_cli("label", demo, "--out", tmp_path / "out", env=variables)
+    done = run_installed("label", demo, "--out", tmp_path / "out", env=variables)
     assert (tmp_path / "out" / "latest.json").exists(), done.stderr

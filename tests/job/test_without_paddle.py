@@ -11,7 +11,7 @@ import pytest
 from mlcls_ray.engines.reference import prepare
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.table import layout
-from tests.conftest import hard_links, run_cli
+from tests.conftest import hard_links, run_installed
 from tests.engines.test_reference import WITHOUT_PADDLE
 
 
@@ -24,7 +24,9 @@ def test_a_job_with_a_filled_cache(tiny_model: Model, tiny_folder: Path, tmp_pat
     (site / "sitecustomize.py").write_text(WITHOUT_PADDLE)
     images = hard_links(tmp_path / "images", 2100)
     words = ("--model", tiny_folder, "--engine", "onnxruntime", "--run-id", "r", "--embeddings")
-    run_cli("label", images, "--out", tmp_path / "out", *words, env={"PYTHONPATH": f"{site}{os.pathsep}{Path.cwd()}"})
+    run_installed(
+        "label", images, "--out", tmp_path / "out", *words, env={"PYTHONPATH": f"{site}{os.pathsep}{Path.cwd()}"}
+    )
     record = json.loads((tmp_path / "out" / layout.run_json("r")).read_text())
     assert "paddlepaddle" not in record["versions"] and "onnxruntime" in record["versions"]
     assert len(record["engine"]["reference"]) == 12

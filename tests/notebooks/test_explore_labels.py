@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import ray
 from nbclient import NotebookClient
 
 from tests.conftest import ROOT
@@ -23,7 +24,9 @@ def test_it_is_committed_without_outputs_and_explains_itself() -> None:
     assert sum(cell.cell_type == "markdown" for cell in cells) >= 8
 
 
-def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_runs(loopback_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its `mlcls demo` uses the Ray of the tests."""
+    monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     notebook = nbformat.read(NOTEBOOK, as_version=4)

@@ -106,7 +106,7 @@ def test_a_folder_that_is_not_mounted_has_not_lost_its_images(
 
 
 @pytest.mark.slow
-def test_nights_over_a_bucket(s3_endpoint: str, fresh_ray: None, tiny_folder: Path, other_model: str) -> None:
+def test_nights_over_a_bucket(s3_endpoint: str, loopback_ray: None, tiny_folder: Path, other_model: str) -> None:
     client = filesystem(s3_endpoint)
     base = f"{BUCKET}/{uuid.uuid4().hex}"
     s3 = S3Options(endpoint_url=s3_endpoint)

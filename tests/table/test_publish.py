@@ -19,7 +19,7 @@ from mlcls_ray.table import layout
 from mlcls_ray.table.formats.base import RunRows
 from mlcls_ray.table.publish import check_format, open_table, publish, published_schema
 from mlcls_ray.table.verify import verify
-from tests.conftest import encode, picture, quick_job, run_cli
+from tests.conftest import encode, picture, quick_job, run_cli, run_installed
 from tests.s3_servers import BUCKET
 
 pytestmark = pytest.mark.usefixtures("loopback_ray")
@@ -137,7 +137,7 @@ def test_two_models_in_one_table(tiny_folder: Path, demo: Path, tmp_path: Path) 
     """3 and 80 classes: lists of both lengths."""
     out = str(tmp_path / "out")
     for model in (str(tiny_folder), "starter"):
-        label(quick_job(inputs=(str(demo / "cat.jpg"),), out=out, model=model, engine="paddle", precision="fp32"))
+        label(quick_job(inputs=(str(demo / "cat.jpg"),), out=out, model=model))
     for kind, read in READERS.items():
         assert len(publish(Store(out), kind)) == 2
         assert sorted(len(one) for one in read(out)["all_scores"].to_pylist()) == [3, 80]
@@ -147,7 +147,7 @@ def test_two_models_in_one_table(tiny_folder: Path, demo: Path, tmp_path: Path) 
 def test_in_a_bucket(s3_endpoint: str, tiny_folder: Path, demo: Path) -> None:
     out, s3 = f"s3://{BUCKET}/{uuid.uuid4().hex}", S3Options(endpoint_url=s3_endpoint, region="eu-west-1")
     words = ("label", demo / "cat.jpg", "--out", out, "--model", tiny_folder, "--run-id", "one")
-    run_cli(*words, env={"AWS_ENDPOINT_URL": s3_endpoint})
+    run_installed(*words, env={"AWS_ENDPOINT_URL": s3_endpoint})
     store = Store(out, s3)
     for kind in ("delta", "lance"):
         assert publish(store, kind) == ["one"]

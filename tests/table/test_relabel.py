@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -26,19 +27,24 @@ def table(out: Path, run_id: str) -> list[dict[str, object]]:
     return pq.read_table(out / layout.labels_folder(run_id)).sort_by("uri").to_pylist()
 
 
-@pytest.fixture
-def out(demo: Path, folder_of_images: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "out"
+@pytest.fixture(scope="module")
+def labeled_once(
+    loopback_ray: None, demo: Path, folder_of_images: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("relabeled") / "out"
     label(
         quick_job(
             inputs=(str(demo), str(folder_of_images)),
             out=str(folder),
             run_id="first",
-            engine="paddle",
-            precision="fp32",
         )
     )
     return folder
+
+
+@pytest.fixture
+def out(labeled_once: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(labeled_once, tmp_path / "out"))
 
 
 def test_the_same_thresholds_give_the_same_labels(out: Path) -> None:
@@ -73,10 +79,10 @@ def test_other_thresholds_select_other_labels(out: Path) -> None:
     assert labels == [("low",)], "the new labels are the newest ones"
 
 
-def test_the_newest_rows_of_several_runs_and_what_follows(demo: Path, tmp_path: Path) -> None:
+def test_the_newest_rows_of_several_runs_and_what_follows(tiny_folder: Path, tmp_path: Path) -> None:
     images, out = tmp_path / "images", tmp_path / "out"
     images.mkdir()
-    job = quick_job(inputs=(str(images),), out=str(out), incremental=True, engine="paddle", precision="fp32")
+    job = quick_job(inputs=(str(images),), out=str(out), model=str(tiny_folder), incremental=True)
     for night, name in enumerate(("a.jpg", "b.jpg", "a.jpg")):
         (images / name).write_bytes(encode(picture(seed=night)))
         label(job.model_copy(update={"run_id": f"night-{night}"}))
@@ -94,9 +100,7 @@ def test_the_newest_rows_of_several_runs_and_what_follows(demo: Path, tmp_path: 
 
 def test_top_k_and_what_is_refused(demo: Path, tiny_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    job = quick_job(
-        inputs=(str(demo),), out=str(out), all_scores="top_k", top_k=2, run_id="top", engine="paddle", precision="fp32"
-    )
+    job = quick_job(inputs=(str(demo),), out=str(out), all_scores="top_k", top_k=2, run_id="top")
     label(job)
     store = Store(str(out))
     relabel(store, Thresholds(default=0.0), run_id="cut")

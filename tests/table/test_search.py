@@ -20,7 +20,7 @@ from tests.conftest import quick_job, run_cli
 @pytest.fixture(scope="module")
 def out(loopback_ray: None, demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("found") / "out"
-    label(quick_job(inputs=(str(demo),), out=str(folder), engine="paddle", precision="fp32"))
+    label(quick_job(inputs=(str(demo),), out=str(folder)))
     return folder
 
 

@@ -40,7 +40,7 @@ def truth(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def out(truth: Path) -> Path:
+def out(loopback_ray: None, truth: Path) -> Path:
     folder = truth.parent / "evaluated"
     stdout = run_cli("evaluate", "--model", "starter", "--data", truth, "--out", folder).stdout
     assert "12 images, 0 without scores" in stdout
