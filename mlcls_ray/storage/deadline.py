@@ -94,4 +94,4 @@ def keep_deadline(client: httpx.Client, deadline: Deadline) -> None:
     """
     for transport in (client._transport, *client._mounts.values()):
         if isinstance(transport, httpx.HTTPTransport):
-            transport._pool._network_backend = _Backend(deadline)  # type: ignore[union-attr]
+            transport._pool._network_backend = _Backend(deadline)
