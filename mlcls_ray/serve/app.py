@@ -33,7 +33,7 @@ from mlcls_ray.job.devices import claim_device
 from mlcls_ray.labels.thresholds import parse_thresholds
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.serve.body import LabelRequest, RequestError, parse_request, read_body
-from mlcls_ray.serve.config import ServeConfig
+from mlcls_ray.serve.config import ServeConfig, count_replicas
 from mlcls_ray.serve.documentation import OPERATION, describe, render_page
 from mlcls_ray.serve.slots import FullError, Memory, Slots
 from mlcls_ray.serve.wire import PATH, Category, Envelope, InferResponse, InferResult, RequestOptions
@@ -63,6 +63,7 @@ ERRORS = {
 """The meaning of each status of an answer that is an error."""
 SPARE_PLACES = 32
 """Requests that Ray lets in beyond those that label: /health and /docs answer while everything else is full."""
+STOPPING = "the service is stopping"
 BUSY = "as many requests wait as may wait (max_queued); try again later"
 BUSY_FETCHING = "as many images are being fetched as may be (max_fetches); try again later, or send the image itself"
 
@@ -124,6 +125,7 @@ class LabelService:
         """
         self.config = config
         self.token = token
+        self.is_stopping = False
         self.model = open_model(config.model)
         self.claim = claim_device(parse_device(config.device), workers_per_device=1)
         self.thresholds = config.threshold.resolve(self.model.vocabulary, self.model.thresholds).values
@@ -154,10 +156,21 @@ class LabelService:
         self.score.set_max_batch_size(config.batch_size)
         self.score.set_batch_wait_timeout_s(config.batch_wait_ms / 1000)
 
-    @api.get("/health", response_model=Envelope, response_description="it is ready")
-    async def health(self) -> Envelope:
+    @api.get(
+        "/health",
+        response_model=Envelope,
+        response_description="it is ready",
+        responses={503: {"model": Envelope, "description": STOPPING}},
+    )
+    async def health(self) -> Any:
         """Answer that the service is ready."""
+        if self.is_stopping:
+            return _error_response(503, STOPPING)
         return Envelope(errorMsg="Healthy")
+
+    async def stop_accepting(self) -> None:
+        """Refuse the requests that come from now on. Those under way are answered."""
+        self.is_stopping = True
 
     @api.post(
         PATH,
@@ -171,6 +184,8 @@ class LabelService:
         """Label one image."""
         log_id = None
         try:
+            if self.is_stopping:
+                raise RequestError(503, STOPPING)
             self._check_token(request)
             with self.memory.hold() as take:
                 async with self.bodies.hold():
@@ -262,24 +277,28 @@ class LabelService:
         return image, self.model.preprocess.to_pixels(image)
 
 
-def bind(config: ServeConfig, cpus: int, token: str | None) -> serve.Application:
+def bind(
+    config: ServeConfig, cpus: int, token: str | None, logging_config: Mapping[str, Any] | None = None
+) -> serve.Application:
     """Build the Ray Serve application of a configuration.
 
     Args:
         cpus: CPUs of one machine; on CPUs its replicas share them.
         token: the bearer token that clients must send. None: none is needed.
+        logging_config: what the replicas log, as Ray Serve takes it. None: as Serve itself.
 
     Raises:
         UsageError: the device is unknown.
     """
     device = parse_device(config.device)
-    replicas = config.replicas or len(device.each())
+    replicas = count_replicas(config)
     threads = max(1, cpus // replicas) if device.is_cpu else 1
     num_cpus = max(1, (cpus - 1) // replicas) if device.is_cpu else 1
     deployment = LabelService.options(  # type: ignore[attr-defined]
         num_replicas=replicas,
         max_ongoing_requests=2 * (config.max_ongoing + config.max_queued + config.max_fetches) + SPARE_PLACES,
         ray_actor_options={"num_cpus": num_cpus, **device.ray_options()},
+        logging_config=None if logging_config is None else dict(logging_config),
         graceful_shutdown_timeout_s=config.drain_s,
         graceful_shutdown_wait_loop_s=0.2,
     )

@@ -56,6 +56,11 @@ class ServeConfig(ServiceOptions, RayOptions, EngineOptions, ModelOptions):
     """One HTTP service."""
 
 
+def count_replicas(config: ServeConfig) -> int:
+    """Number of replicas: those that are asked for, or one for each device, or one on CPUs."""
+    return config.replicas or len(config.device.each())
+
+
 def token() -> str | None:
     """The bearer token that requests need; None: they need none."""
     return os.environ.get(TOKEN_VARIABLE) or None
