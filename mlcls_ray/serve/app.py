@@ -61,6 +61,8 @@ ERRORS = {
     503: "the service has too much to do; try again later",
 }
 """The meaning of each status of an answer that is an error."""
+MIN_READERS = 4
+"""Threads that decode images; as many as the engine has, if that is more."""
 SPARE_PLACES = 32
 """Requests that Ray lets in beyond those that label: /health and /docs answer while everything else is full."""
 STOPPING = "the service is stopping"
@@ -147,7 +149,7 @@ class LabelService:
         fetch_options = FetchOptions(max_bytes=config.max_body_bytes, timeout_s=config.timeout_s, fetch_attempts=1)
         self.fetcher = Fetcher(fetch_options, is_public_only=not config.allow_private_urls)
         self.fetchers = ThreadPoolExecutor(config.max_fetches, thread_name_prefix="fetch")
-        self.readers = ThreadPoolExecutor(max(2, threads), thread_name_prefix="read")
+        self.readers = ThreadPoolExecutor(max(MIN_READERS, threads), thread_name_prefix="read")
         self.scorer = ThreadPoolExecutor(1, thread_name_prefix="score")  # an engine is used by one thread at a time
         self.bodies = Slots(config.max_ongoing + config.max_queued, 0, BUSY)
         self.memory = Memory(config.max_ongoing * config.max_body_bytes)

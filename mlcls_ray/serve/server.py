@@ -26,9 +26,10 @@ RAY_SERVE_SETTINGS = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
     "RAY_SERVE_FREEZE_GC_ON_STARTUP": "1",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
 }
 """Run a replica in one event loop: we never block it (decoding and scoring have their own threads), and a request saves changes of thread.
-Variables that are set already are kept."""
+Give Serve's proxy a minute to start: on a busy machine it was killed again and again. Variables that are set already are kept."""
 WITH_PROXY = {"RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0"}
 """Run Serve's proxy in one event loop too."""
 WITHOUT_PROXY = {

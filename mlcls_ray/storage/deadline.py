@@ -1,4 +1,4 @@
-"""A deadline for one download as a whole. httpx bounds each wait only: a server that sends a byte now and then would hold a thread for days."""
+"""A deadline for one download as a whole. httpx bounds each wait only, and a server that sends a byte now and then would never end."""
 
 from __future__ import annotations
 
