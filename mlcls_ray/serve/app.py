@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from ray import serve
 from starlette.exceptions import HTTPException
 
@@ -202,7 +202,7 @@ class LabelService:
         except ImageError as error:
             return _error_response(HTTP_STATUS.get(error.status, 422), f"{error.status}: {error}", log_id)
 
-    async def _label(self, request: LabelRequest) -> JSONResponse:
+    async def _label(self, request: LabelRequest) -> Response:
         """Answer a valid request.
 
         Raises:
@@ -227,7 +227,7 @@ class LabelService:
         categories = [Category(id=label.class_id, name=label.name, score=label.score) for label in labels]
         log_fields = {"logId": options.logId} if options.logId else {}
         response = InferResponse(result=InferResult(categories=categories, image=annotated), **log_fields)
-        return JSONResponse(response.model_dump(exclude_none=True))
+        return Response(response.model_dump_json(exclude_none=True), media_type="application/json")
 
     async def _fetch(self, url: str) -> bytes:
         """Fetch an image. Waiting for a free place counts as part of the time that a download may take.
@@ -250,9 +250,10 @@ class LabelService:
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.002)
     async def score(self, pixels: list[np.ndarray]) -> list[np.ndarray]:
         """Score the pixels, uint8 [H, W, 3], of several requests in one batch: float32 [C] for each."""
-        batch = np.stack(pixels)
-        scores = await asyncio.get_running_loop().run_in_executor(self.scorer, self.engine.score, batch)
-        return list(scores)
+        return list(await asyncio.get_running_loop().run_in_executor(self.scorer, self._score_batch, pixels))
+
+    def _score_batch(self, pixels: list[np.ndarray]) -> np.ndarray:
+        return self.engine.score(np.stack(pixels))
 
     def _check_token(self, request: Request) -> None:
         if self.token is None:

@@ -122,7 +122,7 @@ def measure(
             time.sleep(0.5)
         return load(process.pid, port, requests, clients, seconds)
     finally:
-        family = psutil.Process(process.pid).children(recursive=True)
+        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         process.send_signal(signal.SIGTERM)
         try:
             process.wait(60)

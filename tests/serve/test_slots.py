@@ -1,11 +1,13 @@
-"""Bounds of what requests hold at once."""
+"""Bounds of what requests hold at once, and of their bodies."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
+from mlcls_ray.serve.body import RequestError, read_body
 from mlcls_ray.serve.slots import FullError, Memory, Slots
 
 
@@ -44,3 +46,20 @@ def test_memory_is_given_back() -> None:
             another(5)
         assert memory.held == 6
     assert memory.held == 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "code", "message"), [(100, 408, "not complete after 0.01 s"), (3, 413, "than 3 bytes")]
+)
+def test_a_body_is_bounded_in_time_and_size(limit: int, code: int, message: str) -> None:
+    taken: list[int] = []
+
+    async def drip() -> AsyncIterator[bytes]:
+        yield b"ab"
+        yield b"cd"
+        await asyncio.Event().wait()
+
+    with pytest.raises(RequestError, match=message) as caught:
+        asyncio.run(read_body(drip(), limit, 0.01, taken.append))
+    assert caught.value.code == code
+    assert sum(taken) <= limit
