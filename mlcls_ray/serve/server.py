@@ -39,6 +39,8 @@ WITHOUT_PROXY = {
 }
 """Let a replica listen by itself, which Ray Serve calls direct ingress. Its drain waits for nothing but requests under way, and a replica
 that replaces another gets the port at once."""
+HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"
+"""With this variable at 1 Ray Serve puts HAProxy in the place of its own proxy."""
 STOP_ACCEPTING_S = 5.0
 MISSING = "mlcls serve needs the extra 'serve': pip install 'mlcls-ray[serve]'"
 
@@ -55,7 +57,7 @@ def run_service(config: ServeConfig, verbose: bool = False) -> None:
     open_model(config.model)
     device = parse_device(config.device)
     is_here = starts_ray(config.ray_address)
-    is_direct = is_here and count_replicas(config) == 1
+    is_direct = is_here and count_replicas(config) == 1 and os.environ.get(HAPROXY) != "1"
     for name, value in (RAY_SERVE_SETTINGS | (direct_settings(config.port) if is_direct else WITH_PROXY)).items():
         os.environ.setdefault(name, value)
     if is_here:
