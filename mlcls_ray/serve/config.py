@@ -33,7 +33,13 @@ class ServiceOptions(ImageLimits):
     )
     max_ongoing: PositiveInt = Field(default=64, description="Number of requests that a replica works on at once.")
     max_queued: PositiveInt = Field(
-        default=256, description="Number of requests that wait beyond these; further ones are answered with 503."
+        default=256,
+        description="Number of requests that wait in a replica beyond these; further ones are answered with 503.",
+    )
+    max_fetches: PositiveInt = Field(
+        default=32,
+        description="Number of images that a replica fetches from URLs at once. As many requests more may wait for it, within the time "
+        "that their download may take; further ones are answered with 503. None of them keeps requests without a URL waiting.",
     )
     max_body_bytes: PositiveInt = Field(
         default=32_000_000, description="Bytes that a request may have; a larger one is answered with 413."
@@ -48,6 +54,11 @@ class ServiceOptions(ImageLimits):
 
 class ServeConfig(ServiceOptions, RayOptions, EngineOptions, ModelOptions):
     """One HTTP service."""
+
+
+def count_replicas(config: ServeConfig) -> int:
+    """Number of replicas: those that are asked for, or one for each device, or one on CPUs."""
+    return config.replicas or len(config.device.each())
 
 
 def token() -> str | None:

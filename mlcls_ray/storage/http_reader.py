@@ -16,6 +16,8 @@ from mlcls_ray.storage.fetched import Fetched, http_status, too_large
 if TYPE_CHECKING:
     import httpx
 
+    from mlcls_ray.storage.deadline import Deadline
+
 MAX_REDIRECTS = 5
 USER_AGENT = "mlcls-ray"
 METADATA_ADDRESSES = frozenset({"100.100.100.200", "192.0.0.192", "fd00:ec2::254"})
@@ -36,7 +38,7 @@ class HttpReader:
     ) -> None:
         """Make a reader; it connects when the first URL is read.
 
-        `timeout_s`: for one download in all, and for each wait for the server. `is_public_only`: see `public_http`.
+        `timeout_s`: for one download in all, with its redirects. `is_public_only`: see `public_http`.
         `transport`: what sends the requests; None: the network. `clock`: returns seconds.
         """
         self.max_bytes = max_bytes
@@ -45,7 +47,7 @@ class HttpReader:
         self.refused_addresses = refused_addresses
         self._transport = transport
         self._clock = clock
-        self._client: httpx.Client | None = None
+        self._connections: tuple[httpx.Client, Deadline] | None = None
 
     def read(self, url: str) -> Fetched:
         """Download a URL, once.
@@ -55,13 +57,13 @@ class HttpReader:
         """
         import httpx  # it takes a while to load; most workers never meet a URL
 
-        if self._client is None:
-            self._client = self._connect()
-        deadline = self._clock() + self.timeout_s
+        if self._connections is None:
+            self._connections = self._connect()
+        client, deadline = self._connections
         chunks: list[bytes] = []
         received = 0
         try:
-            with self._client.stream("GET", url) as response:
+            with deadline.after(self.timeout_s), client.stream("GET", url) as response:
                 if response.status_code >= 400:
                     status = http_status(response.status_code)
                     raise ImageError(status, f"HTTP {response.status_code}", _retry_after_s(response))
@@ -73,7 +75,7 @@ class HttpReader:
                     chunks.append(chunk)
                     if received > self.max_bytes:
                         raise too_large(None, self.max_bytes)
-                    if self._clock() > deadline:
+                    if deadline.is_over:
                         raise ImageError(Status.TIMEOUT, f"not complete after {self.timeout_s:g} s")
                 etag = response.headers.get("ETag", "").strip('"') or None
                 return Fetched(b"".join(chunks), _last_modified(response), etag)
@@ -90,13 +92,14 @@ class HttpReader:
         except (ValueError, httpx.HTTPError) as error:  # a host such as `a..b` or `xn--a`, which cannot be encoded
             raise ImageError(Status.UNSUPPORTED, f"not a valid URL: {type(error).__name__}: {error}") from None
 
-    def _connect(self) -> httpx.Client:
+    def _connect(self) -> tuple[httpx.Client, Deadline]:
         import httpx
 
+        from mlcls_ray.storage.deadline import Deadline, keep_deadline
         from mlcls_ray.storage.public_http import PublicTransport
 
         hide_library_urls()
-        return httpx.Client(
+        client = httpx.Client(
             transport=self._transport or (PublicTransport() if self.is_public_only else None),
             trust_env=not self.is_public_only,  # a proxy would look the names up itself
             follow_redirects=True,
@@ -106,6 +109,9 @@ class HttpReader:
             event_hooks={"request": [self._check_named_address], "response": [self._check_peer_address]},
             limits=httpx.Limits(max_connections=None),
         )
+        deadline = Deadline(self._clock)
+        keep_deadline(client, deadline)
+        return client, deadline
 
     def _check_named_address(self, request: httpx.Request) -> None:
         """Refuse a URL, or a redirect, that spells a forbidden address, before anything is sent."""

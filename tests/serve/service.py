@@ -18,7 +18,7 @@ from mlcls_ray.serve.config import TOKEN_VARIABLE
 from mlcls_ray.serve.wire import PATH
 from tests.conftest import MLCLS
 
-START_S = 120.0
+START_S = 240.0
 
 
 class Service(NamedTuple):

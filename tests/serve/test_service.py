@@ -7,13 +7,14 @@ import contextlib
 import io
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
@@ -25,11 +26,14 @@ from PIL import Image
 
 from mlcls_ray import create_pipeline
 from mlcls_ray.serve.wire import PATH
-from tests.conftest import TINY_VOCABULARY, Handler, encode, picture
+from tests.conftest import ROOT, TINY_VOCABULARY, Handler, encode, picture, reply
+from tests.pages import console_commands
 from tests.serve.service import Service, serving
 
 MAX_BODY = 300_000
 TOKEN = "let me in"
+SLOW = 40
+"""Requests with URLs that wait for their images' server at once."""
 
 
 def text_of(image_bytes: bytes) -> str:
@@ -59,6 +63,8 @@ def guarded(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         "--model",
         tiny_folder,
         "--allow-private-urls",
+        "--max-fetches",
+        SLOW // 2,
         "--engine",
         "paddle",
         "--precision",
@@ -72,10 +78,33 @@ def guarded(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def test_health_and_openapi(service: Service) -> None:
     answer = service.client.get("/health")
     assert answer.json() | {"logId": ""} == {"logId": "", "errorCode": 0, "errorMsg": "Healthy"}
-    assert "swagger" in service.client.get("/docs").text.lower()
     openapi = service.client.get("/openapi.json").json()
     assert set(openapi["paths"]) == {"/health", PATH}
     assert "threshold" in json.dumps(openapi["paths"][PATH]["post"]["requestBody"])
+
+
+def test_the_page_of_docs_loads_nothing(service: Service) -> None:
+    page = service.client.get("/docs")
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert re.findall(r"""(?:src|href)=["']([^"']*)""", page.text) == ["openapi.json"]
+    assert "<script" not in page.text
+    for shown in (PATH, "/health", "threshold", "topK", "inferenceParams", "413", "base64 -w0 photo.jpg"):
+        assert shown in page.text
+
+
+def test_the_commands_of_the_page_label_a_real_photograph(service: Service, demo: Path, tmp_path: Path) -> None:
+    shutil.copy(demo / "boats.jpg", tmp_path / "photo.jpg")  # its base64 is longer than an argument of a program may be
+    commands = [command for command in console_commands(ROOT / "docs/serve.md") if "curl" in command]
+    answers = []
+    for command in commands:
+        done = subprocess.run(
+            ["bash", "-c", command.replace("http://127.0.0.1:8080", service.url)],
+            capture_output=True, text=True, cwd=tmp_path, timeout=60,
+        )  # fmt: skip
+        answers.append(json.loads(done.stdout))
+        assert (done.stderr, answers[-1]["errorMsg"]) == ("", "Success")
+    assert len(answers) == 2
+    assert answers[0]["result"] == answers[1]["result"]
 
 
 def test_the_response_equals_predict_in_paddlex_form(service: Service, tiny_folder: Path, demo: Path) -> None:
@@ -104,6 +133,36 @@ def test_options_of_a_request(service: Service) -> None:
     for threshold in ({"default": 1, "cat": 0}, {"default": 1, "0": 0}, [0, 1, 1.0]):
         (only,) = service.post(image=GOOD, visualize=False, threshold=threshold).json()["result"]["categories"]
         assert only["name"] == TINY_VOCABULARY[0]
+
+
+def test_the_file_itself_with_options_in_the_url(service: Service) -> None:
+    def post(content_type: str = "image/jpeg", **options: object) -> httpx.Response:
+        return service.client.post(
+            PATH,
+            content=encode(picture()),
+            headers={"Content-Type": content_type},
+            params={"visualize": "no", **options},
+        )
+
+    expected = service.post(image=GOOD, visualize=False, threshold=0.0).json()["result"]
+    for content_type in ("image/jpeg", "IMAGE/PNG; x=y", "application/octet-stream"):
+        assert post(content_type, threshold=0).json()["result"] == expected
+    answer = post(threshold=0, topK=1, logId="mine", visualize="yes", other=1).json()
+    assert (answer["logId"], len(answer["result"]["categories"]), "image" in answer["result"]) == ("mine", 1, True)
+    for wrong, reason in (
+        ({"threshold": 2}, "less than"),
+        ({"topK": 0}, "greater than"),
+        ({"visualize": "?"}, "boolean"),
+    ):
+        answer = post(**wrong)
+        assert (answer.status_code, answer.json()["errorCode"]) == (422, 422)
+        assert reason in answer.json()["errorMsg"]
+    empty = service.client.post(PATH, content=b"", headers={"Content-Type": "image/jpeg"})
+    assert (empty.status_code, empty.json()["errorMsg"]) == (422, "empty: 0 bytes")
+
+
+def test_base64_may_have_line_breaks(service: Service) -> None:
+    assert service.post(image=base64.encodebytes(encode(picture())).decode(), visualize=False).status_code == 200
 
 
 BAD_REQUESTS = {
@@ -137,14 +196,24 @@ def test_bad_requests_get_a_4xx_with_the_reason(service: Service, case: str) -> 
     assert "result" not in answer.json()
 
 
-def test_bad_bodies_get_a_4xx(service: Service) -> None:
-    assert service.client.post(PATH, content=b"{").status_code == 422
-    assert service.client.post(PATH, content=b"\xff\xfe").status_code == 422
-    assert service.client.get(PATH).status_code == 405
+def test_every_error_is_in_the_envelope(service: Service) -> None:
     large = service.post(image="A" * (MAX_BODY + 1))
-    assert (large.status_code, large.json()["errorMsg"]) == (413, f"the body is larger than {MAX_BODY} bytes")
     chunked = service.client.post(PATH, content=(b"x" * 100_000 for _ in range(20)))  # no Content-Length
-    assert chunked.status_code == 413
+    answers = {
+        "broken JSON": (service.client.post(PATH, content=b"{"), 422, "Invalid JSON"),
+        "no text": (service.client.post(PATH, content=b"\xff\xfe"), 422, "Invalid JSON"),
+        "wrong method": (service.client.get(PATH), 405, f"Method Not Allowed: GET {PATH}"),
+        "wrong method of health": (service.client.post("/health"), 405, "Method Not Allowed"),
+        "root": (service.client.get("/"), 404, f"Not Found: GET /; POST {PATH} labels an image"),
+        "unknown path": (service.client.post("/multilabel", json={"image": GOOD}), 404, "Not Found: POST /multilabel"),
+        "too large": (large, 413, f"the body is larger than {MAX_BODY} bytes"),
+        "too large, in chunks": (chunked, 413, f"the body is larger than {MAX_BODY} bytes"),
+    }
+    for answer, code, message in answers.values():
+        assert (answer.status_code, answer.json()["errorCode"]) == (code, code)
+        assert message in answer.json()["errorMsg"]
+        assert set(answer.json()) == {"logId", "errorCode", "errorMsg"}
+    assert answers["wrong method"][0].headers["Allow"] == "POST"
 
 
 def test_concurrent_requests_get_their_own_scores(service: Service, tiny_folder: Path) -> None:
@@ -224,6 +293,36 @@ def test_images_by_url(guarded: Service, http_server: Callable[[Handler], str]) 
     assert guarded.post(image=f"{server}/page").status_code == 422
     gone = guarded.post(image=f"{server}/gone")
     assert (gone.status_code, gone.json()["errorMsg"]) == (424, "missing: HTTP 404")
+
+
+def test_urls_that_answer_slowly_keep_nobody_else_waiting(
+    guarded: Service, http_server: Callable[[Handler], str]
+) -> None:
+    asked, go_on = threading.Semaphore(0), threading.Event()
+
+    def answer(request: SimpleHTTPRequestHandler) -> None:
+        asked.release()
+        assert go_on.wait(60)
+        reply(request, encode(picture()))
+
+    def post(image: str) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        return httpx.post(guarded.url + PATH, json={"image": image, "visualize": False}, headers=headers, timeout=90)
+
+    url = f"{http_server(answer)}/slow.jpg"
+    with ThreadPoolExecutor(SLOW + 1) as clients:
+        slow = [clients.submit(post, url) for _ in range(SLOW + 1)]
+        refused = next(as_completed(slow)).result()  # one too many; the others wait
+        assert (refused.status_code, refused.json()["errorCode"], refused.headers["Retry-After"]) == (503, 503, "1")
+        assert "max_fetches" in refused.json()["errorMsg"]
+        for _ in range(SLOW // 2):
+            assert asked.acquire(timeout=60)
+        began = time.monotonic()
+        assert post(GOOD).status_code == 200
+        assert guarded.client.get("/health").status_code == 200
+        assert time.monotonic() - began < 10, "a plain request waited for others' images"
+        go_on.set()
+        assert sorted(future.result().status_code for future in slow) == [200] * SLOW + [503]
 
 
 def wait_until_closed(service: Service, timeout_s: float = 15.0) -> None:

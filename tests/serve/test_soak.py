@@ -1,7 +1,8 @@
-"""Ten minutes of good and bad requests: every response is the expected one, and memory does not grow."""
+"""Slow tests of the service: ten minutes of good and bad requests, in which memory does not grow; and a replica that is killed."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ SOAK_S = 600
 CLIENTS = 8
 SETTLED_S = 60
 GROWTH_MB = 100
+REPLACED_S = 120
 
 
 def memory_mb(service: Service) -> float:
@@ -57,3 +59,23 @@ def test_ten_minutes(demo: Path, tmp_path: Path) -> None:
         print(f"memory {settled:.0f} MB after {SETTLED_S} s, {memory_mb(service):.0f} MB after {SOAK_S} s")
         assert [failure for client_failures in failures for failure in client_failures] == []
         assert memory_mb(service) - settled < GROWTH_MB
+
+
+@pytest.mark.slow
+def test_a_killed_replica_is_replaced_and_listens_on_the_same_port(
+    demo: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    image = text_of((demo / "cat.jpg").read_bytes())
+    with serving(tmp_path / "log", "--model", tiny_folder, "--engine", "openvino", "--precision", "fp32") as service:
+        before = service.post(image=image, visualize=False).json()["result"]
+        family = psutil.Process(service.process.pid).children(recursive=True)
+        (replica,) = (process for process in family if "ServeReplica" in " ".join(process.cmdline()))
+        replica.kill()
+        replica.wait(10)
+        deadline = time.monotonic() + REPLACED_S
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                assert service.post(image=image, visualize=False).json()["result"] == before
+                break
+            assert time.monotonic() < deadline, "no replica took its place"
+            time.sleep(0.5)

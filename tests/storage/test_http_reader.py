@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 from collections.abc import Callable
 from http.server import SimpleHTTPRequestHandler
 from itertools import count
@@ -13,6 +14,7 @@ import pytest
 
 from mlcls_ray.errors import ImageError, Status
 from mlcls_ray.storage.http_reader import HttpReader
+from mlcls_ray.storage.public_http import PublicTransport
 from tests.conftest import Handler, reply
 
 Serve = Callable[[Handler], str]
@@ -76,6 +78,31 @@ def test_a_download_that_takes_too_long_is_given_up(http_server: Serve) -> None:
     seconds = count()
     reader = HttpReader(10**9, timeout_s=5.0, clock=lambda: float(next(seconds)))
     assert status_of(http_server(endless), reader) == Status.TIMEOUT
+
+
+@pytest.mark.parametrize("is_public_only", [False, True])
+def test_a_server_that_drips_its_headers_is_given_up(is_public_only: bool) -> None:
+    """Each byte arrives long before any wait ends; it is the whole that takes too long."""
+    address = "127.0.0.1"
+    transport = PublicTransport(lambda host, port: address) if is_public_only else None
+    given_up = threading.Event()
+
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(10_000)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            while not given_up.wait(0.02):
+                connection.sendall(b"x")
+
+    with socket.create_server((address, 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,), daemon=True)
+        thread.start()
+        reader = HttpReader(1000, 0.5, is_public_only, transport)
+        host = "photos.example" if is_public_only else address
+        assert status_of(f"http://{host}:{server.getsockname()[1]}/x", reader) == Status.TIMEOUT
+        given_up.set()
+        thread.join(10)
 
 
 def test_a_server_that_says_nothing_lies_or_is_not_there(http_server: Serve) -> None:
