@@ -168,7 +168,11 @@ def score_of(index: Index, label: str, values: dict[str, Any], name: str) -> str
         UsageError: no run has the class.
     """
     values[name] = label
-    kept = _by_run(index, label, lambda place, threshold: f"least(all_scores[{place}], {threshold!r}::FLOAT)")
+    kept = _by_run(
+        index,
+        label,
+        lambda place, threshold: f"if(all_scores[{place}] > {threshold!r}, {threshold!r}, all_scores[{place}])::FLOAT",
+    )
     return f"coalesce(model_scores[nullif(list_position(model_labels, ${name}), 0)], {kept})"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import uuid
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -63,7 +64,6 @@ class Queries:
         self.index = index
         self._made: OrderedDict[tuple[Any, ...], str] = OrderedDict()
         self._lock = threading.Lock()
-        self._number = 0
 
     def page(self, chosen: Filter, after: int | None = None, size: int = PAGE) -> list[dict[str, Any]]:
         """Return the next images after the one with the id `after`; each page costs the same, however far it is."""
@@ -176,8 +176,7 @@ class Queries:
         """Return the name of a table that was made for a filter, and make it if it is not there."""
         with self._lock:
             if key not in self._made:
-                self._number += 1
-                name = f"made_{self._number}"
+                name = f"made_{uuid.uuid4().hex}"
                 with self.index.cursor() as cursor:
                     fill(cursor, name, *key[1:])
                     self._made[key] = name
