@@ -116,7 +116,7 @@ def test_withdrawn_unsure_and_content_that_has_changed(out: str) -> None:
         URIS[0]: (["boat"], None),
         URIS[1]: (["cat", "dog"], "unsure"),
         URIS[2]: ([], None),
-        URIS[3]: (None, None),
+        URIS[3]: (["dog", "boat"], None),
     }
 
 

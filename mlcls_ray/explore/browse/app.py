@@ -230,7 +230,8 @@ def _ids(request: Request) -> list[int]:
 async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return JSONResponse({"error": plain(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")}, 400)
+        place = ".".join(map(str, first["loc"]))
+        return JSONResponse({"error": plain(f"{place}: {first['msg']}" if place else first["msg"])}, 400)
     return JSONResponse({"error": plain(error)}, 400)
 
 

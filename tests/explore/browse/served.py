@@ -50,7 +50,7 @@ def write_output(folder: Path, demo: Path) -> Path:
     out = folder / "out"
     vectors = np.random.default_rng(5).normal(size=(len(uris), 8)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    scores = random_scores(len(uris), len(CLASSES), 1) ** 0.2
+    scores = random_scores(len(uris), len(CLASSES), 1) ** 0.06
     write_run(str(out), "one", uris, classes=CLASSES, scores=scores, embeddings=vectors)
     write_run(str(out), "two", uris[:30], classes=CLASSES, scores=scores[::-1][:30].copy(), embeddings=vectors[:30])
     return out
