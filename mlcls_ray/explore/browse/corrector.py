@@ -126,8 +126,9 @@ class Corrector:
         (last,) = self.index.query("SELECT coalesce(max(number), 0) AS number FROM corrections", {})
         action = new_action(last["number"] + 1, self.corrected_by, undoes)
         rows = as_rows(action, changes)
-        self.index.files.add(write_action(self.index.table.store, action, rows))
+        name = write_action(self.index.table.store, action, rows)
         ids = add_corrections(self.index, rows)
+        self.index.files.add(name)
         self.changed += ids
         return Done(action.correction_id, ids)
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -24,8 +26,11 @@ THREADS = 8
 WAIT_S = 20.0
 """Seconds that a page waits for one picture, and that one download may take."""
 CACHE_BYTES = 96_000_000
-KEPT_PROBLEMS = 2_000
-"""Pictures that cannot be shown, and are not tried again until so many others could not."""
+KEPT_PROBLEM_S = 60.0
+"""Seconds after which a picture that could not be shown is tried again."""
+MAX_KEPT = 20_000
+DECODERS = 2
+"""Images that are decoded at once: a large one takes half a gigabyte."""
 
 
 class Picture(NamedTuple):
@@ -39,21 +44,28 @@ class Picture(NamedTuple):
 class Pictures:
     """Makes pictures of the images of an index, and keeps the last ones."""
 
-    def __init__(self, index: Index, allow_private_urls: bool = False, wait_s: float = WAIT_S) -> None:
+    def __init__(
+        self,
+        index: Index,
+        allow_private_urls: bool = False,
+        wait_s: float = WAIT_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.index = index
         self.wait_s = wait_s
         options = FetchOptions(s3=index.table.store.s3, fetch_attempts=1, timeout_s=wait_s)
         self.fetcher = Fetcher(options, is_public_only=not allow_private_urls)
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="picture")
-        self._kept: OrderedDict[tuple[int, int], Picture] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int], tuple[Picture, float]] = OrderedDict()
         self._kept_bytes = 0
-        self._problems = 0
+        self._decoding = threading.Semaphore(DECODERS)
+        self._clock = clock
         self._lock = threading.Lock()
 
     async def get(self, number: int, side: int) -> Picture | None:
         """Return the picture of an image with this longest side, or its problem; None if there is no such image."""
-        kept = self._kept.get((number, side))
-        if kept is not None:
+        kept, made_at = self._kept.get((number, side), (None, 0.0))
+        if kept is not None and (kept.jpeg is not None or self._clock() - made_at < KEPT_PROBLEM_S):
             return kept
         making = asyncio.get_running_loop().run_in_executor(self.threads, self._make, number, side)
         try:
@@ -80,18 +92,17 @@ class Pictures:
             with one_image():
                 image_bytes = self.fetcher.fetch(uri).image_bytes
                 is_changed = content_hash is not None and hash_content(image_bytes) != content_hash
-                return Picture(small_jpeg(image_bytes, side), None, is_changed)
+                with self._decoding:
+                    return Picture(small_jpeg(image_bytes, side), None, is_changed)
         except ImageError as error:
             return Picture(None, f"{error.status}: {error}")
 
     def _keep(self, key: tuple[int, int], picture: Picture) -> None:
         """Keep a picture, and let the oldest go."""
         with self._lock:
-            self._kept.pop(key, None)
-            self._kept[key] = picture
-            self._kept_bytes += len(picture.jpeg or b"")
-            self._problems += picture.jpeg is None
-            while self._kept_bytes > CACHE_BYTES or self._problems > KEPT_PROBLEMS:
-                _, oldest = self._kept.popitem(last=False)
+            before, _ = self._kept.pop(key, (None, 0.0))
+            self._kept[key] = picture, self._clock()
+            self._kept_bytes += len(picture.jpeg or b"") - len((before and before.jpeg) or b"")
+            while self._kept_bytes > CACHE_BYTES or len(self._kept) > MAX_KEPT:
+                _, (oldest, _) = self._kept.popitem(last=False)
                 self._kept_bytes -= len(oldest.jpeg or b"")
-                self._problems -= oldest.jpeg is None

@@ -56,6 +56,8 @@ def serve(subject: Subject, host: str, port: int) -> None:
         session = Session(subject)
         try:
             print_plain(f"{session.view.index.rows:,} images, in {time.monotonic() - started:.1f} s", error=True)
+            if left_out := session.view.index.table.left_out:
+                print_plain(f"{left_out:,} images that vanished are left out; --vanished shows them too", error=True)
             token = secrets.token_urlsafe(32)
             app = Guard(make_app(session), token, port, own_hosts(host))
             shown = socket.gethostname() if host in ("0.0.0.0", "::") else host  # noqa: S104

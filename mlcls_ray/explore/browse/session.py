@@ -15,7 +15,9 @@ from mlcls_ray.explore.browse.corrector import Corrector
 from mlcls_ray.explore.browse.index import Index
 from mlcls_ray.explore.browse.pictures import Pictures
 from mlcls_ray.explore.browse.queries import Queries
+from mlcls_ray.storage.store import Store
 from mlcls_ray.table.label_table import open_labels
+from mlcls_ray.table.output import open_output
 from mlcls_ray.table.records import read_latest
 
 LOOK_S = 10.0
@@ -46,7 +48,7 @@ class View:
     queries: Queries
     corrector: Corrector
     pictures: Pictures
-    newest_run: str | None
+    latest_run: str | None
 
     def close(self) -> None:
         """Remove the index."""
@@ -83,7 +85,8 @@ class Session:
         """Return whether a run was committed since the index was built."""
         if self._clock() - self._looked_at > LOOK_S:
             self._looked_at = self._clock()
-            self._is_outdated = self._newest_run() != self.view.newest_run
+            latest = _latest_run(self.view.index.table.store)
+            self._is_outdated = latest is not None and latest != self.view.latest_run
         return self._is_outdated
 
     def close(self) -> None:
@@ -93,9 +96,9 @@ class Session:
 
     def _build(self, version: int) -> View:
         subject = self.subject
+        latest = _latest_run(open_output(subject.out, subject.s3))
         table = open_labels(subject.out, subject.s3, vanished=subject.with_vanished)
         others = {other: open_labels(other, subject.s3) for other in subject.others}
-        newest_run = max(table.successes.values(), key=lambda success: success.committed_at).run_id
         index = Index(table, others)
         return View(
             version,
@@ -103,12 +106,14 @@ class Session:
             Queries(index),
             Corrector(index, subject.corrected_by, subject.is_read_only),
             Pictures(index, subject.allow_private_urls),
-            newest_run,
+            latest,
         )
 
-    def _newest_run(self) -> str | None:
-        try:
-            latest = read_latest(self.view.index.table.store)
-        except UsageError:  # it is being repaired; the next look will see
-            return self.view.newest_run
-        return latest.run_id if latest else None
+
+def _latest_run(store: Store) -> str | None:
+    """Return the run that was committed last; None where `latest.json` does not say so, or is just being repaired."""
+    try:
+        latest = read_latest(store)
+    except UsageError:
+        return None
+    return latest.run_id if latest else None

@@ -6,20 +6,24 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
 
 from mlcls_ray import open_labels
+from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
 from mlcls_ray.explore.browse.corrector import Corrector, Operation
 from mlcls_ray.explore.browse.filters import Filter, ScoreRange
 from mlcls_ray.explore.browse.index import Index
 from mlcls_ray.explore.browse.queries import Queries
+from mlcls_ray.explore.browse.session import Session, Subject
 from mlcls_ray.labels.thresholds import parse_thresholds
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table.relabel import relabel
 from tests.explore.browse.many import random_scores, write_run
+from tests.s3_servers import BUCKET
 
 CLASSES = ("boat", "cat", "dog", "otter")
 COUNT = 2500
@@ -277,6 +281,26 @@ def test_what_cannot_be_corrected(small: tuple[Index, Corrector], tmp_path: Path
     with pytest.raises(UsageError, match="the correction was not saved: .* cannot be written"):
         corrector.apply([1], Operation(kind="accept"))
     assert state(index, 1) == ([], None), "the page shows what is kept, and nothing else"
+
+
+def test_an_output_in_a_bucket(moto: str) -> None:
+    out, s3 = f"s3://{BUCKET}/{uuid4().hex}", S3Options(endpoint_url=moto)
+    write_run(out, "one", [f"s3://{BUCKET}/{number}.jpg" for number in range(5)], classes=CLASSES, s3=s3)
+    clock = [0.0]
+    session = Session(Subject(out=out, s3=s3, corrected_by="ada"), clock=lambda: clock[0])
+    session.view.corrector.apply([0, 1], Operation(kind="add", label="cat"))
+    rows = open_labels(out, s3, corrected=True).sql("SELECT uri FROM labels WHERE verdict = 'labeled'").fetchall()
+    assert len(rows) == 2
+    picture = session.view.pictures._picture(f"s3://{BUCKET}/0.jpg", None, 100)
+    assert picture.problem == "missing: no such object"
+    write_run(out, "two", [f"s3://{BUCKET}/{number}.jpg" for number in range(6)], classes=CLASSES, s3=s3)
+    assert not session.is_outdated(), "it looks every ten seconds"
+    clock[0] = 11.0
+    assert session.is_outdated()
+    session.rebuild()
+    assert (session.view.version, session.view.index.rows, session.is_outdated()) == (2, 6, False)
+    assert Queries(session.view.index).counts(Filter(reviewed="later")).images in (0, 1, 2)
+    session.close()
 
 
 @pytest.mark.slow

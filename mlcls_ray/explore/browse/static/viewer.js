@@ -10,6 +10,7 @@ const FIRST = 12;
 const dialog = byId("viewer");
 export let image = null;
 let place = -1;
+let asked = 0;
 let act = () => {};
 
 export function start(onAction) {
@@ -26,7 +27,7 @@ export function start(onAction) {
     byId("all-classes").setAttribute("aria-pressed", byId("all-classes").getAttribute("aria-pressed") !== "true");
     drawClasses();
   });
-  dialog.addEventListener("close", () => { if (place >= 0) grid.focus(place); image = null; });
+  dialog.addEventListener("close", () => { asked += 1; if (place >= 0) grid.focus(place); image = null; });
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   byId("correct").hidden = facts.read_only && !facts.alike;
   for (const id of ["accept", "unsure", "one-label"]) byId(id).hidden = facts.read_only;
@@ -46,9 +47,12 @@ export async function step(by) {
   open(newPlace);
 }
 
+// Only the newest question counts: one may have stepped on, or closed the view, before an answer comes.
 async function show(id) {
+  asked += 1;
+  const mine = asked;
   const answer = await tried(() => ask("image", { id }));
-  if (!answer) return;
+  if (!answer || mine !== asked) return;
   const isNew = image?.id !== answer.image.id;
   image = answer.image;
   const known = grid.find(id);
