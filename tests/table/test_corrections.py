@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlcls_ray import open_labels, schema
+from mlcls_ray.cli import main
 from mlcls_ray.config import S3Options
 from mlcls_ray.datasets.annotations import correction_notes, dataset_of_table
 from mlcls_ray.datasets.formats import read_dataset
@@ -32,7 +33,6 @@ from mlcls_ray.table.corrections import (
     write_action,
 )
 from mlcls_ray.train.evaluate import compare, evaluate
-from tests.conftest import run_cli
 from tests.explore.browse.many import write_run
 from tests.s3_servers import BUCKET
 
@@ -46,6 +46,16 @@ def out(tmp_path: Path) -> str:
     folder = str(tmp_path / "out")
     write_run(folder, "one", URIS, classes=CLASSES, scores=SCORES)
     return folder
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) -> tuple[str, str]:
+    """Run a command in this process; returns what it printed on standard output, and as errors."""
+    try:
+        main([str(word) for word in words])
+    except SystemExit as end:
+        assert (end.code or 0) == code
+    printed = capsys.readouterr()
+    return printed.out, printed.err
 
 
 def shown(out: str, **options: object) -> dict[str, tuple[list[str], str | None]]:
@@ -120,14 +130,14 @@ def test_withdrawn_unsure_and_content_that_has_changed(out: str) -> None:
     }
 
 
-def test_a_later_run_shows_where_the_model_still_disagrees(out: str) -> None:
+def test_a_later_run_shows_where_the_model_still_disagrees(capsys: pytest.CaptureFixture[str], out: str) -> None:
     correct(out, 0, ["boat"], ["cat"])
     correct(out, 1, ["cat", "dog"], ["cat"], 2)
     correct(out, 2, [], [], 3)
     scores = SCORES.copy()
     scores[0] = [0.1, 0.9, 0.1]  # learned; image 1 is not
     write_run(out, "two", URIS, classes=CLASSES, scores=scores)
-    run_cli("report", out, "--corrected", "--thumbnails", 0)
+    run(capsys, "report", out, "--corrected", "--thumbnails", 0)
     page = (Path(out) / "report.html").read_text()
     assert "<dt>accepted as they were</dt><dd>2</dd>" in page
     assert '<dt>a later run still disagrees</dt><dd class="bad">1</dd>' in page
@@ -137,16 +147,16 @@ def test_a_later_run_shows_where_the_model_still_disagrees(out: str) -> None:
     assert {one.name: (one.positives, one.precision) for one in result.classes}["dog"] == (0, 0.0)
 
 
-def test_the_commands_that_take_corrections(out: str, tmp_path: Path) -> None:
+def test_the_commands_that_take_corrections(capsys: pytest.CaptureFixture[str], out: str, tmp_path: Path) -> None:
     correct(out, 1, ["cat", "dog"], ["cat", "otter"])
     correct(out, 2, [], [], 2, Verdict.UNSURE)
-    done = run_cli(
-        "query", out, "SELECT labels FROM labels WHERE verdict = 'labeled'", "--format", "json", "--corrected"
+    printed, _ = run(
+        capsys, "query", out, "SELECT labels FROM labels WHERE verdict = 'labeled'", "--format", "json", "--corrected"
     )
-    assert json.loads(done.stdout)["labels"] == ["cat", "otter"]
-    assert "verdict" in run_cli("query", out, "SELECT verdict FROM labels", check=2).stderr
+    assert json.loads(printed)["labels"] == ["cat", "otter"]
+    assert "verdict" in run(capsys, "query", out, "SELECT verdict FROM labels", code=2)[1]
     for kind in ("csv", "coco", "paddleclas", "labelstudio", "fiftyone"):
-        run_cli("export-labels", out, "--format", kind, "--save", tmp_path / kind, "--corrected")
+        run(capsys, "export-labels", out, "--format", kind, "--save", tmp_path / kind, "--corrected")
     with (tmp_path / "csv").open(newline="") as stream:
         assert {row["uri"]: (row["labels"], row["scores"]) for row in csv.DictReader(stream)}[URIS[1]] == (
             "cat;otter",
@@ -156,30 +166,31 @@ def test_the_commands_that_take_corrections(out: str, tmp_path: Path) -> None:
     assert coco["categories"][-1] == {"id": 4, "name": "otter"}
     assert [entry["category_id"] for entry in coco["annotations"] if entry["image_id"] == 2] == [2, 4]
     assert (tmp_path / "paddleclas/label.txt").read_text().splitlines()[-1].endswith("otter")
-    done = run_cli("dataset", "from-table", out, "--save", tmp_path / "data", "--corrected")
-    assert "labels that the model does not know, left out: otter" in done.stderr
-    assert "1 images that people are unsure of are left out" in done.stderr
+    _, errors = run(capsys, "dataset", "from-table", out, "--save", tmp_path / "data", "--corrected")
+    assert "labels that the model does not know, left out: otter" in errors
+    assert "1 images that people are unsure of are left out" in errors
     data = read_dataset(tmp_path / "data/train.txt", 3)
     assert {str(path): list(row) for path, row in zip(data.paths, data.targets, strict=True)} == {
         URIS[0]: [1, 0, 0],
         URIS[1]: [0, 1, 0],
+        URIS[3]: [1, 0, 1],
     }
-    done = run_cli("evaluate", out, "--corrected", "--save", tmp_path / "evaluation")
-    assert done.stdout.startswith("1 images, 0 without scores")
+    printed, _ = run(capsys, "evaluate", out, "--corrected", "--save", tmp_path / "evaluation")
+    assert printed.startswith("1 images, 0 without scores")
 
 
 def test_soft_labels_of_corrected_images_are_hard(out: str, tmp_path: Path) -> None:
     correct(out, 1, ["cat", "dog"], ["boat"])
     table = open_labels(out, corrected=True)
-    assert dataset_of_table(table, None, True, tmp_path / "data") == 3
+    assert dataset_of_table(table, None, True, tmp_path / "data") == 4
     targets = read_dataset(tmp_path / "data/train.txt", 3).targets
-    np.testing.assert_allclose(targets, [SCORES[0], [1, 0, 0], SCORES[2]], atol=1e-3)
+    np.testing.assert_allclose(targets, [SCORES[0], [1, 0, 0], *SCORES[2:]], atol=1e-3)
     assert correction_notes(table) == []
 
 
-def test_evaluate_needs_one_truth(out: str, tmp_path: Path) -> None:
-    assert "--data FILE or --corrected" in run_cli("evaluate", out, "--save", tmp_path, check=2).stderr
-    assert "nobody has accepted" in run_cli("evaluate", out, "--corrected", "--save", tmp_path, check=2).stderr
+def test_evaluate_needs_one_truth(capsys: pytest.CaptureFixture[str], out: str, tmp_path: Path) -> None:
+    assert "--data FILE or --corrected" in run(capsys, "evaluate", out, "--save", tmp_path, code=2)[1]
+    assert "nobody has accepted" in run(capsys, "evaluate", out, "--corrected", "--save", tmp_path, code=2)[1]
 
 
 def test_a_full_disk_leaves_nothing(small_disk: Path) -> None:

@@ -12,10 +12,13 @@ import httpx
 import pytest
 
 from mlcls_ray import open_labels
+from mlcls_ray.errors import UsageError
 from mlcls_ray.explore.browse.guard import own_hosts
+from mlcls_ray.explore.browse.index import Index
 from mlcls_ray.explore.browse.pictures import Pictures
+from mlcls_ray.explore.browse.server import serve
+from mlcls_ray.explore.browse.session import Subject
 from mlcls_ray.storage.uris import path_of_uri
-from tests.conftest import run_cli
 from tests.explore.browse.served import HOSTILE, PRIVATE, Server, serving, write_output
 
 
@@ -185,16 +188,17 @@ def test_read_only(server: Server) -> None:
 
 
 def test_what_cannot_be_served(server: Server, tmp_path: Path) -> None:
-    assert "--port 0 takes any free port" in run_cli("browse", server.out, "--port", server.port, check=2).stderr
-    assert "holds no committed run" in run_cli("browse", tmp_path, "--port", 0, check=2).stderr
-    (tmp_path / "corrections").mkdir()
-    assert "--host 192.0.2.1" in run_cli("browse", server.out, "--host", "192.0.2.1", "--port", 0, check=2).stderr
+    for out, host, port, message in (
+        (server.out, "127.0.0.1", server.port, "--port 0 takes any free port"),
+        (tmp_path, "127.0.0.1", 0, "holds no committed run"),
+        (server.out, "192.0.2.1", 0, "--host 192.0.2.1"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            serve(Subject(out=str(out)), host, port)
 
 
 @pytest.mark.parametrize("allowed", [False, True])
 def test_private_addresses_only_where_they_are_allowed(server: Server, allowed: bool) -> None:
-    from mlcls_ray.explore.browse.index import Index
-
     index = Index(open_labels(str(server.out)), {})
     pictures = Pictures(index, allow_private_urls=allowed)
     picture = pictures._picture(PRIVATE, None, 100)
