@@ -32,7 +32,7 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 WELCOME = """<!doctype html><html lang="en"><meta charset="utf-8"><title>mlcls browse</title>
-<meta http-equiv="refresh" content="0;url=/"><p><a href="/">Continue</a></p></html>"""
+<link rel="icon" href="/static/icon.svg"><meta http-equiv="refresh" content="0;url=/"><p><a href="/">Continue</a></p></html>"""
 REFUSED = "This page needs the address that `mlcls browse` printed: it holds a token. Open that address again."
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -49,7 +52,7 @@ def serve(subject: Subject, host: str, port: int) -> None:
     from mlcls_ray.explore.browse.guard import TOKEN, Guard, own_hosts
     from mlcls_ray.explore.browse.session import Session
 
-    with _listen(host, port) as listener:
+    with _term_as_interrupt(), _listen(host, port) as listener:
         port = listener.getsockname()[1]
         print_plain(f"building the index of {subject.out} …", error=True)
         started = time.monotonic()
@@ -75,9 +78,20 @@ def serve(subject: Subject, host: str, port: int) -> None:
                 lifespan="off",
                 timeout_graceful_shutdown=PATIENCE_S,
             )
-            uvicorn.Server(config).run(sockets=[listener])
+            with contextlib.suppress(KeyboardInterrupt):  # uvicorn has stopped, and raises the signal again
+                uvicorn.Server(config).run(sockets=[listener])
         finally:
             session.close()
+
+
+@contextlib.contextmanager
+def _term_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt, so that the index in the temporary folder is removed."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -174,17 +174,19 @@ def test_what_makes_no_sense_is_refused_in_words(client: httpx.Client, server: S
     assert "by ids, or by a filter" in both.json()["error"]
 
 
-def test_read_only(server: Server) -> None:
-    with serving(server.out, "--read-only") as started, httpx.Client(base_url=started.base) as client:
+def test_read_only_and_nothing_stays_in_the_temporary_folder(server: Server, tmp_path: Path) -> None:
+    with (
+        serving(server.out, "--read-only", temporary=tmp_path) as started,
+        httpx.Client(base_url=started.base, headers={"Origin": started.base}) as client,
+    ):
         client.get(started.url)
-        headers = {"Origin": started.base}
         body = {"version": 1, "operation": {"kind": "accept"}, "ids": [0]}
-        assert "read-only" in client.post("/api/correct", json=body, headers=headers).json()["error"]
+        assert "read-only" in client.post("/api/correct", json=body).json()["error"]
         save = {"version": 1, "classes": {"cat": 0.3}, "save": True}
-        assert "read-only" in client.post("/api/thresholds", json=save, headers=headers).json()["error"]
-        assert (
-            "cat: 0.3" in client.post("/api/thresholds", json={**save, "save": False}, headers=headers).json()["text"]
-        )
+        assert "read-only" in client.post("/api/thresholds", json=save).json()["error"]
+        assert "cat: 0.3" in client.post("/api/thresholds", json={**save, "save": False}).json()["text"]
+        assert any(tmp_path.iterdir())
+    assert not any(tmp_path.iterdir())
 
 
 def test_what_cannot_be_served(server: Server, tmp_path: Path) -> None:
