@@ -89,7 +89,8 @@ class Routes:
         }
 
     async def page(self, request: Request) -> Response:
-        known = shapes.facts(self.session, self.session.view)
+        view = self.session.view
+        known = shapes.facts(self.session, view)
         return HTMLResponse(self.template.render(facts=known, out=known["out"]))
 
     async def static(self, request: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -41,9 +42,10 @@ class Subject(BaseModel):
 
 @dataclass(frozen=True)
 class View:
-    """One state of the index, and what works on it. `version` tells the page whether the numbers of its images are still these."""
+    """One state of the index, and what works on it."""
 
-    version: int
+    version: str
+    """A name that no other index has, of this server or one before it: the numbers of images mean something under it only."""
     index: Index
     queries: Queries
     corrector: Corrector
@@ -70,7 +72,7 @@ class Session:
         self._clock = clock
         self._lock = threading.Lock()
         self._older: View | None = None
-        self.view = self._build(1)
+        self.view = self._build()
         self._looked_at, self._is_outdated = clock(), False
 
     def rebuild(self) -> None:
@@ -78,7 +80,7 @@ class Session:
         with self._lock:
             if self._older is not None:
                 self._older.close()
-            self._older, self.view = self.view, self._build(self.view.version + 1)
+            self._older, self.view = self.view, self._build()
             self._is_outdated = False
 
     def is_outdated(self) -> bool:
@@ -94,14 +96,14 @@ class Session:
         for view in filter(None, (self._older, self.view)):
             view.close()
 
-    def _build(self, version: int) -> View:
+    def _build(self) -> View:
         subject = self.subject
         latest = _latest_run(open_output(subject.out, subject.s3))
         table = open_labels(subject.out, subject.s3, vanished=subject.with_vanished)
         others = {other: open_labels(other, subject.s3) for other in subject.others}
         index = Index(table, others)
         return View(
-            version,
+            secrets.token_hex(8),
             index,
             Queries(index),
             Corrector(index, subject.corrected_by, subject.is_read_only),

@@ -24,7 +24,7 @@ class Request(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: int
+    version: str
 
 
 class CorrectRequest(Request):

@@ -41,6 +41,10 @@ def uri_of(client: httpx.Client, text: str) -> dict[str, Any]:
     return dict(item)
 
 
+def version(client: httpx.Client) -> str:
+    return str(client.get("/api/state").json()["version"])
+
+
 def test_the_first_address_gives_a_cookie_that_no_script_reads(server: Server) -> None:
     answer = httpx.get(server.url)
     cookie = answer.headers["set-cookie"]
@@ -81,7 +85,7 @@ def test_the_machine_s_own_names_are_ours() -> None:
 
 
 def test_another_page_cannot_change_anything(client: httpx.Client, server: Server) -> None:
-    body = {"version": 1, "operation": {"kind": "accept"}, "ids": [0]}
+    body = {"version": version(client), "operation": {"kind": "accept"}, "ids": [0]}
     for headers, status in (
         ({}, 403),
         ({"Origin": "http://evil.example"}, 403),
@@ -167,10 +171,14 @@ def test_what_makes_no_sense_is_refused_in_words(client: httpx.Client, server: S
         assert message in answer.json()["error"]
     headers = {"Origin": server.base}
     stale = client.post(
-        "/api/correct", json={"version": 7, "operation": {"kind": "accept"}, "ids": [0]}, headers=headers
+        "/api/correct",
+        json={"version": "of another server", "operation": {"kind": "accept"}, "ids": [0]},
+        headers=headers,
     )
     assert "the page is older than the index" in stale.json()["error"]
-    both = client.post("/api/correct", json={"version": 1, "operation": {"kind": "accept"}}, headers=headers)
+    both = client.post(
+        "/api/correct", json={"version": version(client), "operation": {"kind": "accept"}}, headers=headers
+    )
     assert "by ids, or by a filter" in both.json()["error"]
 
 
@@ -180,9 +188,9 @@ def test_read_only_and_nothing_stays_in_the_temporary_folder(server: Server, tmp
         httpx.Client(base_url=started.base, headers={"Origin": started.base}) as client,
     ):
         client.get(started.url)
-        body = {"version": 1, "operation": {"kind": "accept"}, "ids": [0]}
+        body = {"version": version(client), "operation": {"kind": "accept"}, "ids": [0]}
         assert "read-only" in client.post("/api/correct", json=body).json()["error"]
-        save = {"version": 1, "classes": {"cat": 0.3}, "save": True}
+        save = {"version": version(client), "classes": {"cat": 0.3}, "save": True}
         assert "read-only" in client.post("/api/thresholds", json=save).json()["error"]
         assert "cat: 0.3" in client.post("/api/thresholds", json={**save, "save": False}).json()["text"]
         assert any(tmp_path.iterdir())

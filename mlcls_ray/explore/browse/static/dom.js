@@ -49,7 +49,8 @@ export function picture(stage, path, id, isLarge, alt, onState = () => {}) {
   const image = element("img", { alt, decoding: "async", loading: isLarge ? "eager" : "lazy" });
   image.addEventListener("load", () => { if (image.naturalWidth === 1) ask(); });
   image.addEventListener("error", () => fill(stage, element("p", { class: "problem" }, "the picture could not be loaded")));
-  image.src = `/${path}/${id}`;
+  // The numbers of another index name other images: what was cached under them must not be shown.
+  image.src = `/${path}/${id}?of=${document.documentElement.dataset.version}`;
   fill(stage, image);
   async function ask() {
     const answer = await fetch(`/api/picture/${id}${isLarge ? "?large" : ""}`);
