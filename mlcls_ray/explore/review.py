@@ -32,7 +32,10 @@ DIFFERENCES = f"""
         SELECT unnest(list_filter(model_labels, lambda label: NOT list_contains(labels, label))), false FROM image
     ) GROUP BY name ORDER BY missed + wrong DESC, name LIMIT $count
 """  # noqa: S608
-STILL = f"SELECT uri, model_labels, labels FROM labels WHERE {LATER} ORDER BY uri LIMIT $count"  # noqa: S608
+STILL = f"""
+    WITH image AS (SELECT uri, model_labels, labels FROM labels WHERE {LATER})
+    SELECT * FROM image ORDER BY uri LIMIT $count
+"""  # noqa: S608
 
 
 class Disagreement(NamedTuple):
