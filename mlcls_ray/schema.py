@@ -47,6 +47,16 @@ LABELED_AT = "labeled_at"
 # duplicates
 ORIGINAL = "original"
 
+# corrections
+CORRECTION_ID = "correction_id"
+NUMBER = "number"
+CORRECTED_BY = "corrected_by"
+CORRECTED_AT = "corrected_at"
+VERDICT = "verdict"
+BEFORE = "before"
+AFTER = "after"
+UNDOES = "undoes"
+
 # between the stages
 PIXELS = "pixels"
 """uint8 [N, H, W, 3] at the model's input size; zeros where the row is not `ok`."""
@@ -87,6 +97,15 @@ MEANINGS: Mapping[str, str] = {
     "greatest number counts. 0: the run began before runs were numbered.",
     LABELED_AT: "When the labels were selected, by the clock of the worker.",
     ORIGINAL: "The row id of the first input with the same bytes.",
+    CORRECTION_ID: "The action that this row belongs to. All images that were corrected at once share it.",
+    NUMBER: "The action's place in the order of all corrections of this output: greater than every number that its writer had seen. "
+    "Equal numbers are ordered by `corrected_at`, then by `correction_id`.",
+    CORRECTED_BY: "Who corrected the image.",
+    CORRECTED_AT: "When, by the clock of the machine that wrote the row.",
+    VERDICT: "`labeled`: the labels in `after` are right. `unsure`: nobody can say. `withdrawn`: all corrections of the image are undone.",
+    BEFORE: "The labels that the person saw: the model's, or those of the correction before.",
+    AFTER: "The labels from then on.",
+    UNDOES: "The `correction_id` of the action that this one takes back. Null if it takes none back.",
 }
 """One sentence or two per column of the label table, the manifest and the list of duplicates."""
 
@@ -144,6 +163,24 @@ LABEL_TABLE = pa.schema(
     ]
 )
 """One schema for all runs, of types that every reader of Parquet has: whatever the model, and with embeddings or without."""
+
+
+CORRECTIONS = pa.schema(
+    [
+        pa.field(CORRECTION_ID, pa.string(), nullable=False),
+        pa.field(NUMBER, pa.int64(), nullable=False),
+        pa.field(URI, pa.string(), nullable=False),
+        pa.field(CONTENT_HASH, pa.string()),
+        pa.field(RUN_ID, pa.string(), nullable=False),
+        pa.field(CORRECTED_BY, pa.string(), nullable=False),
+        pa.field(CORRECTED_AT, TIMESTAMP, nullable=False),
+        pa.field(VERDICT, pa.string(), nullable=False),
+        pa.field(BEFORE, pa.list_(pa.string()), nullable=False),
+        pa.field(AFTER, pa.list_(pa.string()), nullable=False),
+        pa.field(UNDOES, pa.string()),
+    ]
+)
+"""One row per image and action of a person. `run_id` is the run whose labels the person saw."""
 
 
 def encode_scores(values: np.ndarray, is_ok: np.ndarray) -> pa.ListArray:

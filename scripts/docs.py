@@ -162,6 +162,10 @@ It has one row for each row of the manifest. All runs have these columns, whatev
 
 It is the frozen list of the run's inputs.
 {columns(schema.MANIFEST)}
+## Corrections: `OUT/corrections/*.parquet`
+
+What people corrected in `mlcls browse`: one row per image and action.
+{columns(schema.CORRECTIONS)}
 ## Statuses
 
 The next incremental run and `mlcls retry` label the inputs with a temporary failure again.

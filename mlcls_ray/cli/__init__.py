@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
     },
     "Inspect": {
         "report": "inspect:report",
+        "browse": "browse:browse",
         "query": "inspect:query",
         "search": "inspect:search",
         "diff": "inspect:diff",

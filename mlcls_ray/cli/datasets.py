@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from mlcls_ray.cli.flags import NO_FLAGS, Output, RunId, S3Flags, Vanished
+from mlcls_ray.cli.flags import NO_FLAGS, Corrected, Output, RunId, S3Flags, Vanished
 from mlcls_ray.cli.present import open_present
 from mlcls_ray.errors import RunError
 from mlcls_ray.terminal import print_plain
@@ -105,6 +105,7 @@ def from_table(
     save: NewFolder,
     corrections: Path | None = None,
     soft: Annotated[bool, Parameter(negative=())] = False,
+    corrected: Corrected = False,
     run_id: RunId = None,
     vanished: Vanished = False,
     s3: S3Flags = NO_FLAGS,
@@ -117,10 +118,15 @@ def from_table(
         Export of Label Studio with corrected labels, JSON or JSON-MIN.
     soft
         Write all scores as soft labels, to distill the model that gave them, instead of the labels above the thresholds.
+    corrected
+        With the labels as people corrected them in `mlcls browse`, and without the images that they are unsure of.
     """
-    from mlcls_ray.datasets.annotations import dataset_of_table
+    from mlcls_ray.datasets.annotations import correction_notes, dataset_of_table
 
-    images = dataset_of_table(open_present(out, s3, run_id, vanished), corrections, soft, save)
+    table = open_present(out, s3, run_id, vanished, corrected)
+    images = dataset_of_table(table, corrections, soft, save)
+    for note in correction_notes(table):
+        print_plain(note, error=True)
     print(f"{save / 'train.txt'}: {images:,} images")
 
 

@@ -108,6 +108,14 @@ Vanished = Annotated[
         help="With the images that an incremental run found gone, which are left out otherwise.",
     ),
 ]
+Corrected = Annotated[
+    bool,
+    Parameter(
+        negative=(),
+        show_default=False,
+        help="With the labels as people corrected them in `mlcls browse`. Default: as the model gave them.",
+    ),
+]
 if TYPE_CHECKING:
     JobFlags = Mapping[str, Any]
     S3Flags = Mapping[str, Any]

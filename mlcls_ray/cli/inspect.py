@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from mlcls_ray.cli.flags import NO_FLAGS, Output, RunId, S3Flags, Vanished, s3_options
+from mlcls_ray.cli.flags import NO_FLAGS, Corrected, Output, RunId, S3Flags, Vanished, s3_options
 from mlcls_ray.cli.present import open_present
 from mlcls_ray.errors import UsageError
 from mlcls_ray.terminal import plain
@@ -24,6 +24,7 @@ def query(
     *,
     format: Literal["table", "csv", "json", "parquet"] = "table",
     save: Path | None = None,
+    corrected: Corrected = False,
     s3: S3Flags = NO_FLAGS,
 ) -> None:
     """Run an SQL query (DuckDB) over the label table. The view `labels` has the newest row of each URI, `all_rows` the rows of all runs.
@@ -53,7 +54,7 @@ def query(
         raise UsageError("--format parquet needs --save FILE")
     if save is not None:
         check_new_target(save)
-    table = open_labels(out, s3_options(s3))
+    table = open_labels(out, s3_options(s3), corrected=corrected)
     try:
         if save is not None:
             save_rows(table.database, sql, format, save)
@@ -129,6 +130,7 @@ def report(
     run_id: RunId = None,
     save: Path | None = None,
     thumbnails: int = 960,
+    corrected: Corrected = False,
     vanished: Vanished = False,
     s3: S3Flags = NO_FLAGS,
 ) -> None:
@@ -143,7 +145,7 @@ def report(
     """
     from mlcls_ray.explore.report import make_report
 
-    table = open_present(out, s3, run_id, vanished)
+    table = open_present(out, s3, run_id, vanished, corrected)
     page = make_report(table, thumbnails).encode()
     if save is not None:
         _write(save, page)
@@ -197,6 +199,7 @@ def export_labels(
     format: Literal["csv", "coco", "paddleclas", "labelstudio", "fiftyone"],
     save: Path,
     run_id: RunId = None,
+    corrected: Corrected = False,
     vanished: Vanished = False,
     s3: S3Flags = NO_FLAGS,
 ) -> None:
@@ -212,7 +215,7 @@ def export_labels(
     """
     from mlcls_ray.table.export.formats import export
 
-    print(f"{save}: {export(open_present(out, s3, run_id, vanished), format, save):,} images")
+    print(f"{save}: {export(open_present(out, s3, run_id, vanished, corrected), format, save):,} images")
 
 
 def status(

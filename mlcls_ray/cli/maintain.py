@@ -135,6 +135,7 @@ def compact(out: Output, *, run_id: str | None = None, rows: int | None = None, 
         Rows per file. Default: 250,000.
     """
     from mlcls_ray.table import compact as compaction
+    from mlcls_ray.table.corrections import merge_corrections
     from mlcls_ray.table.output import open_output
     from mlcls_ray.table.records import read_success, run_ids
 
@@ -145,3 +146,5 @@ def compact(out: Output, *, run_id: str | None = None, rows: int | None = None, 
             continue
         after = compaction.compact(store, name, rows or compaction.ROWS)
         print(f"{name}: {len(before.fragments) if before else 0:,} file(s) before, {len(after.fragments):,} now")
+    if not run_id and (merged := merge_corrections(store)):
+        print(f"corrections: {merged:,} file(s) before, 1 now")

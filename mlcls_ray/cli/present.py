@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from mlcls_ray.table.label_table import LabelTable
 
 
-def open_present(out: str, s3: Mapping[str, Any], run_id: str | None = None, vanished: bool = False) -> LabelTable:
+def open_present(
+    out: str, s3: Mapping[str, Any], run_id: str | None = None, vanished: bool = False, corrected: bool = False
+) -> LabelTable:
     """Open the label table of an output, without the images that vanished unless they are asked for; say how many there are.
 
     Raises: as `open_labels`.
     """
     from mlcls_ray.table.label_table import open_labels
 
-    table = open_labels(out, s3_options(s3), run_id, vanished)
+    table = open_labels(out, s3_options(s3), run_id, vanished, corrected)
     if table.left_out:
         print(
             f"{table.left_out:,} images that vanished since they were labeled are left out; --vanished shows them too",

@@ -62,9 +62,10 @@ def evaluate(
     out: Table = None,
     /,
     *,
-    data: Truth,
+    data: Truth | None = None,
     save: Annotated[Path, Parameter(name=["--save", "--out"])],
     model: Model = None,
+    corrected: Annotated[bool, Parameter(negative=())] = False,
     table: OldTable = None,
     s3: S3Flags = NO_FLAGS,
 ) -> None:
@@ -76,9 +77,13 @@ def evaluate(
     ----------
     save
         Folder for the results, and for the label table of --model.
+    corrected
+        Take the images that people accepted or corrected in `mlcls browse` for the truth, instead of --data.
     """
     from mlcls_ray.train import evaluate as evaluation
 
+    if corrected == (data is not None):
+        raise UsageError("give --data FILE or --corrected, and not both")
     labels = _open(out or table, model, data, save, s3)
     compared = evaluation.compare(labels, data)
     result = evaluation.evaluate(compared)
@@ -155,11 +160,15 @@ def _silence_paddle() -> None:
     warnings.filterwarnings("ignore", module=r"paddle\.")
 
 
-def _open(out: str | None, model: str | None, data: Path, work: Path, s3: Mapping[str, Any]) -> LabelTable:
-    """Open the output `out`, or label the images of the truth with `model` into the folder `work`."""
+def _open(out: str | None, model: str | None, data: Path | None, work: Path, s3: Mapping[str, Any]) -> LabelTable:
+    """Open the output `out` (without `data`: with its corrections), or label the images of the truth with `model` into `work`."""
     from mlcls_ray.table.label_table import open_labels
     from mlcls_ray.train.evaluate import label_truth
 
     if (model is None) == (out is None):
         raise UsageError("give the output folder of `mlcls label`, or --model, and not both")
-    return open_labels(out, s3_options(s3)) if out else label_truth(str(model), data, work)
+    if out:
+        return open_labels(out, s3_options(s3), corrected=data is None)
+    if data is None:
+        raise UsageError("--corrected takes the corrections of an output: give the output folder instead of --model")
+    return label_truth(str(model), data, work)

@@ -14,12 +14,13 @@ from mlcls_ray.config import S3Options
 from mlcls_ray.datasets.formats import write_list
 from mlcls_ray.datasets.ground_truth import LABEL_LIST
 from mlcls_ray.datasets.split import new_list
-from mlcls_ray.errors import UsageError, suggest
+from mlcls_ray.errors import UsageError, first_names, suggest
 from mlcls_ray.explore.page import render
 from mlcls_ray.labels.vocabulary import write_vocabulary
 from mlcls_ray.storage.store import check_new_target
 from mlcls_ray.storage.uris import is_local, path_of_uri
 from mlcls_ray.storage.whole import written_whole
+from mlcls_ray.table.corrections import unknown_labels
 from mlcls_ray.table.export.base import LabeledImage, table_vocabulary
 from mlcls_ray.table.export.csv import write_csv
 from mlcls_ray.table.export.fiftyone import write_fiftyone
@@ -117,32 +118,55 @@ def _labels(task: dict[str, Any]) -> list[str] | None:
 def dataset_of_table(table: LabelTable, corrections: Path | None, is_soft: bool, folder: Path) -> int:
     """Write a data set from the labels of a table (`is_soft`: from all scores), with people's corrections. Return the number of images.
 
+    A table with corrections (`open_labels(corrected=True)`) gives them as hard labels, without the images that people are unsure of.
+    `corrections`: an export of Label Studio, which goes before both.
+
     Raises:
         UsageError: several vocabularies, scores that are not in the table, an image that is not on this machine, or an existing list.
     """
     classes = table_vocabulary(table)
     corrected = read_corrections(corrections, classes) if corrections else {}
     list_file = new_list(folder, "train")
-    query = SCORES_QUERY if is_soft else CLASS_IDS_QUERY
     paths, targets = [], []
-    for uri, values in table.sql(query).fetchall():
-        if is_soft and (values is None or None in values):
+    for uri, values, given in table.sql(_target_query(table, is_soft)).fetchall():
+        if is_soft and given is None and uri not in corrected and (values is None or None in values):
             raise UsageError(f"'{uri}' does not have all scores in the table (all_scores: all); omit --soft")
         if not is_local(uri):
             raise UsageError(f"'{uri}' is not on this machine: training reads images of this machine only")
         paths.append(Path(path_of_uri(uri)))
         if uri in corrected:
             targets.append(_vector(corrected[uri], classes))
+        elif given is not None:
+            targets.append(_indicators(given, len(classes)))
         elif is_soft:
             targets.append(np.array(values, np.float32))
         else:
-            targets.append(np.isin(np.arange(len(classes)), values).astype(np.float32))
+            targets.append(_indicators(values, len(classes)))
     _write(list_file, classes, paths, np.array(targets, np.float32).reshape(-1, len(classes)))
     return len(paths)
 
 
-SCORES_QUERY = "SELECT uri, all_scores FROM labels WHERE status = 'ok' ORDER BY uri"
-CLASS_IDS_QUERY = "SELECT uri, class_ids FROM labels WHERE status = 'ok' ORDER BY uri"
+def _target_query(table: LabelTable, is_soft: bool) -> str:
+    """Query the uri, the scores or class ids, and the class ids of a corrected image; without the images that people are unsure of."""
+    values, given, sure = "all_scores" if is_soft else "class_ids", "NULL", ""
+    if table.corrections is not None:
+        given, sure = "CASE WHEN verdict = 'labeled' THEN class_ids END", "AND verdict IS DISTINCT FROM 'unsure'"
+    return f"SELECT uri, {values}, {given} FROM labels WHERE status = 'ok' {sure} ORDER BY uri"  # noqa: S608
+
+
+def correction_notes(table: LabelTable) -> list[str]:
+    """Say what a data set of the table does not hold: labels that its vocabulary lacks, and images that people are unsure of."""
+    if table.corrections is None:
+        return []
+    notes = []
+    if unknown := unknown_labels(table.corrections, table_vocabulary(table)):
+        notes.append(
+            f"corrections name {len(unknown)} labels that the model does not know, left out: {first_names(sorted(unknown))}"
+        )
+    ((unsure,),) = table.sql("SELECT count(*) FROM labels WHERE verdict = 'unsure'").fetchall()
+    if unsure:
+        notes.append(f"{unsure:,} images that people are unsure of are left out")
+    return notes
 
 
 def write_dataset(labels: Mapping[str, Sequence[str]], classes: Sequence[str], folder: Path) -> None:
@@ -153,6 +177,10 @@ def write_dataset(labels: Mapping[str, Sequence[str]], classes: Sequence[str], f
     """
     targets = np.array([_vector(names, classes) for names in labels.values()]).reshape(-1, len(classes))
     _write(new_list(folder, "train"), classes, list(labels), targets)
+
+
+def _indicators(class_ids: Sequence[int | None], classes: int) -> np.ndarray:
+    return np.isin(np.arange(classes), [class_id for class_id in class_ids if class_id is not None]).astype(np.float32)
 
 
 def _vector(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:

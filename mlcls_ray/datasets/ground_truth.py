@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from mlcls_ray.datasets.formats import LIST_SUFFIX, SUFFIXES, read_dataset, read
 from mlcls_ray.errors import UsageError, suggest
 from mlcls_ray.labels.vocabulary import read_vocabulary
 from mlcls_ray.storage.uris import is_local, uri_of_path
+
+if TYPE_CHECKING:
+    from mlcls_ray.table.label_table import LabelTable
 
 LABEL_LIST = "label.txt"
 COCO_SUFFIX = ".json"
@@ -47,6 +50,25 @@ def read_truth(path: Path, vocabulary: Sequence[str]) -> Truth:
     if not truth.uris:
         raise UsageError(f"data '{path}' names no image")
     return truth
+
+
+def truth_of_corrections(table: LabelTable, vocabulary: Sequence[str]) -> Truth:
+    """Take what people said in `mlcls browse` as the truth: the accepted and corrected images, not those that they are unsure of.
+
+    Raises:
+        UsageError: the table was opened without corrections, or nobody has corrected an image that is in it.
+    """
+    if table.corrections is None or not (rows := _corrected_images(table)):
+        raise UsageError("nobody has accepted or corrected an image: do so in `mlcls browse OUT`, or give --data")
+    targets = np.zeros((len(rows), len(vocabulary)), bool)
+    for row, (_, class_ids) in enumerate(rows):
+        targets[row, [class_id for class_id in class_ids if class_id is not None]] = True
+    return Truth([uri for uri, _ in rows], targets, np.ones(len(vocabulary), bool), is_listed=True)
+
+
+def _corrected_images(table: LabelTable) -> list[tuple[str, list[int | None]]]:
+    """List the uris and class ids of the images that a person accepted or corrected."""
+    return table.sql("SELECT uri, class_ids FROM labels WHERE verdict = 'labeled' ORDER BY uri").fetchall()
 
 
 def class_names(path: Path) -> tuple[str, ...]:

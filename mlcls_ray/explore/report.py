@@ -5,6 +5,7 @@ from __future__ import annotations
 from mlcls_ray.errors import Status
 from mlcls_ray.explore.facts import gather_facts
 from mlcls_ray.explore.page import render
+from mlcls_ray.explore.review import review
 from mlcls_ray.explore.sheets import KINDS, choose_sheets, list_failed
 from mlcls_ray.storage.uris import redact_url
 from mlcls_ray.table.label_table import LabelTable
@@ -36,6 +37,7 @@ def make_report(table: LabelTable, thumbnails: int = THUMBNAILS) -> str:
         "kinds": KINDS,
         "kind_names": KIND_NAMES,
         "errors": list_failed(table),
+        "review": review(table),
         "peak": max((rate for _, rate in facts.throughput), default=1.0),
     }
     return render("report.html.j2", table.store.s3, uris, thumbnails, values)

@@ -29,7 +29,11 @@ class Leftover(NamedTuple):
 
 def find_leftovers(store: Store, older_than_s: float = OLD_S) -> list[Leftover]:
     """List what can be removed from an output, and a `latest.json` that is to be corrected."""
-    leftovers = [Leftover(name, "half-written file") for name in store.leftovers("", older_than_s)]
+    leftovers = [
+        Leftover(name, "half-written file")
+        for folder in ("", layout.CORRECTIONS, layout.THRESHOLDS)
+        for name in store.leftovers(folder, older_than_s)
+    ]
     removed = (name for name in store.names("") if name.startswith(layout.REMOVED))
     leftovers += [Leftover(name, "a run that `mlcls prune` was removing", is_folder=True) for name in removed]
     for run_id in store.names(layout.RUNS):

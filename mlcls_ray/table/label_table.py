@@ -10,6 +10,8 @@ from duckdb import DuckDBPyConnection, DuckDBPyRelation, connect
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError, suggest
 from mlcls_ray.storage.store import Store
+from mlcls_ray.table.corrected import correct_labels
+from mlcls_ray.table.corrections import read_corrections
 from mlcls_ray.table.fragments import as_label_table, fragment_paths, fragment_schema, is_first_layout
 from mlcls_ray.table.output import open_output
 from mlcls_ray.table.records import RunRecord, Success, newest_record, no_runs, read_records, read_successes
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 
-def open_labels(out: str, s3: S3Options | None = None, run_id: str | None = None, vanished: bool = True) -> LabelTable:
+def open_labels(
+    out: str, s3: S3Options | None = None, run_id: str | None = None, vanished: bool = True, corrected: bool = False
+) -> LabelTable:
     """Open the label table of an output folder, local or `s3://`. It holds what was committed when it was opened.
 
     Args:
@@ -31,9 +35,10 @@ def open_labels(out: str, s3: S3Options | None = None, run_id: str | None = None
         s3: How to reach an object store. Default: the environment, then the newest run (see `open_output`).
         run_id: Take the rows of this run only. Default: of all committed runs.
         vanished: False leaves out the images that an incremental run found gone. With `run_id` the rows of that run are all there.
+        corrected: True takes what people corrected in `mlcls browse`: see `LabelTable.take_corrections`.
 
     Raises:
-        UsageError: no run is committed there, or not the one named `run_id`.
+        UsageError: no run is committed there, or not the one named `run_id`; or a file of corrections cannot be read.
     """
     store = open_output(out, s3)
     committed = read_successes(store)
@@ -47,6 +52,8 @@ def open_labels(out: str, s3: S3Options | None = None, run_id: str | None = None
     table = LabelTable(store, chosen)
     if not vanished and run_id is None:
         table.leave_out_vanished()
+    if corrected:
+        table.take_corrections()
     return table
 
 
@@ -60,6 +67,7 @@ class LabelTable:
     - `scores` (uri, run_id, class_id, label, score, threshold): one row per image of `labels` and class whose score was kept.
     - `thresholds` (run_id, class_id, label, threshold): the thresholds of each run.
     - `vanished` (uri, last_labeled_at): the images that an incremental run found gone, and that have not been labeled again since.
+    - `corrections`, if they were taken: what people did, one row per image and action.
 
     Results are DuckDB relations; they have `.fetchall()`, `.show()`, `.df()`, `.pl()` and `.to_arrow_table()`.
     """
@@ -76,6 +84,8 @@ class LabelTable:
         create_vanished_view(self.database, store, successes, relabeled)
         self.left_out = 0
         """The number of vanished images that are not in `labels`."""
+        self.corrections: pa.Table | None = None
+        """What people corrected, in the schema `CORRECTIONS`, if it was taken."""
         create_score_view(self.database, self.records)
 
     @property
@@ -97,6 +107,16 @@ class LabelTable:
     def leave_out_vanished(self) -> None:
         """Take the images that vanished out of `labels` and `scores`; `all_rows` keeps them."""
         self.left_out = leave_out_vanished(self.database)
+
+    def take_corrections(self) -> None:
+        """Replace the labels in `labels` by those that people gave. A correction counts while the image's content is what the person saw.
+
+        `labels` has five more columns then: `model_labels` (the model's own), `verdict` (`labeled`, `unsure`, or null without a
+        correction), `corrected_by`, `corrected_at` and `corrected_run`, the run that the person saw. The labels of an unsure image stay
+        the model's. Call it after `leave_out_vanished`.
+        """
+        self.corrections = read_corrections(self.store)
+        correct_labels(self.database, self.corrections)
 
     def duckdb(self) -> DuckDBPyRelation:
         """Return the newest row of each uri as a DuckDB relation."""

@@ -46,13 +46,23 @@ def make_thumbnails(s3: S3Options, uris: Iterable[str], count: int, max_bytes: i
 def _thumbnail(fetcher: Fetcher, uri: str) -> str | None:
     try:
         with one_image():
-            image = Image.fromarray(decode(fetcher.fetch(uri).image_bytes, min_size=(2 * SIDE, 2 * SIDE)).image)
+            jpeg = small_jpeg(fetcher.fetch(uri).image_bytes, SIDE)
     except ImageError:
         return None
-    image.thumbnail((SIDE, SIDE))
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+
+
+def small_jpeg(image_bytes: bytes, side: int) -> bytes:
+    """Decode an image, and encode it as a JPEG of at most `side` by `side` pixels.
+
+    Raises:
+        ImageError: as `decode`.
+    """
+    image = Image.fromarray(decode(image_bytes, min_size=(2 * side, 2 * side)).image)
+    image.thumbnail((side, side))
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+    return stream.getvalue()
 
 
 def base_name(uri: str) -> str:

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from mlcls_ray.config import LabelJob, S3Options
-from mlcls_ray.datasets.ground_truth import Truth, read_truth
+from mlcls_ray.datasets.ground_truth import Truth, read_truth, truth_of_corrections
 from mlcls_ray.errors import UsageError, first_names
 from mlcls_ray.explore.page import render
 from mlcls_ray.job.label import label
@@ -119,14 +119,18 @@ def label_truth(model: str, data: Path, out: Path, s3: S3Options | None = None) 
     return open_labels(str(out / TABLE), s3)
 
 
-def compare(table: LabelTable, data: Path) -> Comparison:
+def compare(table: LabelTable, data: Path | None) -> Comparison:
     """Join the newest scores of each image with its true labels.
+
+    Args:
+        table: A label table; without `data` one with corrections.
+        data: The truth; None: what people said in `mlcls browse`, without the images that they are unsure of.
 
     Raises:
         UsageError: the table has several vocabularies, no scores, or none of the images.
     """
     classes = table_vocabulary(table)
-    truth = read_truth(data, classes)
+    truth = read_truth(data, classes) if data else truth_of_corrections(table, classes)
     scores, has_scores = _read_scores(table, truth, len(classes))
     if not has_scores.any():
         raise UsageError(

@@ -29,6 +29,7 @@ NOT_RUN = {
     "mlcls doctor --device gpu": "needs a card; job/test_doctor.py runs it",
     "mlcls label photos --out out --device gpu": "needs a card",
     "exiftool": "another project's program",
+    "mlcls browse": "it runs until it is stopped; tests/explore/browse runs it",
     "mlcls serve": "it runs until it is stopped; tests/serve runs it",
     '(printf \'{"image": "\'': "needs that service; serve/test_service.py runs it",
     "curl -s": "the same",

@@ -50,5 +50,5 @@ def test_no_rows() -> None:
 
 
 def test_each_column_has_a_meaning() -> None:
-    columns = {*schema.LABEL_TABLE.names, *schema.MANIFEST.names, *schema.DUPLICATES.names}
+    columns = {*schema.LABEL_TABLE.names, *schema.MANIFEST.names, *schema.DUPLICATES.names, *schema.CORRECTIONS.names}
     assert set(schema.MEANINGS) == columns

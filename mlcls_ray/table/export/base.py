@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
 
 from mlcls_ray.errors import UsageError
+from mlcls_ray.table.corrections import unknown_labels
 from mlcls_ray.table.label_table import LabelTable
 
 FETCH_ROWS = 10_000
@@ -14,14 +15,17 @@ OK_ROWS = "SELECT uri, width, height, class_ids, labels, scores FROM labels WHER
 
 
 class LabeledImage(NamedTuple):
-    """One image that is `ok`, with its labels, best first."""
+    """One image that is `ok`, with its labels, best first.
+
+    A label that a person gave has the model's score, or None; its class id is None where the vocabulary lacks it.
+    """
 
     uri: str
     width: int
     height: int
-    class_ids: list[int]
+    class_ids: list[int | None]
     labels: list[str]
-    scores: list[float]
+    scores: list[float | None]
 
 
 def labeled_images(table: LabelTable) -> Iterator[LabeledImage]:
@@ -29,6 +33,23 @@ def labeled_images(table: LabelTable) -> Iterator[LabeledImage]:
     for batch in table.sql(OK_ROWS).to_arrow_reader(FETCH_ROWS):
         for row in batch.to_pylist():
             yield LabeledImage(**row)
+
+
+def all_classes(table: LabelTable) -> list[str]:
+    """Return the vocabulary, and after it the labels that people gave and it lacks, sorted.
+
+    Raises:
+        UsageError: the runs have several vocabularies.
+    """
+    vocabulary = table_vocabulary(table)
+    return vocabulary + (sorted(unknown_labels(table.corrections, vocabulary)) if table.corrections is not None else [])
+
+
+def numbered(images: Iterable[LabeledImage], classes: Sequence[str]) -> Iterator[LabeledImage]:
+    """Give the labels that the vocabulary lacks the class ids that they have in `classes`."""
+    places = {name: class_id for class_id, name in enumerate(classes)}
+    for image in images:
+        yield image._replace(class_ids=[places[label] for label in image.labels]) if None in image.class_ids else image
 
 
 def table_vocabulary(table: LabelTable) -> list[str]:

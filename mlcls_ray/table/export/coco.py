@@ -27,6 +27,7 @@ def write_coco(images: Iterable[LabeledImage], classes: Sequence[str], target: P
             entry = {"id": count, "file_name": image.uri, "width": image.width, "height": image.height}
             stream.write(separator(count) + json.dumps(entry, ensure_ascii=False))
             for class_id, score in zip(image.class_ids, image.scores, strict=True):
+                assert class_id is not None  # `numbered` gave it one
                 annotations += 1
                 annotation = {
                     "id": annotations,
@@ -35,7 +36,7 @@ def write_coco(images: Iterable[LabeledImage], classes: Sequence[str], target: P
                     "bbox": [0, 0, image.width, image.height],
                     "area": image.width * image.height,
                     "iscrowd": 0,
-                    "score": round(score, 5),
+                    "score": None if score is None else round(score, 5),
                 }
                 annotation_stream.write(separator(annotations) + json.dumps(annotation))
         stream.write('\n],\n"annotations": [')

@@ -25,7 +25,11 @@ def write_csv(images: Iterable[LabeledImage], classes: Sequence[str], target: Pa
         for image in images:
             count += 1
             writer.writerow(
-                (guard(image.uri), guard(";".join(image.labels)), ";".join(f"{score:.5f}" for score in image.scores))
+                (
+                    guard(image.uri),
+                    guard(";".join(image.labels)),
+                    ";".join("" if score is None else f"{score:.5f}" for score in image.scores),
+                )
             )
     return count
 

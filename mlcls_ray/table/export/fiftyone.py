@@ -34,5 +34,6 @@ def write_fiftyone(images: Iterable[LabeledImage], classes: Sequence[str], targe
 
 def _classifications(image: LabeledImage) -> list[dict[str, object]]:
     return [
-        {"label": label, "confidence": round(score, 5)} for label, score in zip(image.labels, image.scores, strict=True)
+        {"label": label, "confidence": None if score is None else round(score, 5)}
+        for label, score in zip(image.labels, image.scores, strict=True)
     ]

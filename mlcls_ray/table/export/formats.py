@@ -11,7 +11,7 @@ from pathlib import Path
 from mlcls_ray.errors import UsageError
 from mlcls_ray.storage.store import check_new_target
 from mlcls_ray.storage.whole import written_whole
-from mlcls_ray.table.export.base import LabeledImage, labeled_images, table_vocabulary
+from mlcls_ray.table.export.base import LabeledImage, all_classes, labeled_images, numbered
 from mlcls_ray.table.export.coco import write_coco
 from mlcls_ray.table.export.csv import write_csv
 from mlcls_ray.table.export.fiftyone import write_fiftyone
@@ -36,9 +36,9 @@ def export(table: LabelTable, kind: str, target: Path) -> int:
         UsageError: the runs have several vocabularies, or the target exists or cannot be written.
     """
     check_new_target(target)
-    classes = table_vocabulary(table)
+    classes = all_classes(table)
     try:
         with written_whole(target) as path:
-            return FORMATS[kind](labeled_images(table), classes, path)
+            return FORMATS[kind](numbered(labeled_images(table), classes), classes, path)
     except OSError as error:
         raise UsageError(f"'{target}' cannot be written: {error.strerror}") from None

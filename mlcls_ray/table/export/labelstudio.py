@@ -29,7 +29,7 @@ def label_studio_task(image: LabeledImage) -> dict[str, object]:
     url = f"/data/local-files/?d={path.lstrip('/')}" if path.startswith("/") else path
     prediction = {
         "model_version": "mlcls_ray",
-        "score": round(min(image.scores, default=0.0), 5),
+        "score": round(min((score for score in image.scores if score is not None), default=0.0), 5),
         "result": [choices] if image.labels else [],
     }
     return {"data": {"image": url, "uri": image.uri}, "predictions": [prediction]}
