@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from mlcls_ray.cli.flags import (
     NO_FLAGS,
@@ -19,6 +22,11 @@ from mlcls_ray.cli.flags import (
 from mlcls_ray.config import LabelJob
 from mlcls_ray.config_file import dump_config, load_job
 from mlcls_ray.errors import TRANSIENT
+from mlcls_ray.terminal import Steps, plain, showing_steps
+
+if TYPE_CHECKING:
+    from mlcls_ray.job.check import CheckedJob
+    from mlcls_ray.job.label import Finished, LabelResult
 
 DEMO = Path(__file__).parent.parent / "demo"
 
@@ -29,13 +37,20 @@ def label(
     config: Config = None,
     print_config: PrintConfig = False,
     verbose: Verbose = False,
+    json: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
-    """Label images, and write one row for each to a Parquet label table."""
+    """Label images, and write one row for each to a Parquet label table.
+
+    Parameters
+    ----------
+    json
+        Print the result as one JSON object on standard output; what is for a person goes to standard error.
+    """
     job = load_job(config, job_fields(inputs, options))
     if print_config:
         print(dump_config(job), end="")
         return
-    _run(job, verbose)
+    _run(job, verbose, json)
 
 
 def demo(out: str = "mlcls-demo", *, verbose: Verbose = False) -> None:
@@ -74,22 +89,48 @@ def retry(
     _run(retry_job(out, tuple(status.split(",")), run_id, max_failures, s3_options(s3)), verbose)
 
 
-def _run(job: LabelJob, verbose: bool) -> None:
+def _run(job: LabelJob, verbose: bool, as_json: bool = False) -> None:
+    with showing_steps() as steps:
+        steps.say(f"opening the model {', '.join(job.models or (job.model,))}")
+        from mlcls_ray.job.check import check_job
+        from mlcls_ray.job.cluster import disconnect, starts_ray
+        from mlcls_ray.job.label import result_of, run_job
+
+        checked, is_here = check_job(job), starts_ray(job.ray_address)
+        finished = run_job(checked, verbose, steps=steps)
+        if is_here:
+            disconnect(steps)
+        result = result_of(checked, finished)
+        _print_summaries(checked, finished, result, steps, as_json)
+    if as_json:
+        print(result.model_dump_json(exclude={"s3"}))
+
+
+def _print_summaries(
+    checked: CheckedJob, finished: Finished, result: LabelResult, steps: Steps, is_for_log: bool
+) -> None:
+    """Print the summary of each model's run, or that there was nothing to do; on standard error if it is for a log."""
     from rich.text import Text
 
     from mlcls_ray.cli.console import Terminal
-    from mlcls_ray.cli.summary import print_summary
-    from mlcls_ray.job.check import check_job
-    from mlcls_ray.job.label import run_job
-    from mlcls_ray.terminal import plain
+    from mlcls_ray.cli.summary import changes_line, print_summary
 
-    checked = check_job(job)
-    successes = run_job(checked, verbose)
-    if not successes:
-        print("nothing to retry" if job.retry else "nothing new: each input that was found is labeled already")
+    job, console = checked.job, Terminal(stderr=is_for_log)
+    if not finished.successes:
+        steps.pause()
+        nothing = "nothing to retry" if job.retry else "nothing new: each input that was found is labeled already"
+        console.out(nothing + (f" ({changes_line(result.changes)})" if result.changes else ""))
         return
-    console = Terminal()
-    for model, success in zip(checked.models, successes, strict=True):
+    for model, success, was_committed in zip(checked.models, finished.successes, checked.committed, strict=True):
         if job.models:
+            steps.pause()
             console.rule(Text(plain(model.name)), align="left")
-        print_summary(model.store, success, console, annotated=job.annotate != "none")
+        print_summary(
+            model.store,
+            success,
+            console,
+            annotated=job.annotate != "none",
+            is_new=not was_committed,
+            steps=steps,
+            is_for_log=is_for_log,
+        )

@@ -11,7 +11,8 @@ from cyclopts import Parameter
 
 from mlcls_ray.cli.flags import NO_FLAGS, Config, Inputs, JobFlags, Verbose, job_fields
 from mlcls_ray.config_file import load_job
-from mlcls_ray.terminal import print_plain
+from mlcls_ray.storage.inputs.left_out import name_left_out
+from mlcls_ray.terminal import plain, print_plain, showing_steps
 
 WEBHOOK_VARIABLE = "MLCLS_WEBHOOK"
 
@@ -32,13 +33,18 @@ def estimate(
     json
         Print one JSON object.
     """
-    from mlcls_ray.job.estimate import estimate as measure
+    with showing_steps() as steps:
+        steps.say("opening the model")
+        from mlcls_ray.cli.summary import duration
+        from mlcls_ray.job.estimate import estimate as measure
 
-    measured = measure(load_job(config, job_fields(inputs, options)), seconds)
+        measured = measure(load_job(config, job_fields(inputs, options)), seconds, steps)
     if json:
         print(measured.model_dump_json())
         return
     print(f"{measured.listed:,} images; {measured.sampled} sampled, {measured.failed} of them failed")
+    if measured.left_out:
+        print(f"left out by their names, not read: {plain(name_left_out(measured.left_out))}")
     print(
         f"fetch {measured.fetch_per_s:,.0f}/s for one worker, decode {measured.decode_ms:.2f} ms, score {measured.score_ms:.2f} ms "
         f"({measured.model}, {measured.engine} {measured.precision})"
@@ -47,7 +53,7 @@ def estimate(
     print(
         f"{measured.bound}-bound: {measured.per_core_s:,.1f} images/s per core, {per_s:,.0f}/s on {measured.cores} cores"
     )
-    print(f"all of them: {_duration(measured.eta_s)} here, {measured.core_hours:,.2f} core hours")
+    print(f"all of them: {duration(measured.eta_s)} here, {measured.core_hours:,.2f} core hours")
     print(measured.advice)
 
 
@@ -103,9 +109,3 @@ def submit(
     from mlcls_ray.job.submit import submit as submit_job
 
     sys.exit(submit_job(load_job(config, job_fields(inputs, options)), address, pip or (), follow))
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from mlcls_ray.cli.flags import NO_FLAGS, Config, PrintConfig, S3Flags, flags, s3_options
 from mlcls_ray.config_file import dump_config, load_config
 from mlcls_ray.errors import UsageError, first_names
+from mlcls_ray.terminal import showing_steps
 from mlcls_ray.train.config import RENAMED, FinetuneJob
 
 if TYPE_CHECKING:
@@ -42,9 +43,11 @@ def finetune(*, options: FinetuneFlags = NO_FLAGS, config: Config = None, print_
         print(dump_config(job), end="")
         return
     _silence_paddle()
-    from mlcls_ray.train.finetune import finetune as train
+    with showing_steps() as steps:
+        steps.say("reading the data and the initial weights")
+        from mlcls_ray.train.finetune import finetune as train
 
-    result = train(job)
+        result = train(job, steps=steps)
     when = f"at epoch {result.epoch}" if result.epoch else "before training"
     print(f"dev mAP {100 * result.mean_average_precision:.2f} {when}, {result.steps:,} steps")
     if result.fitted is not None:
@@ -80,8 +83,10 @@ def evaluate(
     from mlcls_ray.train import evaluate as evaluation
 
     labels = _open(out or table, model, data, save, s3)
-    compared = evaluation.compare(labels, data)
-    result = evaluation.evaluate(compared)
+    with showing_steps(on_terminal_only=True) as steps:
+        steps.say("comparing the labels with the truth")
+        compared = evaluation.compare(labels, data)
+        result = evaluation.evaluate(compared)
     save.mkdir(parents=True, exist_ok=True)
     (save / "evaluation.json").write_text(result.model_dump_json(indent=1), encoding="utf-8")
     (save / "evaluation.html").write_text(evaluation.evaluation_page(labels, compared, result), encoding="utf-8")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ import tenacity
 
 from mlcls_ray.config import LabelJob
 from mlcls_ray.config_file import dump_config
-from mlcls_ray.errors import RunError, UsageError, short_message
+from mlcls_ray.errors import RunError, RunInterruptedError, UsageError, short_message
 from mlcls_ray.terminal import plain
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def submit(job: LabelJob, address: str | None, pip: Sequence[str], follow: bool)
 
     Raises:
         UsageError: the cluster cannot be reached, or refuses the token.
-        RunError: the job ended without an exit code: its driver was killed, or could not be started.
+        RunError: the job ended without an exit code: its driver was killed, or could not be started; or its log broke off.
+        RunInterruptedError: Ctrl-C. The job goes on.
     """
     from ray.exceptions import RayError
     from ray.job_submission import JobSubmissionClient
@@ -67,8 +69,17 @@ def submit(job: LabelJob, address: str | None, pip: Sequence[str], follow: bool)
     if not follow:
         print(submission_id)
         return 0
-    asyncio.run(_print_log(client, submission_id))
-    info = client.get_job_info(submission_id)
+    goes_on = (
+        f"job {submission_id} goes on; with --address {shlex.quote(target)}, `ray job logs --follow {submission_id}` shows its log, and "
+        f"`ray job stop {submission_id}` ends it"
+    )
+    try:
+        asyncio.run(_print_log(client, submission_id))
+        info = client.get_job_info(submission_id)
+    except KeyboardInterrupt:
+        raise RunInterruptedError(goes_on) from None
+    if not info.status.is_terminal():
+        raise RunError(f"its log broke off, but {goes_on}")
     if info.driver_exit_code is None:
         raise RunError(f"job {submission_id} ended as {info.status}: {info.message or 'Ray gives no reason'}")
     return int(info.driver_exit_code)

@@ -18,7 +18,7 @@ from mlcls_ray.job.cluster import check_device_on_workers, connect, starts_ray
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.serve.config import TOKEN_VARIABLE, ServeConfig, token
 from mlcls_ray.serve.wire import PATH
-from mlcls_ray.terminal import suppress_native_output
+from mlcls_ray.terminal import SILENT, Steps, suppress_native_output
 
 NAME = "mlcls"
 RAY_SERVE_SETTINGS = {
@@ -31,7 +31,7 @@ changes of thread. Variables that are set already are kept."""
 MISSING = "mlcls serve needs the extra 'serve': pip install 'mlcls-ray[serve]'"
 
 
-def run_service(config: ServeConfig, verbose: bool = False) -> None:
+def run_service(config: ServeConfig, verbose: bool = False, steps: Steps = SILENT) -> None:
     """Serve until SIGINT or SIGTERM, then answer the running requests and return.
 
     Raises:
@@ -47,6 +47,7 @@ def run_service(config: ServeConfig, verbose: bool = False) -> None:
     is_here = starts_ray(config.ray_address)
     if is_here:
         check_device(device, config.engine)
+    steps.say("starting Ray" if is_here else "connecting to Ray")
     connect(config.ray_address, verbose, device)
     from ray import serve  # after connect: Ray Serve reads its environment when it is imported
 
@@ -58,12 +59,14 @@ def run_service(config: ServeConfig, verbose: bool = False) -> None:
         check_device_on_workers(device, config.engine)
     if not verbose:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    steps.say("starting the service, whose replicas load the model")
     stop = _stop_on_signals()
     serve.start(
         http_options={"host": config.host, "port": config.port},
         logging_config={"log_level": "WARNING" if not verbose else "INFO", "enable_access_log": verbose},
     )
     serve.run(bind(config, max(node.cpus for node in nodes), token()), name=NAME, route_prefix="/")
+    steps.pause()
     url = f"http://{config.host}:{config.port}{PATH}"
     access = f"with the token in {TOKEN_VARIABLE}" if token() else "without a token"
     print(f"serving {config.model} on {url} ({access}); /docs describes it", flush=True)

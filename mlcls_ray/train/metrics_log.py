@@ -11,8 +11,9 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mlcls_ray.terminal import make_console
+from mlcls_ray.terminal import make_console, print_plain, shows_bars
 
+LINE_INTERVAL_S = 60.0
 METRICS, EVENTS, CURVES = "metrics.jsonl", "tensorboard", "curves.png"
 
 
@@ -51,9 +52,30 @@ def draw_curves(out: Path) -> None:
     figure.savefig(out / CURVES, dpi=120)
 
 
+class StepPrinter:
+    """Prints now and then how far the training is, where there is no terminal for a bar."""
+
+    def __init__(self, steps: int, done: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.steps, self.done, self.clock = steps, done, clock
+        self.first_done = done
+        self.started = self.printed_at = clock()
+
+    def show(self, loss: float) -> None:
+        self.done += 1
+        now = self.clock()
+        if now - self.printed_at < LINE_INTERVAL_S:
+            return
+        self.printed_at = now
+        left_s = (self.steps - self.done) * (now - self.started) / (self.done - self.first_done)
+        print_plain(f"step {self.done:,} of {self.steps:,}: loss {loss:.3f}, {left_s / 60:.0f} min left", error=True)
+
+
 @contextlib.contextmanager
 def progress_bar(steps: int, done: int) -> Iterator[Callable[[float], None]]:
-    """Show a progress bar on a terminal, nothing elsewhere. The function that it gives takes the loss of each step."""
+    """Show a progress bar on a terminal, elsewhere a line now and then. The function that it gives takes the loss of each step."""
+    if not shows_bars():
+        yield StepPrinter(steps, done).show
+        return
     columns = (
         TextColumn("training"),
         BarColumn(),
@@ -61,6 +83,6 @@ def progress_bar(steps: int, done: int) -> Iterator[Callable[[float], None]]:
         TextColumn("loss {task.fields[loss]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=make_console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+    with Progress(*columns, console=make_console(stderr=True), redirect_stdout=False) as progress:
         task = progress.add_task("", total=steps, completed=done, loss="–")
         yield lambda loss: progress.update(task, advance=1, loss=f"{loss:.3f}")
