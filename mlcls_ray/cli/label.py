@@ -61,7 +61,8 @@ def demo(out: str = "mlcls-demo", *, verbose: Verbose = False) -> None:
     out
         Output folder.
     """
-    _run(LabelJob(inputs=(str(DEMO),), out=out, annotate="all"), verbose)
+    photographs = tuple(str(path) for path in sorted(DEMO.glob("*.jpg")))
+    _run(LabelJob(inputs=photographs, out=out, annotate="all"), verbose)
 
 
 def retry(
