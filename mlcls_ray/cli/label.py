@@ -22,7 +22,7 @@ from mlcls_ray.cli.flags import (
 from mlcls_ray.config import LabelJob
 from mlcls_ray.config_file import dump_config, load_job
 from mlcls_ray.errors import TRANSIENT
-from mlcls_ray.terminal import Steps, plain, showing_steps
+from mlcls_ray.terminal import Steps, plain, print_plain, showing_steps
 
 if TYPE_CHECKING:
     from mlcls_ray.job.check import CheckedJob
@@ -98,6 +98,7 @@ def _run(job: LabelJob, verbose: bool, as_json: bool = False) -> None:
         from mlcls_ray.job.label import result_of, run_job
 
         checked, is_here = check_job(job), starts_ray(job.ray_address)
+        _say_labeled_before(checked)
         finished = run_job(checked, verbose, steps=steps)
         if is_here:
             disconnect(steps)
@@ -105,6 +106,19 @@ def _run(job: LabelJob, verbose: bool, as_json: bool = False) -> None:
         _print_summaries(checked, finished, result, steps, as_json)
     if as_json:
         print(result.model_dump_json(exclude={"s3"}))
+
+
+def _say_labeled_before(checked: CheckedJob) -> None:
+    """Say that a new run labels again what an earlier one has labeled."""
+    from mlcls_ray.job.resume import labeled_before
+
+    before = None if any(checked.records) else labeled_before(checked.models[0].store, checked.job)
+    if before is not None:
+        images = f"{before.rows:,} image" + ("" if before.rows == 1 else "s")
+        print_plain(
+            f"run '{before.run_id}' has labeled {images} of these inputs; --incremental labels only what is new or changed",
+            error=True,
+        )
 
 
 def _print_summaries(
