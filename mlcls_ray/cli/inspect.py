@@ -85,6 +85,8 @@ def search(
 ) -> None:
     """List the images with certain labels, highest score first, or those that look like a given image; or collect them in a folder.
 
+    `mlcls search out --label dog --without person --copy dogs`
+
     Parameters
     ----------
     label
@@ -134,6 +136,8 @@ def report(
 ) -> None:
     """Write one HTML page about a label table: statuses, labels, scores, contact sheets, errors and throughput. It opens from disk.
 
+    `mlcls report out`
+
     Parameters
     ----------
     save
@@ -156,6 +160,8 @@ def report(
 
 def diff(before: str, after: str, *, save: Path | None = None, s3: S3Flags = NO_FLAGS) -> None:
     """Compare two label tables over the images that both have: labels gained and lost, shifted scores, and images with other labels.
+
+    `mlcls diff out/runs/spring out/runs/summer --save diff.html`
 
     Parameters
     ----------
@@ -225,6 +231,8 @@ def status(
     out: Output, *, last: int = 10, json: Annotated[bool, Parameter(negative=())] = False, s3: S3Flags = NO_FLAGS
 ) -> None:
     """Show the state of an output's newest runs, also of one that is running: rows done, rate, errors by kind and time left.
+
+    `mlcls status out`
 
     Parameters
     ----------

@@ -41,6 +41,8 @@ def label(
 ) -> None:
     """Label images, and write one row for each to a Parquet label table.
 
+    `mlcls label photos --out out --annotate 20`
+
     Parameters
     ----------
     json
@@ -75,6 +77,8 @@ def retry(
     verbose: Verbose = False,
 ) -> None:
     """Label again what failed, in a new run with the configuration of the newest one; the table counts the attempts.
+
+    `mlcls retry out --status timeout,http_5xx`
 
     Parameters
     ----------

@@ -107,6 +107,8 @@ def relabel(
 ) -> None:
     """Apply another threshold to the scores in the table, and write the labels as a new run. Reads no image and runs no model.
 
+    `mlcls relabel out --threshold 0.5,person=0.7`
+
     Parameters
     ----------
     threshold

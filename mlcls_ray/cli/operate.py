@@ -26,6 +26,8 @@ def estimate(
 ) -> None:
     """Measure a sample of the images on this machine: what limits the job, how long all images would take, and what to change.
 
+    `mlcls estimate s3://bucket/photos --model PP-LCNet_x1_0_ML`
+
     Parameters
     ----------
     seconds
@@ -67,6 +69,8 @@ def nightly(
 ) -> None:
     """Label what is new, as a cron job: with a lease, a log, a JSON line of summary, and the run's exit code.
 
+    `mlcls nightly photos.yaml --logs /var/log/mlcls --keep 30d`
+
     Parameters
     ----------
     config
@@ -94,6 +98,8 @@ def submit(
     follow: bool = True,
 ) -> None:
     """Submit a job to a Ray cluster, follow its log, and exit with its exit code. RAY_AUTH_TOKEN is the cluster's token.
+
+    `mlcls submit job.yaml --address http://HEAD:8265 --run-id spring`
 
     Parameters
     ----------

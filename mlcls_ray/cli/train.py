@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Mapping
@@ -42,7 +43,7 @@ def finetune(*, options: FinetuneFlags = NO_FLAGS, config: Config = None, print_
     if print_config:
         print(dump_config(job), end="")
         return
-    _silence_paddle()
+    _silence_libraries()
     with showing_steps() as steps:
         steps.say("reading the data and the initial weights")
         from mlcls_ray.train.finetune import finetune as train
@@ -154,8 +155,9 @@ def calibrate(
     )
 
 
-def _silence_paddle() -> None:
-    """Hide Paddle's warnings about its own code, which no user can act on. Called before Paddle is imported."""
+def _silence_libraries() -> None:
+    """Hide warnings of Paddle and matplotlib about themselves, which no user can act on. Called before Paddle is imported."""
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # Paddle lets the root logger print what is INFO
     os.environ.setdefault("GLOG_minloglevel", "2")
     warnings.filterwarnings("ignore", module=r"paddle\.")
 
