@@ -18,6 +18,7 @@ from mlcls_ray.train.export import export_best
 from mlcls_ray.train.head_start import write_start
 from mlcls_ray.train.loop import SAVE_INTERVAL_S, STOP, Trainer
 from mlcls_ray.train.losses import LossFunction, training_loss
+from mlcls_ray.train.metrics_log import following_epochs
 from mlcls_ray.train.prepare import Setup, prepare
 from mlcls_ray.train.sized_job import say_size
 
@@ -86,7 +87,13 @@ def finetune(
             train_and_export(setup, ProcessGroup(), steps)
         else:
             del setup  # each process makes its own
-            run_processes(lambda group: train_and_export(prepare(job, spec), group, SILENT), job.workers, job.device)
+            started = checkpoints.newest(job.out / checkpoints.FOLDER)
+            best = checkpoints.read_state(started).best if started else 0.0
+            steps.say(f"training in {job.workers} processes")
+            with following_epochs(job.out, epochs, best):
+                run_processes(
+                    lambda group: train_and_export(prepare(job, spec), group, SILENT), job.workers, job.device
+                )
     newest = checkpoints.newest(job.out / checkpoints.FOLDER)
     state = checkpoints.read_state(newest) if newest else checkpoints.State()
     if stop_file.exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mlcls_ray.terminal import make_console, print_plain, shows_bars
 
-LINE_INTERVAL_S = 60.0
+LINE_INTERVAL_S, FOLLOW_INTERVAL_S = 60.0, 1.0
 METRICS, EVENTS, CURVES = "metrics.jsonl", "tensorboard", "curves.png"
 
 
@@ -34,6 +35,40 @@ def say_epoch(epoch: int, epochs: int, loss: float | None, dev_map: float, is_be
     shown = "–" if loss is None else f"{loss:.3f}"
     best = ", the best so far" if is_best else ""
     print(f"epoch {epoch}/{epochs}: loss {shown}, dev mAP {100 * dev_map:.1f} %{best}", file=sys.stderr, flush=True)
+
+
+def follow_epochs(out: Path, epochs: int, best: float, wait: Callable[[float], bool]) -> None:
+    """Print the line of each epoch that other processes write to metrics.jsonl from now on, until `wait` returns True.
+
+    `best`: dev mAP (0..1) before. What the processes print themselves stays in Ray's logs.
+    """
+    path = out / METRICS
+    position = path.stat().st_size if path.exists() else 0
+    loss: float | None = None
+    is_last = False
+    while not is_last:
+        is_last = wait(FOLLOW_INTERVAL_S)
+        written = path.read_bytes()[position:] if path.exists() else b""
+        whole, _, _ = written.rpartition(b"\n")
+        position += len(whole) + 1 if whole else 0
+        for line in map(json.loads, whole.splitlines()):
+            loss = line.get("loss", loss)
+            if "dev_map" in line:
+                say_epoch(line["epoch"], epochs, loss, line["dev_map"], line["dev_map"] > best)
+                best = max(best, line["dev_map"])
+
+
+@contextlib.contextmanager
+def following_epochs(out: Path, epochs: int, best: float) -> Iterator[None]:
+    """Print what other processes do, see `follow_epochs`, while the body runs."""
+    stop = threading.Event()
+    thread = threading.Thread(target=follow_epochs, args=(out, epochs, best, stop.wait), daemon=True, name="epochs")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def draw_curves(out: Path) -> None:
