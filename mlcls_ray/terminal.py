@@ -66,8 +66,8 @@ def shows_bars() -> bool:
 class Steps:
     """Says on standard error what a command is doing, while it has nothing else to show. This one says nothing; see `showing_steps`."""
 
-    def say(self, step: str) -> None:
-        """Show a step that begins now."""
+    def say(self, step: str, on_terminal_only: bool = False) -> None:
+        """Show a step that begins now. `on_terminal_only`: of a step of seconds, which elsewhere needs no line."""
 
     def count(self, done: int, unit: str) -> None:
         """Show how far the step is."""
@@ -87,10 +87,10 @@ class StepLines(Steps):
         self.step = ""
         self.printed_at = clock()
 
-    def say(self, step: str) -> None:
-        if step != self.step:
-            self.step = step
+    def say(self, step: str, on_terminal_only: bool = False) -> None:
+        if step != self.step and not on_terminal_only:
             self._print(step)
+        self.step = step
 
     def count(self, done: int, unit: str) -> None:
         if self.clock() - self.printed_at >= LINE_INTERVAL_S:
@@ -108,7 +108,7 @@ class StepSpinner(Steps):
         self.step = ""
         self.live: Live | None = None
 
-    def say(self, step: str) -> None:
+    def say(self, step: str, on_terminal_only: bool = False) -> None:
         self.step = plain(step)
         self._show(self.step)
 

@@ -41,7 +41,7 @@ def test_a_job_takes_the_flags_of_its_command(job: str) -> None:
 def test_exit_codes_and_messages_are_those_of_the_command(tmp_path: Path) -> None:
     done = run_job("label_images", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out"))
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("mlcls: ")
+    assert done.stderr.startswith("mlcls: ")
     assert "Traceback" not in done.stderr
 
 

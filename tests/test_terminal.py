@@ -145,6 +145,7 @@ def test_steps_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) ->
         now[0] += 6
         steps.count(1000 * number, "images")
     assert capsys.readouterr().err == "listing [b]\\u001b\nlisting [b]\\u001b: 2,000 images\n"
+    steps.say("opening", on_terminal_only=True)
     with showing_steps(on_terminal_only=True) as silent:
         silent.say("reading")
     assert capsys.readouterr().err == ""

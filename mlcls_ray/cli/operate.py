@@ -36,7 +36,7 @@ def estimate(
         Print one JSON object.
     """
     with showing_steps() as steps:
-        steps.say("opening the model")
+        steps.say("opening the model", on_terminal_only=True)  # an error is one line
         from mlcls_ray.cli.summary import duration
         from mlcls_ray.job.estimate import estimate as measure
 

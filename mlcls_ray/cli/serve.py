@@ -36,7 +36,7 @@ def serve(
         print(dump_config(service), end="")
         return
     with showing_steps() as steps:
-        steps.say(f"opening the model {service.model}")
+        steps.say(f"opening the model {service.model}", on_terminal_only=True)  # an error is one line
         from mlcls_ray.serve.server import run_service
 
         run_service(service, verbose, steps)

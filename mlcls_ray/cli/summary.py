@@ -51,7 +51,7 @@ def print_summary(
         steps: told what is done before the first line.
         is_for_log: leave out the lines that help a person who sees the summary for the first time.
     """
-    steps.say("reading the labels")
+    steps.say("reading the labels", on_terminal_only=True)
     record, out = read_record(store, success.run_id), redact_url(store.root)
     images = _image_table(store, success) if success.rows <= EXAMPLES else None
     failures = [] if images else first_failures(store, success)

@@ -91,12 +91,9 @@ def label(job: LabelJob | None = None, *, verbose: bool = False, **fields: Any) 
     if fields or job is None:
         job = make_job({**(job.model_dump() if job else {}), **fields})
     with showing_steps() as steps:
-        steps.say(CHECKING)
+        steps.say("opening the model and the output", on_terminal_only=True)
         checked = check_job(job)
         return result_of(checked, run_job(checked, verbose, steps=steps))
-
-
-CHECKING = "opening the model and the output"
 
 
 class Finished(NamedTuple):
