@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 JOB_FILE = "job.yaml"
 PACKAGE = Path(__file__).parent.parent
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+UPLOAD_LOGGERS = ("ray", "ray.dashboard.modules.dashboard_sdk")
+"""They log each upload with Ray's name for it; the second one sets its own level when it is imported."""
 WHILE_STARTING = tenacity.Retrying(
     retry=tenacity.retry_if_exception(lambda error: "No available agent" in str(error)),
     stop=tenacity.stop_after_delay(60),
@@ -56,7 +58,9 @@ def submit(job: LabelJob, address: str | None, pip: Sequence[str], follow: bool)
     target = address or next((os.environ[name] for name in ADDRESS_VARIABLES if os.environ.get(name)), None)
     if not target:
         raise UsageError("no cluster: give --address http://HEAD:8265, or set RAY_API_SERVER_ADDRESS")
-    logging.getLogger("ray").setLevel(logging.ERROR)  # it logs each upload
+    for name in UPLOAD_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    print("uploading the job", file=sys.stderr, flush=True)
     try:
         client = JobSubmissionClient(target)
         submission_id = _send(client, job, pip)
