@@ -1,4 +1,4 @@
-"""The terminal: show text of strangers as text, suppress the output of native libraries, and handle Ctrl-C.
+"""The terminal: show text of strangers as text, say what a command is doing, suppress the output of native libraries, handle Ctrl-C.
 
 File names, error messages and class names come from strangers. On a terminal, or in a log that a terminal shows later, they must not
 move the cursor, hide a line, reverse its order, or be taken for Rich's markup.
@@ -13,12 +13,20 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.live import Live
+
+Item = TypeVar("Item")
+LINE_INTERVAL_S = 10.0
+"""Where there is no terminal, a count is printed at most so often."""
+COUNT_INTERVAL = 1000
+"""A count is shown after so many items."""
 
 _CONTROLS = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # with ESC and newline, and the C1 controls, which some terminals obey too
@@ -48,6 +56,103 @@ def make_console(stderr: bool = False) -> Console:
 def print_plain(*values: object, error: bool = False) -> None:
     """Print values in one line, without their control characters; `error`: on standard error."""
     print(*(plain(value) for value in values), file=sys.stderr if error else sys.stdout, flush=error)
+
+
+def shows_bars() -> bool:
+    """Tell whether standard error can show a line that changes: a terminal, and not a notebook's, which keeps each state of the line."""
+    return sys.stderr.isatty() and "JPY_PARENT_PID" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+class Steps:
+    """Says on standard error what a command is doing, while it has nothing else to show. This one says nothing; see `showing_steps`."""
+
+    def say(self, step: str, on_terminal_only: bool = False) -> None:
+        """Show a step that begins now. `on_terminal_only`: of a step of seconds, which elsewhere needs no line."""
+
+    def count(self, done: int, unit: str) -> None:
+        """Show how far the step is."""
+
+    def pause(self) -> None:
+        """Leave the terminal to something else, such as a bar, until the next step."""
+
+
+SILENT = Steps()
+
+
+class StepLines(Steps):
+    """A line for each step, and now and then one with its count: where there is no terminal."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.step = ""
+        self.printed_at = clock()
+
+    def say(self, step: str, on_terminal_only: bool = False) -> None:
+        if step != self.step and not on_terminal_only:
+            self._print(step)
+        self.step = step
+
+    def count(self, done: int, unit: str) -> None:
+        if self.clock() - self.printed_at >= LINE_INTERVAL_S:
+            self._print(f"{self.step}: {done:,} {unit}")
+
+    def _print(self, line: str) -> None:
+        self.printed_at = self.clock()
+        print_plain(line, error=True)
+
+
+class StepSpinner(Steps):
+    """A line on a terminal, which the next step replaces and the last one leaves empty."""
+
+    def __init__(self) -> None:
+        self.step = ""
+        self.live: Live | None = None
+
+    def say(self, step: str, on_terminal_only: bool = False) -> None:
+        self.step = plain(step)
+        self._show(self.step)
+
+    def count(self, done: int, unit: str) -> None:
+        self._show(f"{self.step}: {done:,} {unit}")
+
+    def pause(self) -> None:
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+    def _show(self, line: str) -> None:
+        from rich.live import Live
+        from rich.spinner import Spinner
+        from rich.text import Text
+
+        spinner = Spinner("dots", Text(line))
+        if self.live is None:
+            # Standard output is not redirected: what is printed there would end on standard error.
+            self.live = Live(spinner, console=make_console(stderr=True), transient=True, redirect_stdout=False)
+            self.live.start(refresh=True)
+        else:
+            self.live.update(spinner, refresh=True)
+
+
+@contextlib.contextmanager
+def showing_steps(on_terminal_only: bool = False) -> Iterator[Steps]:
+    """Yield what shows the steps of a command: a line that changes on a terminal, else a line for each step.
+
+    `on_terminal_only`: elsewhere nothing, for commands of seconds.
+    """
+    steps = StepSpinner() if shows_bars() else Steps() if on_terminal_only else StepLines()
+    try:
+        yield steps
+    finally:
+        steps.pause()
+
+
+def counted(items: Iterable[Item], steps: Steps, unit: str) -> Iterator[Item]:
+    """Pass items on, and show their number now and then."""
+    for number, item in enumerate(items, start=1):
+        yield item
+        if number % COUNT_INTERVAL == 0:
+            steps.count(number, unit)
 
 
 @contextlib.contextmanager

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
+import pty
 import signal
 import socket
 import subprocess
@@ -20,7 +23,7 @@ from mlcls_ray.cli import main
 from mlcls_ray.datasets.formats import read_csv
 from mlcls_ray.table.export.base import LabeledImage
 from mlcls_ray.table.export.csv import write_csv
-from mlcls_ray.terminal import make_console, plain, print_plain
+from mlcls_ray.terminal import StepLines, make_console, plain, print_plain, showing_steps, shows_bars
 
 STRANGE = (
     "[/foo]",
@@ -131,3 +134,58 @@ def test_a_command_that_is_interrupted_says_so(number: signal.Signals, tmp_path:
         _, said = process.communicate(timeout=60)
         connection.close()
     assert (process.returncode, said.splitlines()[-1]) == (130, "mlcls: interrupted")
+
+
+def test_steps_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    steps = StepLines(lambda: now[0])
+    steps.say("listing [b]\x1b")
+    steps.say("listing [b]\x1b")
+    for number in range(1, 4):
+        now[0] += 6
+        steps.count(1000 * number, "images")
+    assert capsys.readouterr().err == "listing [b]\\u001b\nlisting [b]\\u001b: 2,000 images\n"
+    steps.say("opening", on_terminal_only=True)
+    with showing_steps(on_terminal_only=True) as silent:
+        silent.say("reading")
+    assert capsys.readouterr().err == ""
+
+
+def test_steps_on_a_terminal_leave_an_empty_line() -> None:
+    """A real pseudo-terminal. What is printed meanwhile stays above; standard output is not touched."""
+    code = """
+import sys
+from mlcls_ray.terminal import counted, showing_steps
+with showing_steps() as steps:
+    steps.say("listing")
+    list(counted(range(3000), steps, "images"))
+    print("a note", file=sys.stderr)
+    print("the result")
+    steps.say("starting [b]")
+"""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=follower, env={**os.environ, "TERM": "xterm"}
+    )
+    os.close(follower)
+    assert process.communicate(timeout=60)[0] == b"the result\n"
+    shown = b""
+    with contextlib.suppress(OSError):  # the other end is closed
+        while part := os.read(leader, 4096):
+            shown += part
+    os.close(leader)
+    text = shown.decode()
+    for expected in ("listing", "3,000 images", "a note", "starting [b]"):
+        assert expected in text
+    assert text.index("a note") < text.rindex("starting [b]") < text.rindex("\x1b[2K"), "the last line is wiped out"
+
+
+def test_a_notebook_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`!mlcls demo` has a pseudo-terminal there, but each state of a bar would be kept."""
+    leader, follower = pty.openpty()
+    with os.fdopen(leader), os.fdopen(follower, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setenv("TERM", "xterm")
+        assert shows_bars()
+        monkeypatch.setenv("JPY_PARENT_PID", "1")
+        assert not shows_bars()

@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from mlcls_ray.cli.flags import NO_FLAGS, Corrected, Output, RunId, S3Flags, Vanished
 from mlcls_ray.cli.present import open_present
 from mlcls_ray.errors import RunError
-from mlcls_ray.terminal import print_plain
+from mlcls_ray.terminal import print_plain, showing_steps
 
 app = App(name="dataset")
 NewFolder = Annotated[Path, Parameter(name=["--save", "--out"], help="New folder to write.")]
@@ -35,7 +35,9 @@ def check(folder: Path, *, html: Path | None = None, json: Annotated[bool, Param
 
     from mlcls_ray.datasets import check as dataset_check
 
-    checked = dataset_check.check(folder)
+    with showing_steps(on_terminal_only=True) as steps:
+        steps.say("reading and decoding the images")
+        checked = dataset_check.check(folder)
     for finding in checked.findings:
         if json:
             print_plain(dumps(finding._asdict(), ensure_ascii=False))

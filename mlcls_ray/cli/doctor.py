@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
@@ -31,7 +30,7 @@ def doctor(*, device: str = "cpu", json: Annotated[bool, Parameter(negative=())]
         from rich.table import Table
         from rich.text import Text
 
-        from mlcls_ray.cli.console import Terminal
+        from mlcls_ray.cli.console import Terminal, print_table
         from mlcls_ray.terminal import plain
 
         verdict = "is possible" if report.can_label else "is not possible"
@@ -44,10 +43,8 @@ def doctor(*, device: str = "cpu", json: Annotated[bool, Parameter(negative=())]
                 Text(plain(f"{check.message}{way_out}", keep_lines=True)),
             )
         console = Terminal()
-        if not console.is_terminal and "COLUMNS" not in os.environ:
-            console.width = 160  # a file or a pipe: commands stay in one line
         console.print(f"mlcls {report.version}: labeling on {report.device} {verdict} on this machine\n")
-        console.print(table)
+        print_table(console, table)
     sys.exit(0 if report.can_label else 1)
 
 

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from mlcls_ray.cli.flags import NO_FLAGS, Corrected, Output, RunId, S3Flags, Vanished, s3_options
 from mlcls_ray.cli.present import open_present
 from mlcls_ray.errors import UsageError
-from mlcls_ray.terminal import plain
+from mlcls_ray.terminal import plain, showing_steps
 
 if TYPE_CHECKING:
     from mlcls_ray.table.label_table import LabelTable
@@ -86,6 +86,8 @@ def search(
 ) -> None:
     """List the images with certain labels, highest score first, or those that look like a given image; or collect them in a folder.
 
+    `mlcls search out --label dog --without person --copy dogs`
+
     Parameters
     ----------
     label
@@ -136,6 +138,8 @@ def report(
 ) -> None:
     """Write one HTML page about a label table: statuses, labels, scores, contact sheets, errors and throughput. It opens from disk.
 
+    `mlcls report out`
+
     Parameters
     ----------
     save
@@ -146,7 +150,9 @@ def report(
     from mlcls_ray.explore.report import make_report
 
     table = open_present(out, s3, run_id, vanished, corrected)
-    page = make_report(table, thumbnails).encode()
+    with showing_steps(on_terminal_only=True) as steps:
+        steps.say(f"reading the table and making up to {thumbnails:,} thumbnails")
+        page = make_report(table, thumbnails).encode()
     if save is not None:
         _write(save, page)
     else:
@@ -156,6 +162,8 @@ def report(
 
 def diff(before: str, after: str, *, save: Path | None = None, s3: S3Flags = NO_FLAGS) -> None:
     """Compare two label tables over the images that both have: labels gained and lost, shifted scores, and images with other labels.
+
+    `mlcls diff out/runs/spring out/runs/summer --save diff.html`
 
     Parameters
     ----------
@@ -168,11 +176,13 @@ def diff(before: str, after: str, *, save: Path | None = None, s3: S3Flags = NO_
     """
     from rich.table import Table
 
-    from mlcls_ray.cli.console import Terminal
+    from mlcls_ray.cli.console import Terminal, print_table
     from mlcls_ray.explore.diff import find_differences, make_page
 
     tables = _open_side(before, s3), _open_side(after, s3)
-    differences = find_differences(*tables)
+    with showing_steps(on_terminal_only=True) as steps:
+        steps.say("comparing the rows")
+        differences = find_differences(*tables)
     print(
         f"{differences.images:,} images in both ({differences.only_before:,} only before, {differences.only_after:,} only after): "
         f"{differences.flipped:,} with other labels, {differences.restatused:,} with another status"
@@ -181,13 +191,15 @@ def diff(before: str, after: str, *, save: Path | None = None, s3: S3Flags = NO_
     rows = Table(box=None, pad_edge=False)
     for column in ("label", "before", "after", "gained", "lost", "PSI"):
         rows.add_column(column, justify="left" if column == "label" else "right")
-    for label in changed[:20]:
+    for label in changed[:SHOWN_CLASSES]:
         shift = "–" if label.psi is None else f"{label.psi:.3f}"
         rows.add_row(
             plain(label.name), f"{label.before:,}", f"{label.after:,}", f"{label.gained:,}", f"{label.lost:,}", shift
         )
     if changed:
-        Terminal().print(rows)
+        print_table(Terminal(), rows)
+    if len(changed) > SHOWN_CLASSES:
+        print(f"… and {len(changed) - SHOWN_CLASSES:,} more classes; --save FILE writes a page with all of them")
     if save is not None:
         _write(save, make_page(*tables, differences, (before, after)).encode())
         print(save)
@@ -223,6 +235,8 @@ def status(
 ) -> None:
     """Show the state of an output's newest runs, also of one that is running: rows done, rate, errors by kind and time left.
 
+    `mlcls status out`
+
     Parameters
     ----------
     last
@@ -232,12 +246,11 @@ def status(
     """
     from mlcls_ray.cli.summary import print_status
     from mlcls_ray.table.output import open_output
-    from mlcls_ray.table.records import no_runs, run_ids
-    from mlcls_ray.table.status import run_status
+    from mlcls_ray.table.records import no_runs
+    from mlcls_ray.table.status import newest_status
 
     store = open_output(out, s3_options(s3))
-    states = [run_status(store, run_id) for run_id in run_ids(store)[-last:]]
-    runs = sorted((state for state in states if state is not None), key=lambda run: run.created_at)
+    runs = newest_status(store, last)
     if not runs:
         raise no_runs(store, "runs")
     if json:
@@ -248,6 +261,8 @@ def status(
 
 
 REPORT = "report.html"
+SHOWN_CLASSES = 20
+"""Classes that `mlcls diff` prints."""
 
 
 def _open_side(text: str, s3: Mapping[str, Any]) -> LabelTable:

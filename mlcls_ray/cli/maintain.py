@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from mlcls_ray.cli.flags import NO_FLAGS, Output, S3Flags, s3_options
 from mlcls_ray.errors import RunError
 from mlcls_ray.registry import TABLE_FORMATS
-from mlcls_ray.terminal import print_plain
+from mlcls_ray.terminal import print_plain, showing_steps
 
 DryRun = Annotated[bool, Parameter(negative=(), show_default=False, help="Only print what would be removed.")]
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ def verify(out: Output, *, run_id: str | None = None, s3: S3Flags = NO_FLAGS) ->
     from mlcls_ray.table.verify import verify as find_problems
 
     store = open_output(out, s3_options(s3))
-    problems = find_problems(store, run_id)
+    with showing_steps(on_terminal_only=True) as steps:
+        steps.say("checking the files and rows of all runs" if run_id is None else f"checking run {run_id}")
+        problems = find_problems(store, run_id)
     for problem in problems:
         print_plain(problem)
     if problems:
@@ -70,9 +72,11 @@ def prune(out: Output, *, keep: str = "30d", dry_run: DryRun = False, s3: S3Flag
     from mlcls_ray.table.prune import find_superseded, parse_age, remove_runs
 
     store = open_output(out, s3_options(s3))
-    superseded = find_superseded(store, parse_age(keep))
-    if not dry_run:
-        remove_runs(store, superseded)
+    with showing_steps(on_terminal_only=True) as steps:
+        steps.say("looking for runs whose rows all have a newer row")
+        superseded = find_superseded(store, parse_age(keep))
+        if not dry_run:
+            remove_runs(store, superseded)
     for run_id in superseded:
         print_plain(run_id)
     print(f"{len(superseded)} run(s) {'could go' if dry_run else 'removed'}")
@@ -103,6 +107,8 @@ def relabel(
 ) -> None:
     """Apply another threshold to the scores in the table, and write the labels as a new run. Reads no image and runs no model.
 
+    `mlcls relabel out --threshold 0.5,person=0.7`
+
     Parameters
     ----------
     threshold
@@ -119,9 +125,10 @@ def relabel(
     from mlcls_ray.table.relabel import relabel as apply_thresholds
 
     store = open_output(out, s3_options(s3))
-    print_summary(
-        store, apply_thresholds(store, parse_thresholds(threshold), source, run_id), Terminal(), annotated=False
-    )
+    with showing_steps(on_terminal_only=True) as steps:
+        steps.say("selecting the labels anew")
+        success = apply_thresholds(store, parse_thresholds(threshold), source, run_id)
+        print_summary(store, success, Terminal(), annotated=False, steps=steps)
 
 
 def compact(out: Output, *, run_id: str | None = None, rows: int | None = None, s3: S3Flags = NO_FLAGS) -> None:
@@ -144,7 +151,9 @@ def compact(out: Output, *, run_id: str | None = None, rows: int | None = None, 
         before = read_success(store, name)
         if before is None and not run_id:
             continue
-        after = compaction.compact(store, name, rows or compaction.ROWS)
+        with showing_steps(on_terminal_only=True) as steps:
+            steps.say(f"merging the files of run {name}")
+            after = compaction.compact(store, name, rows or compaction.ROWS)
         print(f"{name}: {len(before.fragments) if before else 0:,} file(s) before, {len(after.fragments):,} now")
     if not run_id and (merged := merge_corrections(store)):
         print(f"corrections: {merged:,} file(s) before, 1 now")

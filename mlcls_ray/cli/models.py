@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from mlcls_ray.errors import UsageError
-from mlcls_ray.terminal import make_console
+from mlcls_ray.terminal import make_console, showing_steps
 
 app = App(name="models")
 
@@ -19,7 +19,7 @@ def models() -> None:
     """List the named models, with mAP on COCO 2017, input size and download size."""
     from rich.table import Table
 
-    from mlcls_ray.cli.console import Terminal
+    from mlcls_ray.cli.console import Terminal, print_table
     from mlcls_ray.models.cache import cached_folder
     from mlcls_ray.models.zoo import MIRROR_VARIABLE, PUBLISHED, STARTER, STARTER_MAP, STARTER_SIZE
 
@@ -32,10 +32,11 @@ def models() -> None:
         facts = (f"{model.mean_average_precision:.2f}", str(model.input_size), f"{model.download_mb:.0f} MB")
         table.add_row(name, *facts, str(folder) if folder else "no")
     console = Terminal()
-    console.print(table)
+    print_table(console, table)
     console.print(
         f"\n`mlcls models pull NAME` fetches one; {MIRROR_VARIABLE} replaces the server. "
-        "*On a sample of 167 COCO images, not the full set."
+        "*On a sample of 167 COCO images, not the full set.",
+        soft_wrap=not console.is_terminal,
     )
 
 
@@ -78,10 +79,13 @@ def prepare(model: str) -> None:
     model
         Name of a model (`mlcls models` lists them), or a model folder.
     """
-    from mlcls_ray.engines.reference import prepare as fill
-    from mlcls_ray.models.cache import open_model
+    with showing_steps() as steps:
+        steps.say(f"converting {model}, and scoring the demo photographs")
+        from mlcls_ray.engines.reference import prepare as fill
+        from mlcls_ray.models.cache import open_model
 
-    for path in fill(open_model(model)):
+        paths = fill(open_model(model))
+    for path in paths:
         print(path)
 
 
@@ -139,7 +143,9 @@ def export(
             return
         model = str(folder)
         out = out / format
-    exported = export_model(model, format, out, decoded)
+    with showing_steps() as steps:
+        steps.say(f"converting {model}, and comparing its scores with Paddle's")
+        exported = export_model(model, format, out, decoded)
     if (note := outdated_note(open_model(model))) is not None:
         print(note, file=sys.stderr)
     print(
@@ -180,7 +186,9 @@ def quantize(model: str, *, data: Path, out: Path, max_loss: float = 1.0) -> Non
             f"model '{opened.name}' ({', '.join(opened.vocabulary[:3])} …) in their order"
         )
     calibration, validation = (read_dataset(data / name, class_num) for name in ("train.txt", "dev.txt"))
-    quantized = quantize_model(opened, calibration.paths, validation.paths, validation.targets, out, max_loss)
+    with showing_steps() as steps:
+        steps.say(f"quantizing with {len(calibration.paths):,} images, and comparing on {len(validation.paths):,}")
+        quantized = quantize_model(opened, calibration.paths, validation.paths, validation.targets, out, max_loss)
     print(
         f"{quantized.folder}: mAP {quantized.after:.2f} in int8, {quantized.before:.2f} in fp32, over {quantized.images} images"
     )

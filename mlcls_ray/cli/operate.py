@@ -11,7 +11,8 @@ from cyclopts import Parameter
 
 from mlcls_ray.cli.flags import NO_FLAGS, Config, Inputs, JobFlags, Verbose, job_fields
 from mlcls_ray.config_file import load_job
-from mlcls_ray.terminal import print_plain
+from mlcls_ray.storage.inputs.left_out import name_left_out
+from mlcls_ray.terminal import plain, print_plain, showing_steps
 
 WEBHOOK_VARIABLE = "MLCLS_WEBHOOK"
 
@@ -25,6 +26,8 @@ def estimate(
 ) -> None:
     """Measure a sample of the images on this machine: what limits the job, how long all images would take, and what to change.
 
+    `mlcls estimate s3://bucket/photos --model PP-LCNet_x1_0_ML`
+
     Parameters
     ----------
     seconds
@@ -32,13 +35,18 @@ def estimate(
     json
         Print one JSON object.
     """
-    from mlcls_ray.job.estimate import estimate as measure
+    with showing_steps() as steps:
+        steps.say("opening the model", on_terminal_only=True)  # an error is one line
+        from mlcls_ray.cli.summary import duration
+        from mlcls_ray.job.estimate import estimate as measure
 
-    measured = measure(load_job(config, job_fields(inputs, options)), seconds)
+        measured = measure(load_job(config, job_fields(inputs, options)), seconds, steps)
     if json:
         print(measured.model_dump_json())
         return
     print(f"{measured.listed:,} images; {measured.sampled} sampled, {measured.failed} of them failed")
+    if measured.left_out:
+        print(f"left out by their names, not read: {plain(name_left_out(measured.left_out))}")
     print(
         f"fetch {measured.fetch_per_s:,.0f}/s for one worker, decode {measured.decode_ms:.2f} ms, score {measured.score_ms:.2f} ms "
         f"({measured.model}, {measured.engine} {measured.precision})"
@@ -47,7 +55,7 @@ def estimate(
     print(
         f"{measured.bound}-bound: {measured.per_core_s:,.1f} images/s per core, {per_s:,.0f}/s on {measured.cores} cores"
     )
-    print(f"all of them: {_duration(measured.eta_s)} here, {measured.core_hours:,.2f} core hours")
+    print(f"all of them: {duration(measured.eta_s)} here, {measured.core_hours:,.2f} core hours")
     print(measured.advice)
 
 
@@ -60,6 +68,8 @@ def nightly(
     verbose: Verbose = False,
 ) -> None:
     """Label what is new, as a cron job: with a lease, a log, a JSON line of summary, and the run's exit code.
+
+    `mlcls nightly photos.yaml --logs /var/log/mlcls --keep 30d`
 
     Parameters
     ----------
@@ -89,6 +99,8 @@ def submit(
 ) -> None:
     """Submit a job to a Ray cluster, follow its log, and exit with its exit code. RAY_AUTH_TOKEN is the cluster's token.
 
+    `mlcls submit job.yaml --address http://HEAD:8265 --run-id spring`
+
     Parameters
     ----------
     config
@@ -103,9 +115,3 @@ def submit(
     from mlcls_ray.job.submit import submit as submit_job
 
     sys.exit(submit_job(load_job(config, job_fields(inputs, options)), address, pip or (), follow))
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from mlcls_ray.cli.flags import NO_FLAGS, flags
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import RunError, UsageError
+from mlcls_ray.terminal import showing_steps
 
 SHARED = ("model", "threshold", "device", "engine", "precision")
 """The options that predict has in common with a labeling job."""
@@ -49,20 +50,22 @@ def predict(
     on_error
         If an input cannot be read: stop (raise), leave it out (skip), or print the reason and go on (return).
     """
-    from mlcls_ray.labels.thresholds import parse_thresholds
-    from mlcls_ray.predict.pipeline import create_pipeline
+    with showing_steps(on_terminal_only=True) as steps:
+        steps.say("opening the model")
+        from mlcls_ray.labels.thresholds import parse_thresholds
+        from mlcls_ray.predict.pipeline import create_pipeline
 
-    threshold = options.get("threshold")
-    loaded = create_pipeline(
-        pipeline,
-        model=options.get("model"),
-        device=options.get("device"),
-        engine=options.get("engine"),
-        precision=options.get("precision"),
-        threshold=parse_thresholds(threshold) if threshold else None,
-        batch_size=batch_size,
-        use_hpip=use_hpip or None,
-    )
+        threshold = options.get("threshold")
+        loaded = create_pipeline(
+            pipeline,
+            model=options.get("model"),
+            device=options.get("device"),
+            engine=options.get("engine"),
+            precision=options.get("precision"),
+            threshold=parse_thresholds(threshold) if threshold else None,
+            batch_size=batch_size,
+            use_hpip=use_hpip or None,
+        )
     failed = 0
     for result in loaded.predict(input, on_error=on_error):
         result.print()

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from mlcls_ray.cli.flags import NO_FLAGS, Config, PrintConfig, Verbose, flags
 from mlcls_ray.config_file import dump_config, load_config
 from mlcls_ray.serve.config import ServeConfig
+from mlcls_ray.terminal import showing_steps
 
 if TYPE_CHECKING:
     ServeFlags = Mapping[str, Any]
@@ -30,10 +31,12 @@ def serve(
     threshold. The service listens on 127.0.0.1 by default. If the variable MLCLS_SERVE_TOKEN is set, requests need
     `Authorization: Bearer` with its value.
     """
-    from mlcls_ray.serve.server import run_service
-
     service = load_config(ServeConfig, config, options)
     if print_config:
         print(dump_config(service), end="")
         return
-    run_service(service, verbose)
+    with showing_steps() as steps:
+        steps.say(f"opening the model {service.model}", on_terminal_only=True)  # an error is one line
+        from mlcls_ray.serve.server import run_service
+
+        run_service(service, verbose, steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from cyclopts import Parameter
 from mlcls_ray.cli.flags import NO_FLAGS, Config, PrintConfig, S3Flags, flags, s3_options
 from mlcls_ray.config_file import dump_config, load_config
 from mlcls_ray.errors import UsageError, first_names
+from mlcls_ray.terminal import showing_steps
 from mlcls_ray.train.config import RENAMED, FinetuneJob
 
 if TYPE_CHECKING:
@@ -41,10 +43,12 @@ def finetune(*, options: FinetuneFlags = NO_FLAGS, config: Config = None, print_
     if print_config:
         print(dump_config(job), end="")
         return
-    _silence_paddle()
-    from mlcls_ray.train.finetune import finetune as train
+    _silence_libraries()
+    with showing_steps() as steps:
+        steps.say("reading the data and the initial weights")
+        from mlcls_ray.train.finetune import finetune as train
 
-    result = train(job)
+        result = train(job, steps=steps)
     when = f"at epoch {result.epoch}" if result.epoch else "before training"
     print(f"dev mAP {100 * result.mean_average_precision:.2f} {when}, {result.steps:,} steps")
     if result.fitted is not None:
@@ -85,8 +89,10 @@ def evaluate(
     if corrected == (data is not None):
         raise UsageError("give --data FILE or --corrected, and not both")
     labels = _open(out or table, model, data, save, s3)
-    compared = evaluation.compare(labels, data)
-    result = evaluation.evaluate(compared)
+    with showing_steps(on_terminal_only=True) as steps:
+        steps.say("comparing the labels with the truth")
+        compared = evaluation.compare(labels, data)
+        result = evaluation.evaluate(compared)
     save.mkdir(parents=True, exist_ok=True)
     (save / "evaluation.json").write_text(result.model_dump_json(indent=1), encoding="utf-8")
     (save / "evaluation.html").write_text(evaluation.evaluation_page(labels, compared, result), encoding="utf-8")
@@ -154,8 +160,9 @@ def calibrate(
     )
 
 
-def _silence_paddle() -> None:
-    """Hide Paddle's warnings about its own code, which no user can act on. Called before Paddle is imported."""
+def _silence_libraries() -> None:
+    """Hide warnings of Paddle and matplotlib about themselves, which no user can act on. Called before Paddle is imported."""
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # Paddle lets the root logger print what is INFO
     os.environ.setdefault("GLOG_minloglevel", "2")
     warnings.filterwarnings("ignore", module=r"paddle\.")
 

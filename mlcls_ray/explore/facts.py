@@ -174,7 +174,7 @@ def _runs(table: LabelTable) -> list[Run]:
                 engine=f"{record.engine.engine} {record.engine.precision}" if record else "",
                 rows=success.rows,
                 failed=success.rows - success.statuses.get(Status.OK.value, 0),
-                per_s=success.rows / success.seconds if success.seconds and success.rows and not is_relabeled else None,
+                per_s=None if is_relabeled else success.per_s,
                 is_relabeled=is_relabeled,
             )
         )

@@ -15,7 +15,7 @@ from mlcls_ray.devices import DEVICE_KINDS, Device
 from mlcls_ray.engines.devices import check_device, check_paddle_device, count_devices
 from mlcls_ray.errors import UsageError, short_message
 from mlcls_ray.job.surroundings import check_surroundings, needs_own_token
-from mlcls_ray.terminal import own_sigterm_handler, suppress_native_output
+from mlcls_ray.terminal import SILENT, Steps, own_sigterm_handler, suppress_native_output
 
 QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -72,6 +72,16 @@ def connect(address: str | None, verbose: bool = False, device: Device | None = 
                     "Is the address right, and RAY_AUTH_TOKEN set?"
                 ) from None
     _configure_data(verbose)
+
+
+def disconnect(steps: Steps = SILENT) -> None:
+    """End the Ray that `connect` started here, or leave the cluster. At the process's end it would happen by itself, in silence."""
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return
+    steps.say("stopping Ray")
+    with suppress_native_output():
+        ray.shutdown()
 
 
 def cluster_address(address: str | None) -> str | None:

@@ -12,12 +12,17 @@ from mlcls_ray.table.records import Success, make_visible
 
 
 def commit(
-    model: ModelRun, written: list[Fragment], seconds: float, stage_seconds: Mapping[str, float] | None = None
+    model: ModelRun,
+    written: list[Fragment],
+    seconds: float,
+    stage_seconds: Mapping[str, float] | None = None,
+    labeled: int | None = None,
 ) -> Success:
     """Commit what earlier attempts and this one wrote into the output of one model.
 
     Args:
         seconds: wall time of this command, from the start of its workers on; `stage_seconds` by activity.
+        labeled: rows that this command labeled. None: all.
 
     Raises:
         RunError: rows are missing or double. Nothing is committed; the same command resumes the run.
@@ -34,4 +39,4 @@ def commit(
     for name in fragment_names(store, run_id):
         if name not in names:  # of a dead driver's late worker
             store.remove(f"{layout.labels_folder(run_id)}/{name}")
-    return make_visible(store, run_id, fragments, seconds, stage_seconds)
+    return make_visible(store, run_id, fragments, seconds, stage_seconds, labeled)

@@ -23,10 +23,12 @@ from mlcls_ray.errors import ImageError, UsageError, one_image
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.images.resize import can_compile
+from mlcls_ray.job.listing import LISTING, no_image
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.prefetch import prefetch_map
 from mlcls_ray.storage.fetch import Fetcher
-from mlcls_ray.storage.inputs.listing import InputEntry, check_inputs, list_inputs
+from mlcls_ray.storage.inputs.listing import InputEntry, LeftOut, check_inputs, list_inputs
+from mlcls_ray.terminal import SILENT, Steps, counted
 
 SAMPLE = 1000
 """Inputs in the sample."""
@@ -53,6 +55,8 @@ class Estimate(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     listed: int
+    left_out: dict[str, int] = {}
+    """Files that are no images by their names, by suffix."""
     sampled: int
     failed: int
     model: str
@@ -99,7 +103,7 @@ class Estimate(BaseModel):
         return ADVICE[self.bound]
 
 
-def estimate(job: LabelJob, seconds: float = SAMPLE_S) -> Estimate:
+def estimate(job: LabelJob, seconds: float = SAMPLE_S, steps: Steps = SILENT) -> Estimate:
     """List all inputs; then fetch, decode and score a random sample of them on this machine, without Ray.
 
     Raises:
@@ -109,13 +113,18 @@ def estimate(job: LabelJob, seconds: float = SAMPLE_S) -> Estimate:
     model = open_model(job.model, job.s3)
     device = parse_device(job.device)
     check_device(device, job.engine, tries_network=False)
-    listed, sample = draw_sample(list_inputs(job.inputs, job.s3, job.uri_column))
+    steps.say(LISTING)
+    left_out = LeftOut()
+    listed, sample = draw_sample(counted(list_inputs(job.inputs, job.s3, job.uri_column, left_out), steps, "images"))
     if not sample:
-        raise UsageError(f"no image found in {', '.join(job.inputs)}")
+        raise no_image(job, left_out)
+    steps.say("fetching a sample")
     images, fetch_s = _fetch([entry.uri for entry in sample], job, seconds / 3)
+    steps.say(f"decoding {len(images):,} images")
     pixels, tried, decode_s = _decode(images, model.preprocess, job, seconds / 3)
     if not pixels:
         raise UsageError(f"none of {len(sample)} sampled images could be read")
+    steps.say("choosing an engine")
     config = resolve_engine(
         TrialRequest(
             engine=job.engine,
@@ -128,9 +137,11 @@ def estimate(job: LabelJob, seconds: float = SAMPLE_S) -> Estimate:
         )
     )
     engine = load_engine(config.engine, model, device, 1, config.precision)
+    steps.say(f"scoring {len(pixels):,} images")
     scored, score_s = _score(pixels, engine, config.batch_size, seconds / 3)
     return Estimate(
         listed=listed,
+        left_out=dict(left_out.counts),
         sampled=tried,
         failed=tried - len(pixels),
         model=model.name,

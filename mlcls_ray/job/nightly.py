@@ -14,16 +14,18 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 import httpx
 import tenacity
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlcls_ray.config_file import load_job
 from mlcls_ray.errors import MlclsError, RunInterruptedError, UsageError
@@ -31,7 +33,7 @@ from mlcls_ray.logs import hide_library_urls
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.prune import find_superseded, parse_age, remove_runs
-from mlcls_ray.table.records import Success, read_success
+from mlcls_ray.table.records import InputChanges, RunRecord, Success, read_record, read_success
 from mlcls_ray.terminal import plain
 
 LOG, SUMMARIES = "mlcls.log", "summary.jsonl"
@@ -56,6 +58,17 @@ class Summary(BaseModel):
     run_id: str | None = None
     rows: int = 0
     statuses: dict[str, int] = {}
+    listed: int | None = None
+    """Images that the inputs name. None, as the counts below: the night ended before it knew."""
+    new: int | None = None
+    changed: int | None = None
+    retried: int | None = None
+    """Labeled again, unchanged, because they had failed for a transient reason."""
+    other_model: int | None = None
+    """Labeled again, unchanged, because the model or its preprocessing is another one."""
+    vanished: int | None = None
+    left_out: dict[str, int] = {}
+    """Files of the inputs that are no images by their names, by suffix."""
     pruned: tuple[str, ...] = ()
     message: str = ""
 
@@ -80,7 +93,7 @@ def run_nightly(config: Path, logs: Path, keep: str | None, webhook: str | None,
     log = open_log(logs)
     store = Store(job.out, job.s3)
     before = _latest_run(store)
-    exit_code, last_lines = _run(config, log, verbose)
+    exit_code, last_lines, result = _run(config, log, verbose)
     pruned: tuple[str, ...] = ()
     if exit_code == 0 and age is not None:
         try:
@@ -89,6 +102,7 @@ def run_nightly(config: Path, logs: Path, keep: str | None, webhook: str | None,
         except MlclsError as error:
             exit_code, last_lines = error.exit_code, [f"prune: {error}"]
     success = _new_run(store, before)
+    found = _found(store, success, result)
     summary = Summary(
         started_at=started_at,
         seconds=round(time.monotonic() - start, 1),
@@ -97,6 +111,8 @@ def run_nightly(config: Path, logs: Path, keep: str | None, webhook: str | None,
         run_id=success.run_id if success else None,
         rows=success.rows if success else 0,
         statuses=success.statuses if success else {},
+        **(found.changes.model_dump() if found and found.changes else {}),
+        left_out=found.left_out if found else {},
         pruned=pruned,
         message="\n".join(last_lines) if exit_code else "",
     )
@@ -138,16 +154,29 @@ def post(webhook: str, summary: Summary, log: logging.Logger) -> None:
         log.info("the webhook could not be reached: %s", type(error).__name__)
 
 
-def _run(config: Path, log: logging.Logger, verbose: bool) -> tuple[int, Sequence[str]]:
-    """Run the job and log its output; return its exit code and last lines.
+class _JobResult(BaseModel):
+    """What the job says about its inputs: a part of the JSON object that `mlcls label --json` prints."""
+
+    left_out: dict[str, int]
+    changes: InputChanges | None
+
+
+def _found(store: Store, success: Success | None, result: _JobResult | None) -> RunRecord | _JobResult | None:
+    """Find what a job found in its inputs: in the record of its run, even if it failed later; from itself, if there was nothing to do."""
+    return (read_record(store, success.run_id) if success else None) or result
+
+
+def _run(config: Path, log: logging.Logger, verbose: bool) -> tuple[int, Sequence[str], _JobResult | None]:
+    """Run the job and log what it says on standard error; return its exit code, its last lines, and its result if it came to its end.
 
     SIGTERM and Ctrl-C become an interrupt of the job, which then writes its finished rows before it ends.
     """
-    command = [sys.executable, "-m", "mlcls_ray.cli", "label", "--config", str(config), "--incremental"]
+    command = [sys.executable, "-m", "mlcls_ray.cli", "label", "--config", str(config), "--incremental", "--json"]
+    output = tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace")  # noqa: SIM115 (closed below)
     process = subprocess.Popen(  # noqa: S603
         [*command, *(["--verbose"] if verbose else [])],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stdout=output,
+        stderr=subprocess.PIPE,
         text=True,
         errors="replace",
         start_new_session=True,
@@ -160,19 +189,31 @@ def _run(config: Path, log: logging.Logger, verbose: bool) -> tuple[int, Sequenc
     handlers = {number: signal.signal(number, interrupt_job) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         last_lines: deque[str] = deque(maxlen=LAST_LINES)
-        assert process.stdout is not None
-        for line in process.stdout:
+        assert process.stderr is not None
+        for line in process.stderr:
             log.info("%s", plain(line.rstrip()))
             if line.strip():
                 last_lines.append(line.strip())
         exit_code = process.wait()
+        result = _read_result(output)
     finally:
+        output.close()
         for number, handler in handlers.items():
             signal.signal(number, handler)
     if exit_code < 0:  # ended by a signal, which a shell reports as 128 + its number
         last_lines.append(f"ended by signal {-exit_code}")
         exit_code = RunInterruptedError.exit_code if -exit_code == signal.SIGINT else 128 - exit_code
-    return exit_code, last_lines
+    return exit_code, last_lines, result
+
+
+def _read_result(output: IO[str]) -> _JobResult | None:
+    """Read the last line of the job's standard output; None if it is no result, because the job did not come to its end."""
+    output.seek(0)
+    last = deque(output, maxlen=1)
+    try:
+        return _JobResult.model_validate_json(last[0]) if last else None
+    except ValidationError:
+        return None
 
 
 def _latest_run(store: Store) -> str | None:

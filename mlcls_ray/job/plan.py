@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -20,20 +19,20 @@ from mlcls_ray.errors import UsageError
 from mlcls_ray.job.check import CheckedJob, CheckedModel
 from mlcls_ray.job.cluster import Node
 from mlcls_ray.job.duplicates import copy_duplicates, read_duplicates, write_duplicates
+from mlcls_ray.job.listing import Listed, list_manifest
 from mlcls_ray.job.model_source import choose_engine, model_source
 from mlcls_ray.job.placement import preprocess_fingerprint
 from mlcls_ray.job.pools import Pools, size_pools
 from mlcls_ray.job.resume import public_config
 from mlcls_ray.stages.spec import ModelSpec, Provenance, RunSpec, distinct_preprocesses
-from mlcls_ray.storage.inputs.listing import InputEntry, list_inputs
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import redact_url
 from mlcls_ray.table import layout
 from mlcls_ray.table.attempts import start_attempt
-from mlcls_ray.table.incremental import open_changes, open_failed
 from mlcls_ray.table.ledger import Fragment, RowSet, count_bits
-from mlcls_ray.table.manifest import copy_manifest, to_parquet, write_manifest
+from mlcls_ray.table.manifest import copy_manifest
 from mlcls_ray.table.records import RunRecord, next_number
+from mlcls_ray.terminal import SILENT, Steps
 
 PACKAGES = ("ray", "pyarrow", "numpy", "pillow", "paddlepaddle")
 """Packages whose versions are recorded, besides those of the engine, where they are installed: a machine may have no Paddle."""
@@ -106,8 +105,8 @@ class Run(NamedTuple):
         )
 
 
-def plan_run(checked: CheckedJob, nodes: Sequence[Node], rows: int | None = None) -> Run:
-    """List the inputs into the manifest (unless that was done: `rows`), choose engines, read the ledger and size the pools.
+def plan_run(checked: CheckedJob, nodes: Sequence[Node], listed: Listed | None = None, steps: Steps = SILENT) -> Run:
+    """List the inputs into the manifest (unless that was done: `listed`), choose engines, read the ledger and size the pools.
 
     The manifest, and the rows that are copies, are listed into the first model's output and copied to the others'.
 
@@ -116,10 +115,12 @@ def plan_run(checked: CheckedJob, nodes: Sequence[Node], rows: int | None = None
     """
     first, run_id = checked.models[0], checked.run_id
     resumed = checked.records[0]
-    if rows is None:
-        rows = resumed.rows if resumed else list_manifest(checked)
+    if listed is None:
+        listed = Listed(resumed.rows) if resumed else list_manifest(checked, steps)
+    rows = listed.rows
     pools = _size_pools(checked, nodes, rows)
     if checked.job.dedupe and resumed is None:
+        steps.say("looking for identical files")
         write_duplicates(first.store, run_id, rows, checked.job, pools)
     records = []
     for model, existing in zip(checked.models, checked.records, strict=True):
@@ -129,9 +130,10 @@ def plan_run(checked: CheckedJob, nodes: Sequence[Node], rows: int | None = None
                 copy_manifest(first.store, model.store, run_id)
                 copy_duplicates(first.store, model.store, run_id)
             threads = pools.engine_threads
+            steps.say(f"choosing an engine for {model.name}")
             job = model.job.model_copy(update={"placement": pools.placement})  # what `auto` became
             engine = choose_engine(job, model.model, model.thresholds.values, checked.device, len(nodes), threads, rows)
-            record = _write_record(model, run_id, nodes, rows, engine, pools.placement)
+            record = _write_record(model, run_id, nodes, listed, engine, pools.placement)
         if record.rows != rows:
             raise UsageError(
                 f"run '{run_id}' has {record.rows:,} rows in '{redact_url(model.store.root)}' and {rows:,} in "
@@ -167,50 +169,6 @@ def next_attempt(run: Run, nodes: Sequence[Node], copies: RowSet) -> Run:
     return start_run(checked, records, nodes, copies)
 
 
-def list_manifest(checked: CheckedJob) -> int:
-    """List the inputs into the manifest of a new run; returns the number of rows.
-
-    Raises:
-        UsageError: no image was found.
-    """
-    rows = write_manifest(checked.models[0].store, checked.run_id, _listed(checked.job))
-    if rows == 0:
-        raise _no_image(checked.job)
-    return rows
-
-
-def list_pending(checked: CheckedJob) -> int | None:
-    """List into the manifest what an incremental job or a retry has to label; returns the number of rows.
-
-    None where there is nothing to do. An incremental job also records the inputs that vanished.
-
-    Raises:
-        UsageError: no image was found at all. A folder that is not mounted must not look like one whose images vanished.
-    """
-    job, run_id = checked.job, checked.run_id
-    (model,) = checked.models
-    if job.retry:
-        with open_failed(model.store, job.retry) as failed:
-            return write_manifest(model.store, run_id, islice(failed, job.limit)) or None
-    fingerprints = (model.model.fingerprint, preprocess_fingerprint(model.job, model.model))
-    with open_changes(model.store, fingerprints, public_config(job)["inputs"], _listed(job)) as changes:
-        if changes.listed == 0:
-            raise _no_image(job)
-        rows = write_manifest(model.store, run_id, changes.new())
-        vanished = changes.vanished() if job.limit is None else None  # what is beyond a limit was not looked at
-        if vanished:
-            model.store.write(layout.vanished(run_id), to_parquet(vanished))
-    return rows if rows or vanished else None
-
-
-def _no_image(job: LabelJob) -> UsageError:
-    return UsageError(f"no image found in {', '.join(redact_url(text) for text in job.inputs)}")
-
-
-def _listed(job: LabelJob) -> Iterator[InputEntry]:
-    return islice(list_inputs(job.inputs, job.s3, job.uri_column), job.limit)
-
-
 def _size_pools(checked: CheckedJob, nodes: Sequence[Node], rows: int, engines: Sequence[EngineConfig] = ()) -> Pools:
     """Size the pools; `engines`: of the models, where they are chosen already."""
     preprocesses = distinct_preprocesses(model.model.preprocess for model in checked.models)
@@ -224,13 +182,13 @@ def _size_pools(checked: CheckedJob, nodes: Sequence[Node], rows: int, engines: 
 
 
 def _write_record(
-    checked: CheckedModel, run_id: str, nodes: Sequence[Node], rows: int, engine: EngineConfig, placement: str
+    checked: CheckedModel, run_id: str, nodes: Sequence[Node], listed: Listed, engine: EngineConfig, placement: str
 ) -> RunRecord:
     model = checked.model
     record = RunRecord(
         run_id=run_id,
         number=next_number(checked.store),
-        rows=rows,
+        rows=listed.rows,
         model=model.name,
         model_fingerprint=model.fingerprint,
         preprocess_fingerprint=preprocess_fingerprint(checked.job, model),
@@ -251,6 +209,8 @@ def _write_record(
             "placement": placement,
         },
         engine=engine,
+        left_out=dict(listed.left_out),
+        changes=listed.changes,
         created_at=datetime.now(timezone.utc),
     )
     checked.store.write_json(layout.run_json(run_id), record.model_dump(mode="json"))

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import ray
-from pydantic import BaseModel, ConfigDict
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from mlcls_ray.job.monitor import count_failures
 from mlcls_ray.storage.store import Store
-from mlcls_ray.table import layout
-from mlcls_ray.terminal import make_console, on_first_sigint
+from mlcls_ray.table.progress import Progress, write_progress
+from mlcls_ray.terminal import make_console, on_first_sigint, print_plain, shows_bars
 
 POLL_INTERVAL_S = 0.5
 LINE_INTERVAL_S = FILE_INTERVAL_S = 5.0
+UNCHANGED_INTERVAL_S = 30.0
+"""Where there is no terminal, a line that says nothing new is printed at most so often."""
 ASK_TIMEOUT_S = 5.0
+STARTING = "starting the workers"
 
 
 def stop_on_interrupt(monitor: Any) -> contextlib.AbstractContextManager[None]:
@@ -41,6 +42,8 @@ class Snapshot(NamedTuple):
     """Rows that this attempt labeled, counted by status."""
     rate: float
     """Images per second; 0 while it is not known."""
+    seconds: float = 0.0
+    """Since the start of the workers."""
 
     @property
     def seconds_left(self) -> float | None:
@@ -56,23 +59,49 @@ class View(Protocol):
 
 
 @contextlib.contextmanager
-def show_progress(monitor: Any, store: Store, run_id: str, rows: int, already_done: int) -> Iterator[None]:
-    """Show progress while the body runs: on stderr, and in the run's `progress.json`."""
+def show_progress(
+    monitor: Any, stores: Iterable[Store], run_id: str, rows: int, already_done: int
+) -> Iterator[Callable[[Mapping[str, int]], None]]:
+    """Show progress while the body runs: on stderr, and in the run's `progress.json` of each output.
+
+    Yields a function that the body calls at its end with the rows by status that it has written. The monitor's last counts may still be
+    under way.
+    """
     with contextlib.ExitStack() as stack:
-        screen: View = stack.enter_context(BarView.open(rows, already_done)) if sys.stderr.isatty() else LineView()
-        stop = threading.Event()
+        screen: View = stack.enter_context(BarView.open(rows, already_done)) if shows_bars() else LineView()
+        files = [FileView(store, run_id) for store in stores]
+        stop, counts = threading.Event(), Counts(lambda: ask_counts(monitor))
         poll = threading.Thread(
             target=poll_progress,
-            args=(lambda: ask_counts(monitor), (screen, FileView(store, run_id)), rows, already_done, stop.wait),
+            args=(counts, (screen, *files), rows, already_done, stop.wait),
             daemon=True,
             name="progress",
         )
         poll.start()
         try:
-            yield
+            yield counts.finish
         finally:
             stop.set()
             poll.join(timeout=2 * ASK_TIMEOUT_S)
+
+
+class Counts:
+    """Rows by status: as they were counted last, and at the end as they were written."""
+
+    def __init__(self, ask: Callable[[], Counter[str] | None]) -> None:
+        """`ask` returns None while it cannot tell."""
+        self.ask = ask
+        self.last: Counter[str] = Counter()
+        self.is_final = False
+
+    def __call__(self) -> Counter[str]:
+        counted = None if self.is_final else self.ask()
+        if counted is not None and not self.is_final:
+            self.last = counted
+        return self.last
+
+    def finish(self, written: Mapping[str, int]) -> None:
+        self.is_final, self.last = True, Counter(written)
 
 
 def poll_progress(
@@ -84,14 +113,14 @@ def poll_progress(
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Ask for `counts` again and again, and pass them to each view at its own interval, until `wait` returns True."""
-    rate = Rate(clock)
-    shown_at = [clock()] * len(views)
+    rate, started = Rate(clock), clock()
+    shown_at = [started] * len(views)
     is_last = False
     while not is_last:
         is_last = wait(POLL_INTERVAL_S)
         statuses = counts()
-        snapshot = Snapshot(rows, already_done + statuses.total(), statuses, rate.update(statuses.total()))
-        now = clock()
+        now, done = clock(), statuses.total()
+        snapshot = Snapshot(rows, already_done + done, statuses, rate.update(done), now - started)
         for number, view in enumerate(views):
             if is_last or now - shown_at[number] >= view.interval_s:
                 shown_at[number] = now
@@ -99,12 +128,12 @@ def poll_progress(
                     view.show(snapshot, is_last)
 
 
-def ask_counts(monitor: Any) -> Counter[str]:
-    """Ask the monitor for its counts; none while it cannot be asked (its node died, Ray shuts down)."""
+def ask_counts(monitor: Any) -> Counter[str] | None:
+    """Ask the monitor for its counts; None while it cannot be asked (its node died, Ray shuts down)."""
     try:
         return Counter(ray.get(monitor.counts.remote(), timeout=ASK_TIMEOUT_S))
     except Exception:
-        return Counter()
+        return None
 
 
 class Rate:
@@ -130,7 +159,7 @@ class BarView:
 
     def __init__(self, bar: Bar, rows: int, already_done: int) -> None:
         self.bar = bar
-        self.task = bar.add_task("", total=rows, completed=already_done, rate="starting workers", errors="")
+        self.task = bar.add_task("", total=rows, completed=already_done, rate=STARTING, errors="")
 
     @classmethod
     @contextlib.contextmanager
@@ -143,50 +172,57 @@ class BarView:
             TextColumn("{task.fields[errors]}"),
             TimeRemainingColumn(),
         )
-        with Bar(*columns, console=make_console(stderr=True)) as bar:
+        with Bar(*columns, console=make_console(stderr=True), redirect_stdout=False) as bar:
             yield cls(bar, rows, already_done)
 
     def show(self, snapshot: Snapshot, is_last: bool) -> None:
-        failed = count_failures(snapshot.statuses)
-        starting = "" if snapshot.statuses else "starting workers"
+        starting = "" if snapshot.statuses or is_last else f"{STARTING}, {snapshot.seconds:.0f} s"
         self.bar.update(
             self.task,
             completed=snapshot.done,
-            rate=f"{snapshot.rate:.0f}/s" if snapshot.rate else starting,
-            errors=f"{failed} errors" if failed else "",
+            rate=_rate(snapshot.rate) if snapshot.rate else starting,
+            errors=_errors(snapshot) if count_failures(snapshot.statuses) else "",
         )
 
 
 class LineView:
-    """A line every few seconds, where there is no terminal."""
+    """A line every few seconds, where there is no terminal: while something changes, and at the end."""
 
     interval_s = LINE_INTERVAL_S
 
+    def __init__(self) -> None:
+        self.shown = Snapshot(0, 0, Counter(), 0.0)
+
     def show(self, snapshot: Snapshot, is_last: bool) -> None:
-        if is_last:
-            return  # the summary follows
-        left = "" if snapshot.seconds_left is None else f", {snapshot.seconds_left:.0f} s left"
-        failed = count_failures(snapshot.statuses)
-        line = f"{snapshot.done:,} of {snapshot.rows:,} images, {snapshot.rate:.0f}/s, {failed} errors{left}"
-        print(line, file=sys.stderr, flush=True)
+        is_new = snapshot.statuses != self.shown.statuses
+        if not (is_last or is_new or snapshot.seconds - self.shown.seconds >= UNCHANGED_INTERVAL_S):
+            return
+        self.shown = snapshot
+        print_plain(_line(snapshot, is_last), error=True)
 
 
-class Progress(BaseModel):
-    """`progress.json`."""
+def _line(snapshot: Snapshot, is_last: bool) -> str:
+    if not snapshot.statuses and not is_last:
+        return f"{STARTING}, {snapshot.seconds:.0f} s"
+    parts = [f"{snapshot.done:,} of {snapshot.rows:,} images"]
+    if snapshot.rate:
+        parts.append(_rate(snapshot.rate))
+    parts.append(_errors(snapshot))
+    if snapshot.done >= snapshot.rows and not is_last:
+        parts.append("writing")
+    elif snapshot.seconds_left is not None and not is_last:
+        parts.append(f"{snapshot.seconds_left:.0f} s left")
+    return ", ".join(parts)
 
-    model_config = ConfigDict(frozen=True)
 
-    run_id: str
-    state: Literal["running", "ended"]
-    """`ended` when nobody works on the run any more, committed (`_SUCCESS`) or not."""
-    rows: int
-    done: int
-    """Earlier attempts included."""
-    statuses: dict[str, int]
-    """Rows that this attempt labeled, counted by status."""
-    images_per_s: float
-    seconds_left: float | None
-    updated_at: datetime
+def _rate(per_s: float) -> str:
+    """Round a rate; one below ten has a decimal, because 0/s would say that nothing happens."""
+    return f"{per_s:.0f}/s" if per_s >= 10 else f"{per_s:.1f}/s"
+
+
+def _errors(snapshot: Snapshot) -> str:
+    failed = count_failures(snapshot.statuses)
+    return f"{failed:,} error" + ("" if failed == 1 else "s")
 
 
 class FileView:
@@ -209,4 +245,4 @@ class FileView:
             seconds_left=None if snapshot.seconds_left is None else round(snapshot.seconds_left, 1),
             updated_at=datetime.now(timezone.utc),
         )
-        self.store.write_json(layout.progress(self.run_id), progress.model_dump(mode="json"))
+        write_progress(self.store, progress)

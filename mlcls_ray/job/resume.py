@@ -13,7 +13,7 @@ from mlcls_ray.models.artifact import Model
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import redact_url
 from mlcls_ray.table import layout
-from mlcls_ray.table.records import RunRecord, newest_record, read_record
+from mlcls_ray.table.records import RunRecord, newest_record, read_record, read_records
 
 UNNAMED_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
 """Run ids as `new_run_id` makes them; they sort by time, if the clock was right."""
@@ -29,6 +29,17 @@ def unfinished_run(store: Store, job: LabelJob, model: Model, thresholds: Resolv
     return newest.run_id if newest and store.read(layout.success(newest.run_id)) is None else None
 
 
+def labeled_before(store: Store, job: LabelJob) -> RunRecord | None:
+    """Find the newest committed run over the inputs of a job; None for a job that asks what is new, or what failed, anyway."""
+    if job.incremental or job.retry:
+        return None
+    inputs = public_config(job)["inputs"]
+    records = read_records(store, store.names(layout.RUNS)).values()
+    same = [record for record in records if record.config.get("inputs") == inputs and not record.relabeled_from]
+    newest = newest_record(same)
+    return newest if newest and store.read(layout.success(newest.run_id)) is not None else None
+
+
 def check_same_run(record: RunRecord, model: Model, thresholds: ResolvedThresholds, job: LabelJob) -> None:
     """Check that a job may resume a run. Other inputs or another model would mix two tables in one.
 
@@ -37,7 +48,7 @@ def check_same_run(record: RunRecord, model: Model, thresholds: ResolvedThreshol
     """
     for name, (before, now) in _differences(record, model, thresholds, job).items():
         raise UsageError(
-            f"run '{record.run_id}' was started with another {name}: {before} then, {now} now; use another --run-id"
+            f"run '{record.run_id}' was started with {name} {before}, not with {now}; use another --run-id"
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ import tenacity
 
 from mlcls_ray.config import LabelJob
 from mlcls_ray.config_file import dump_config
-from mlcls_ray.errors import RunError, UsageError, short_message
+from mlcls_ray.errors import RunError, RunInterruptedError, UsageError, short_message
 from mlcls_ray.terminal import plain
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 JOB_FILE = "job.yaml"
 PACKAGE = Path(__file__).parent.parent
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+UPLOAD_LOGGERS = ("ray", "ray.dashboard.modules.dashboard_sdk")
+"""They log each upload with Ray's name for it; the second one sets its own level when it is imported."""
 WHILE_STARTING = tenacity.Retrying(
     retry=tenacity.retry_if_exception(lambda error: "No available agent" in str(error)),
     stop=tenacity.stop_after_delay(60),
@@ -46,7 +49,8 @@ def submit(job: LabelJob, address: str | None, pip: Sequence[str], follow: bool)
 
     Raises:
         UsageError: the cluster cannot be reached, or refuses the token.
-        RunError: the job ended without an exit code: its driver was killed, or could not be started.
+        RunError: the job ended without an exit code: its driver was killed, or could not be started; or its log broke off.
+        RunInterruptedError: Ctrl-C. The job goes on.
     """
     from ray.exceptions import RayError
     from ray.job_submission import JobSubmissionClient
@@ -54,7 +58,9 @@ def submit(job: LabelJob, address: str | None, pip: Sequence[str], follow: bool)
     target = address or next((os.environ[name] for name in ADDRESS_VARIABLES if os.environ.get(name)), None)
     if not target:
         raise UsageError("no cluster: give --address http://HEAD:8265, or set RAY_API_SERVER_ADDRESS")
-    logging.getLogger("ray").setLevel(logging.ERROR)  # it logs each upload
+    for name in UPLOAD_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    print("uploading the job", file=sys.stderr, flush=True)
     try:
         client = JobSubmissionClient(target)
         submission_id = _send(client, job, pip)
@@ -67,8 +73,17 @@ def submit(job: LabelJob, address: str | None, pip: Sequence[str], follow: bool)
     if not follow:
         print(submission_id)
         return 0
-    asyncio.run(_print_log(client, submission_id))
-    info = client.get_job_info(submission_id)
+    goes_on = (
+        f"job {submission_id} goes on; with --address {shlex.quote(target)}, `ray job logs --follow {submission_id}` shows its log, and "
+        f"`ray job stop {submission_id}` ends it"
+    )
+    try:
+        asyncio.run(_print_log(client, submission_id))
+        info = client.get_job_info(submission_id)
+    except KeyboardInterrupt:
+        raise RunInterruptedError(goes_on) from None
+    if not info.status.is_terminal():
+        raise RunError(f"its log broke off, but {goes_on}")
     if info.driver_exit_code is None:
         raise RunError(f"job {submission_id} ended as {info.status}: {info.message or 'Ray gives no reason'}")
     return int(info.driver_exit_code)

@@ -21,7 +21,7 @@ from mlcls_ray.job.progress import show_progress, stop_on_interrupt
 from mlcls_ray.job.sink import Fragments
 from mlcls_ray.job.workers import Worker
 from mlcls_ray.stages.spec import Stage
-from mlcls_ray.table.ledger import RowSet, failures
+from mlcls_ray.table.ledger import RowSet, count_statuses, failures
 
 
 class Labeled(NamedTuple):
@@ -82,11 +82,12 @@ def label_attempt(run: Run, stages: Sequence[type[Stage]] | None, worker: type[W
     watch = NodeWatch()
     try:
         with (
-            show_progress(monitor, run.store, run.run_id, run.rows, run.rows - run.rows_left),
+            show_progress(monitor, run.stores.values(), run.run_id, run.rows, run.rows - run.rows_left) as finish,
             stop_on_interrupt(monitor),
             watch.ending_attempt(monitor),
         ):
             fragments = label_rows(run, monitor, stages, worker)
+            finish(count_statuses(fragments[run.models[0].name]))
         reason, seconds = ray.get([monitor.stop_reason.remote(), monitor.stage_seconds.remote()])
     except KeyboardInterrupt:
         raise resumable_error(run.run_id, "interrupted", RunInterruptedError) from None

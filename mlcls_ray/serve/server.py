@@ -19,7 +19,7 @@ from mlcls_ray.job.cluster import check_device_on_workers, connect, starts_ray
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.serve.config import TOKEN_VARIABLE, ServeConfig, count_replicas, token
 from mlcls_ray.serve.wire import PATH
-from mlcls_ray.terminal import suppress_native_output
+from mlcls_ray.terminal import SILENT, Steps, suppress_native_output
 
 NAME = "mlcls"
 RAY_SERVE_SETTINGS = {
@@ -44,7 +44,7 @@ OTHER_WAYS = {"RAY_SERVE_ENABLE_DIRECT_INGRESS", "RAY_SERVE_ENABLE_HA_PROXY"}
 MISSING = "mlcls serve needs the extra 'serve': pip install 'mlcls-ray[serve]'"
 
 
-def run_service(config: ServeConfig, verbose: bool = False) -> None:
+def run_service(config: ServeConfig, verbose: bool = False, steps: Steps = SILENT) -> None:
     """Serve until SIGINT or SIGTERM, then answer the running requests and return.
 
     Raises:
@@ -62,6 +62,7 @@ def run_service(config: ServeConfig, verbose: bool = False) -> None:
     if is_here:
         check_port(config.host, config.port)
         check_device(device, config.engine)
+    steps.say("starting Ray" if is_here else "connecting to Ray")
     connect(config.ray_address, verbose, device)
     from ray import serve  # after connect: Ray Serve reads its environment when it is imported
     from ray.exceptions import RayError
@@ -74,6 +75,7 @@ def run_service(config: ServeConfig, verbose: bool = False) -> None:
         check_device_on_workers(device, config.engine)
     if not verbose:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    steps.say("starting the service, whose replicas load the model")
     stop = _stop_on_signals()
     logging_config = {"log_level": "WARNING" if not verbose else "INFO", "enable_access_log": verbose}
     serve.start(
@@ -83,6 +85,7 @@ def run_service(config: ServeConfig, verbose: bool = False) -> None:
     handle = serve.run(application, name=NAME, route_prefix="/")
     if is_direct:
         handle.health.remote()  # it looks for the replica now; to stop must not have to wait for that
+    steps.pause()
     url = f"http://{config.host}:{config.port}{PATH}"
     access = f"with the token in {TOKEN_VARIABLE}" if token() else "without a token"
     print(f"serving {config.model} on {url} ({access}); /docs describes it", flush=True)

@@ -44,15 +44,24 @@ def start_attempt(stores: Sequence[Store], run_id: str, rows: int) -> Attempt:
     return Attempt(number, accepted, done)
 
 
+def accepted_fragments(store: Store, run_id: str) -> list[Fragment]:
+    """Read which fragments of earlier attempts the newest attempt has accepted. Of a run without attempts: none."""
+    recorded = store.read_json(_file(run_id, _last_attempt(store, run_id))) or {"accepted": []}
+    return [Fragment.model_validate(fragment) for fragment in recorded["accepted"]]
+
+
+def _last_attempt(store: Store, run_id: str) -> int:
+    return max((int(name.partition(".")[0]) for name in store.names(layout.attempts_folder(run_id))), default=0)
+
+
 def _acceptable(store: Store, run_id: str) -> tuple[int, list[Fragment]]:
     """Return the number of the last attempt, and its own fragments with those that it accepted.
 
     A fragment of an older attempt that the last one did not accept came late: its rows may have been labeled again since.
     Only the last attempt's fragments are read whole; what was accepted before is described in its file.
     """
-    last = max((int(name.partition(".")[0]) for name in store.names(layout.attempts_folder(run_id))), default=0)
-    recorded = store.read_json(_file(run_id, last)) or {"accepted": []}
-    described = {fragment["name"]: Fragment.model_validate(fragment) for fragment in recorded["accepted"]}
+    last = _last_attempt(store, run_id)
+    described = {fragment.name: fragment for fragment in accepted_fragments(store, run_id)}
     accepted = []
     for name in fragment_names(store, run_id):
         if name in described:

@@ -7,9 +7,11 @@ fingerprint). Inputs that failed for a transient reason are labeled again.
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -33,17 +35,20 @@ KEY = "key"
 
 NEW = """
     SELECT listing.uri, listing.size_bytes, listing.mtime, listing.etag,
-           CASE WHEN list_contains($transient, ledger.status) THEN ledger.attempts ELSE 0 END AS attempts
+           CASE WHEN list_contains($transient, ledger.status) THEN ledger.attempts ELSE 0 END AS attempts,
+           CASE
+             WHEN ledger.uri IS NULL THEN 'new'
+             WHEN EXISTS (SELECT 1 FROM vanished WHERE vanished.uri = ledger.uri) THEN 'new' -- it has come back
+             WHEN CASE
+                    WHEN listing.etag IS NOT NULL AND ledger.etag IS NOT NULL THEN listing.etag <> ledger.etag
+                    WHEN listing.size_bytes IS NULL THEN FALSE -- a list of uris knows nothing but names
+                    ELSE listing.size_bytes IS DISTINCT FROM ledger.size_bytes OR listing.mtime IS DISTINCT FROM ledger.mtime
+                  END THEN 'changed'
+             WHEN list_contains($transient, ledger.status) THEN 'retried'
+             WHEN ledger.model_fingerprint <> $model OR ledger.preprocess_fingerprint <> $preprocess THEN 'other_model'
+           END AS reason
     FROM listing LEFT JOIN ledger ON ledger.uri = listing.key
-    WHERE ledger.uri IS NULL
-       OR ledger.model_fingerprint <> $model OR ledger.preprocess_fingerprint <> $preprocess
-       OR list_contains($transient, ledger.status)
-       OR EXISTS (SELECT 1 FROM vanished WHERE vanished.uri = ledger.uri) -- it has come back
-       OR CASE
-            WHEN listing.etag IS NOT NULL AND ledger.etag IS NOT NULL THEN listing.etag <> ledger.etag
-            WHEN listing.size_bytes IS NULL THEN FALSE -- a list of uris knows nothing but names
-            ELSE listing.size_bytes IS DISTINCT FROM ledger.size_bytes OR listing.mtime IS DISTINCT FROM ledger.mtime
-          END
+    WHERE reason IS NOT NULL
     ORDER BY listing.row_id
 """
 GONE = """
@@ -85,7 +90,7 @@ def open_changes(
 
 
 class Changes:
-    """A listing compared with the ledger. `listed` is its number of inputs."""
+    """A listing compared with the ledger. `listed` is its number of inputs; `reasons` counts those that `new` has yielded."""
 
     def __init__(
         self, database: duckdb.DuckDBPyConnection, fingerprints: tuple[str, str], runs: list[str], listed: int
@@ -95,12 +100,15 @@ class Changes:
         self.runs = runs
         """The committed runs over the same inputs."""
         self.listed = listed
+        self.reasons: Counter[str] = Counter()
 
     def new(self) -> Iterator[InputEntry]:
-        """Stream the inputs that are to be labeled, in the order of the listing."""
+        """Stream the inputs that are to be labeled, in the order of the listing, and count why (the names are those of `InputChanges`)."""
         model, preprocess = self.fingerprints
         transient = sorted(status.value for status in TRANSIENT)
-        return _entries(self.database, NEW, {"model": model, "preprocess": preprocess, "transient": transient})
+        for row in _rows(self.database, NEW, {"model": model, "preprocess": preprocess, "transient": transient}):
+            self.reasons[row.pop("reason")] += 1
+            yield InputEntry(**row)
 
     def vanished(self) -> pa.Table:
         """Return the uris that runs over the same inputs labeled, that are not listed now, and that no later run has recorded already."""
@@ -119,13 +127,13 @@ def _failed(database: duckdb.DuckDBPyConnection, store: Store, statuses: list[st
     runs = database.execute(FAILED_RUNS, {"statuses": statuses}).fetchall()
     for (run_id,) in runs:
         create_view(database, "manifest", store.data_uris(layout.manifest_folder(run_id)), schema.MANIFEST)
-        yield from _entries(database, FAILED, {"run": run_id, "statuses": statuses})
+        yield from (InputEntry(**row) for row in _rows(database, FAILED, {"run": run_id, "statuses": statuses}))
         database.execute("DROP VIEW manifest")
 
 
-def _entries(database: duckdb.DuckDBPyConnection, query: str, values: dict[str, object]) -> Iterator[InputEntry]:
+def _rows(database: duckdb.DuckDBPyConnection, query: str, values: dict[str, object]) -> Iterator[dict[str, Any]]:
     for batch in database.sql(query, params=values).to_arrow_reader(FETCH_ROWS):
-        yield from (InputEntry(**row) for row in batch.to_pylist())
+        yield from batch.to_pylist()
 
 
 def _spool(listed: Iterable[InputEntry], folder: Path) -> tuple[int, list[str]]:

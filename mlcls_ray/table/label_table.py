@@ -10,6 +10,7 @@ from duckdb import DuckDBPyConnection, DuckDBPyRelation, connect
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError, suggest
 from mlcls_ray.storage.store import Store
+from mlcls_ray.storage.uris import redact_url
 from mlcls_ray.table.corrected import correct_labels
 from mlcls_ray.table.corrections import read_corrections
 from mlcls_ray.table.fragments import as_label_table, fragment_paths, fragment_schema, is_first_layout
@@ -87,6 +88,10 @@ class LabelTable:
         self.corrections: pa.Table | None = None
         """What people corrected, in the schema `CORRECTIONS`, if it was taken."""
         create_score_view(self.database, self.records)
+
+    def __repr__(self) -> str:
+        rows = sum(success.rows for success in self.successes.values())
+        return f"LabelTable({redact_url(self.store.root)!r}, runs={len(self.successes)}, rows={rows})"
 
     @property
     def newest(self) -> RunRecord:

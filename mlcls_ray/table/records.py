@@ -25,6 +25,24 @@ SEARCHED_FOLDERS = 50
 """Folders of an output without runs in which `no_runs` looks for some."""
 
 
+class InputChanges(BaseModel):
+    """What an incremental job found in its inputs, compared with the newest rows of earlier runs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    listed: int
+    """Images that the inputs name."""
+    new: int = 0
+    """Never labeled, or found again after they had vanished."""
+    changed: int = 0
+    retried: int = 0
+    """Unchanged, and failed for a transient reason."""
+    other_model: int = 0
+    """Unchanged, and labeled by another model or with another preprocessing."""
+    vanished: int = 0
+    """Labeled by an earlier run over the same inputs, and not found now."""
+
+
 class RunRecord(BaseModel):
     """The content of `run.json`. The file is written when the run's manifest is complete; without it there is no run."""
 
@@ -47,6 +65,10 @@ class RunRecord(BaseModel):
     """The engine that executes the network, and why it was chosen. Up to version 0.1 the key was `choice`."""
     relabeled_from: tuple[str, ...] = ()
     """The runs whose scores these labels were selected from; empty if a model was run."""
+    left_out: dict[str, int] = {}
+    """Files of the inputs' folders and archives that are no images by their names, by suffix. Up to version 0.1 they were not counted."""
+    changes: InputChanges | None = None
+    """What an incremental job found; None for other jobs, and up to version 0.1."""
     created_at: datetime
 
     @property
@@ -70,9 +92,21 @@ class Success(BaseModel):
     """Checksum of `run.json`; None up to version 0.1."""
     seconds: float
     """Wall time of the command that committed the run, from the start of its workers."""
+    labeled: int | None = None
+    """Rows that this command labeled; the others were there from commands that were interrupted. None up to version 0.1."""
     stage_seconds: dict[str, float] = {}
     """Seconds that all workers of that command spent, by activity: fetch (waiting), decode (CPU), decode_on_card, score."""
     committed_at: datetime
+
+    @property
+    def labeled_rows(self) -> int:
+        """The rows that were labeled within `seconds`."""
+        return self.rows if self.labeled is None else self.labeled
+
+    @property
+    def per_s(self) -> float | None:
+        """Images per second of the command that committed the run, the start of its workers included; None if it labeled none."""
+        return self.labeled_rows / self.seconds if self.labeled_rows and self.seconds else None
 
 
 class Latest(BaseModel):
@@ -186,16 +220,19 @@ def make_visible(
     fragments: Sequence[Fragment],
     seconds: float,
     stage_seconds: Mapping[str, float] | None = None,
+    labeled: int | None = None,
 ) -> Success:
-    """Write `_SUCCESS`, and let `latest.json` point to the run."""
+    """Write `_SUCCESS`, and let `latest.json` point to the run. `labeled`: rows of this command. None: all."""
+    rows = sum(fragment.rows for fragment in fragments)
     success = Success(
         run_id=run_id,
-        rows=sum(fragment.rows for fragment in fragments),
+        rows=rows,
         statuses=count_statuses(fragments),
         fragments=list(fragments),
         manifest=read_manifest_parts(store, run_id),
         record_sha256=hashlib.sha256(store.read(layout.run_json(run_id)) or b"").hexdigest(),
         seconds=round(seconds, 3),
+        labeled=rows if labeled is None else labeled,
         stage_seconds={stage: round(spent, 3) for stage, spent in (stage_seconds or {}).items()},
         committed_at=datetime.now(timezone.utc),
     )

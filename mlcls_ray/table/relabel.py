@@ -109,6 +109,8 @@ def _new_record(run_id: str, sources: Sequence[Source], thresholds: Thresholds, 
             "config": {**newest.config, "threshold": thresholds.model_dump(mode="json"), "run_id": run_id},
             "versions": {**newest.versions, "mlcls_ray": __version__},
             "relabeled_from": tuple(source.record.run_id for source in sources),
+            "left_out": {},
+            "changes": None,
             "created_at": datetime.now(timezone.utc),
         }
     )

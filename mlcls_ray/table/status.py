@@ -13,9 +13,11 @@ from pydantic import BaseModel, ConfigDict
 from mlcls_ray import schema
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
+from mlcls_ray.table.attempts import accepted_fragments
 from mlcls_ray.table.leases import is_being_worked_on
-from mlcls_ray.table.ledger import fragment_names
-from mlcls_ray.table.records import RunRecord, read_record, read_success
+from mlcls_ray.table.ledger import count_statuses, fragment_names
+from mlcls_ray.table.progress import read_progress
+from mlcls_ray.table.records import RunRecord, read_record, read_records, read_success
 
 State = Literal["committed", "running", "unfinished"]
 
@@ -23,7 +25,8 @@ State = Literal["committed", "running", "unfinished"]
 class RunStatus(BaseModel):
     """The state of one run.
 
-    `done` counts the rows in fragments; `rate` is rows per second between the first and the last row of the newest attempt.
+    `done` counts the rows that are labeled: of a running run as its driver counts them, else those in fragments. `rate` is rows per second:
+    of a committed run that of the command that committed it, else of the newest attempt.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,22 +48,36 @@ class _Written(NamedTuple):
     rate: float | None
 
 
+def newest_status(store: Store, most: int) -> list[RunStatus]:
+    """Read the states of the runs that were started last, oldest first. Runs are in the order of their starts, whatever their names."""
+    records = sorted(read_records(store, store.names(layout.RUNS)).values(), key=lambda record: record.place)
+    return [_status_of(store, record) for record in records[-most:]] if most > 0 else []
+
+
 def run_status(store: Store, run_id: str) -> RunStatus | None:
     """Read the state of a run; None if its manifest is not complete."""
     record = read_record(store, run_id)
-    if record is None:
-        return None
+    return _status_of(store, record) if record else None
+
+
+def _status_of(store: Store, record: RunRecord) -> RunStatus:
+    run_id = record.run_id
     success = read_success(store, run_id)
     if success is not None:
-        rate = success.rows / success.seconds if success.rows and success.seconds else None
-        return _status(record, "committed", Counter(success.statuses), rate)
+        return _status(record, "committed", Counter(success.statuses), success.per_s)
+    is_running = is_being_worked_on(store, run_id)
+    progress = read_progress(store, run_id) if is_running else None
+    if progress is not None and progress.state == "running":  # as its bar shows it; its fragments are a minute behind
+        statuses = Counter(progress.statuses) + Counter(count_statuses(accepted_fragments(store, run_id)))
+        return _status(record, "running", statuses, progress.images_per_s or None, progress.done)
     written = _read_written(store, run_id)
-    state: State = "running" if is_being_worked_on(store, run_id) else "unfinished"
-    return _status(record, state, written.statuses, written.rate)
+    return _status(record, "running" if is_running else "unfinished", written.statuses, written.rate)
 
 
-def _status(record: RunRecord, state: State, statuses: Counter[str], rate: float | None) -> RunStatus:
-    done = statuses.total()
+def _status(
+    record: RunRecord, state: State, statuses: Counter[str], rate: float | None, counted: int | None = None
+) -> RunStatus:
+    done = statuses.total() if counted is None else counted
     return RunStatus(
         run_id=record.run_id,
         state=state,

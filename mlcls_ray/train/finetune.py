@@ -10,7 +10,7 @@ from mlcls_ray.job.cluster import connect
 from mlcls_ray.models.cache import TRAINED
 from mlcls_ray.models.networks.spec import NetworkSpec
 from mlcls_ray.models.zoo import STARTER
-from mlcls_ray.terminal import on_first_sigint
+from mlcls_ray.terminal import SILENT, Steps, on_first_sigint
 from mlcls_ray.train import checkpoints
 from mlcls_ray.train.config import FinetuneJob
 from mlcls_ray.train.distributed import ProcessGroup, run_processes
@@ -18,6 +18,7 @@ from mlcls_ray.train.export import export_best
 from mlcls_ray.train.head_start import write_start
 from mlcls_ray.train.loop import SAVE_INTERVAL_S, STOP, Trainer
 from mlcls_ray.train.losses import LossFunction, training_loss
+from mlcls_ray.train.metrics_log import following_epochs
 from mlcls_ray.train.prepare import Setup, prepare
 from mlcls_ray.train.sized_job import say_size
 
@@ -41,6 +42,7 @@ def finetune(
     spec: NetworkSpec | None = None,
     loss_function: LossFunction = training_loss,
     save_interval_s: float = SAVE_INTERVAL_S,
+    steps: Steps = SILENT,
 ) -> FinetuneResult:
     """Train, evaluate after each epoch, and export the best epoch.
 
@@ -49,6 +51,7 @@ def finetune(
         spec: a network of your own, instead of the one that the job names.
         loss_function: a loss of your own, with the signature of `training_loss`.
         save_interval_s: seconds between checkpoints within an epoch.
+        steps: told what is done before and after the epochs.
 
     Raises:
         UsageError: data, initial weights or device are wrong; nothing has been trained.
@@ -63,24 +66,34 @@ def finetune(
         stop_file.parent.mkdir(parents=True, exist_ok=True)
         stop_file.touch()
 
-    def train_and_export(setup: Setup, group: ProcessGroup) -> None:
+    def train_and_export(setup: Setup, group: ProcessGroup, steps: Steps) -> None:
         trainer = Trainer(setup, group, loss_function, save_interval_s)
+        steps.pause()  # a bar follows
         if trainer.train() and group.is_first:
+            steps.say("exporting the best epoch")
             export_best(trainer)
 
     setup = prepare(job, spec)  # errors are found before anything starts
     epochs = setup.job.epochs
     say_size(job, setup.job, len(setup.train.paths))
     if checkpoints.newest(job.out / checkpoints.FOLDER) is None:
-        write_start(setup, job.out / checkpoints.FOLDER)
+        write_start(setup, job.out / checkpoints.FOLDER, steps)
     job.out.mkdir(parents=True, exist_ok=True)
+    steps.say("starting Ray")
     connect(None, device=job.device if job.workers > 1 else None)  # one worker is this process
+    steps.say("preparing the first epoch")
     with on_first_sigint(request_stop, "this step is finished and saved"):
         if job.workers == 1:
-            train_and_export(setup, ProcessGroup())
+            train_and_export(setup, ProcessGroup(), steps)
         else:
             del setup  # each process makes its own
-            run_processes(lambda group: train_and_export(prepare(job, spec), group), job.workers, job.device)
+            started = checkpoints.newest(job.out / checkpoints.FOLDER)
+            best = checkpoints.read_state(started).best if started else 0.0
+            steps.say(f"training in {job.workers} processes")
+            with following_epochs(job.out, epochs, best):
+                run_processes(
+                    lambda group: train_and_export(prepare(job, spec), group, SILENT), job.workers, job.device
+                )
     newest = checkpoints.newest(job.out / checkpoints.FOLDER)
     state = checkpoints.read_state(newest) if newest else checkpoints.State()
     if stop_file.exists():

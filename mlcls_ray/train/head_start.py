@@ -5,7 +5,6 @@ This is the baseline of a training, and where it starts: no epoch is exported th
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from mlcls_ray.errors import ImageError
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.labels.metrics import mean_average_precision
+from mlcls_ray.terminal import SILENT, Steps
 from mlcls_ray.train import checkpoints
 from mlcls_ray.train.closed_form import Readout, fit_readout
 from mlcls_ray.train.dev_scores import load_pixels
@@ -43,14 +43,14 @@ class Baseline(NamedTuple):
         return max(value for value in self if value is not None)
 
 
-def write_start(setup: Setup, folder: Path) -> None:
+def write_start(setup: Setup, folder: Path, steps: Steps = SILENT) -> None:
     """Fit the head, measure it, and write the checkpoint from which training starts; `best` too. Nothing, if the weights are random.
 
     Raises:
         UsageError: a dev image cannot be read.
         RunError: the checkpoint cannot be written.
     """
-    baseline = fit_head(setup) if setup.initial.source is not None else None
+    baseline = fit_head(setup, steps) if setup.initial.source is not None else None
     if baseline is None:
         return
     network, job = setup.network, setup.job
@@ -62,7 +62,7 @@ def write_start(setup: Setup, folder: Path) -> None:
         checkpoints.save(folder, name, network, averaged, optimizer, state)
 
 
-def fit_head(setup: Setup) -> Baseline | None:
+def fit_head(setup: Setup, steps: Steps = SILENT) -> Baseline | None:
     """Fit the head to the training images, in place, unless it was better before. Return dev mAP before and after.
 
     None: there is nothing to measure, because a class is new and the job, or a head without a linear layer at its end, allows no fit.
@@ -75,11 +75,12 @@ def fit_head(setup: Setup) -> Baseline | None:
         return None
     extract, readout = make_extractor(setup), None
     if can_fit:
-        print(f"fitting the head to {len(rows):,} images", file=sys.stderr, flush=True)
+        steps.say(f"fitting the head to {len(rows):,} images")
         paths = [setup.train.paths[row] for row in rows]
         batches = list(read_features(head, extract, paths, lambda path: _pixels_or_grey(path, preprocess)))
         train = Features(*map(np.concatenate, zip(*batches, strict=True)))
         readout = fit_readout(train.inputs, train.logits, setup.train.targets[rows], is_known)
+    steps.say(f"measuring it on {len(setup.dev.paths):,} dev images")
     before, after = [], []
     for batch in read_features(head, extract, setup.dev.paths, lambda path: load_pixels(path, preprocess)):
         before.append(batch.logits)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mlcls_ray.terminal import make_console
+from mlcls_ray.terminal import make_console, print_plain, shows_bars
 
+LINE_INTERVAL_S, FOLLOW_INTERVAL_S = 60.0, 1.0
 METRICS, EVENTS, CURVES = "metrics.jsonl", "tensorboard", "curves.png"
 
 
@@ -35,6 +37,40 @@ def say_epoch(epoch: int, epochs: int, loss: float | None, dev_map: float, is_be
     print(f"epoch {epoch}/{epochs}: loss {shown}, dev mAP {100 * dev_map:.1f} %{best}", file=sys.stderr, flush=True)
 
 
+def follow_epochs(out: Path, epochs: int, best: float, wait: Callable[[float], bool]) -> None:
+    """Print the line of each epoch that other processes write to metrics.jsonl from now on, until `wait` returns True.
+
+    `best`: dev mAP (0..1) before. What the processes print themselves stays in Ray's logs.
+    """
+    path = out / METRICS
+    position = path.stat().st_size if path.exists() else 0
+    loss: float | None = None
+    is_last = False
+    while not is_last:
+        is_last = wait(FOLLOW_INTERVAL_S)
+        written = path.read_bytes()[position:] if path.exists() else b""
+        whole, _, _ = written.rpartition(b"\n")
+        position += len(whole) + 1 if whole else 0
+        for line in map(json.loads, whole.splitlines()):
+            loss = line.get("loss", loss)
+            if "dev_map" in line:
+                say_epoch(line["epoch"], epochs, loss, line["dev_map"], line["dev_map"] > best)
+                best = max(best, line["dev_map"])
+
+
+@contextlib.contextmanager
+def following_epochs(out: Path, epochs: int, best: float) -> Iterator[None]:
+    """Print what other processes do, see `follow_epochs`, while the body runs."""
+    stop = threading.Event()
+    thread = threading.Thread(target=follow_epochs, args=(out, epochs, best, stop.wait), daemon=True, name="epochs")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 def draw_curves(out: Path) -> None:
     """Draw curves.png from the lines of metrics.jsonl."""
     from matplotlib.figure import Figure
@@ -51,9 +87,30 @@ def draw_curves(out: Path) -> None:
     figure.savefig(out / CURVES, dpi=120)
 
 
+class StepPrinter:
+    """Prints now and then how far the training is, where there is no terminal for a bar."""
+
+    def __init__(self, steps: int, done: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.steps, self.done, self.clock = steps, done, clock
+        self.first_done = done
+        self.started = self.printed_at = clock()
+
+    def show(self, loss: float) -> None:
+        self.done += 1
+        now = self.clock()
+        if now - self.printed_at < LINE_INTERVAL_S:
+            return
+        self.printed_at = now
+        left_s = (self.steps - self.done) * (now - self.started) / (self.done - self.first_done)
+        print_plain(f"step {self.done:,} of {self.steps:,}: loss {loss:.3f}, {left_s / 60:.0f} min left", error=True)
+
+
 @contextlib.contextmanager
 def progress_bar(steps: int, done: int) -> Iterator[Callable[[float], None]]:
-    """Show a progress bar on a terminal, nothing elsewhere. The function that it gives takes the loss of each step."""
+    """Show a progress bar on a terminal, elsewhere a line now and then. The function that it gives takes the loss of each step."""
+    if not shows_bars():
+        yield StepPrinter(steps, done).show
+        return
     columns = (
         TextColumn("training"),
         BarColumn(),
@@ -61,6 +118,6 @@ def progress_bar(steps: int, done: int) -> Iterator[Callable[[float], None]]:
         TextColumn("loss {task.fields[loss]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=make_console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+    with Progress(*columns, console=make_console(stderr=True), redirect_stdout=False) as progress:
         task = progress.add_task("", total=steps, completed=done, loss="–")
         yield lambda loss: progress.update(task, advance=1, loss=f"{loss:.3f}")

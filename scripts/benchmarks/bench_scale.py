@@ -45,7 +45,7 @@ from null_stages import NULL_STAGES
 fixed = {"model": sys.argv[3], "batch_size": 256, "engine": "paddle", "precision": "fp32"}
 job = LabelJob(inputs=(sys.argv[1],), out=sys.argv[2], limit=int(sys.argv[4]) or None, **fixed)
 started = time.monotonic()
-(success,) = run_job(check_job(job), stages=NULL_STAGES)
+(success,) = run_job(check_job(job), stages=NULL_STAGES).successes
 print(success.rows, success.seconds, time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 

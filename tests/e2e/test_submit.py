@@ -24,7 +24,7 @@ from mlcls_ray.config import S3Options
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.verify import verify
-from tests.conftest import ROOT, encode, picture, run_cli, run_installed
+from tests.conftest import MLCLS, ROOT, encode, picture, run_cli, run_installed
 from tests.s3_servers import BUCKET, filesystem, free_port
 
 RAY = str(Path(sys.executable).parent / "ray")
@@ -173,6 +173,20 @@ def test_mlcls_submit_and_the_metrics(
     assert "did not take the job" in refused.stderr
     (job,) = run_installed(*words, "--no-follow", env=cluster).stdout.splitlines()
     assert job.startswith("raysubmit_")
+    leave_while_it_runs([*words, "--address", cluster["RAY_API_SERVER_ADDRESS"]], cluster)
+
+
+def leave_while_it_runs(words: list[object], cluster: dict[str, str]) -> None:
+    """Ctrl-C while the log is followed: the job goes on, and the command says so."""
+    with subprocess.Popen([MLCLS, *map(str, words)], env=cluster, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = iter(process.stderr.readline, "")
+        assert any(line.startswith("submitted as ") for line in said)
+        time.sleep(1)  # the log is asked for in the same moment
+        process.send_signal(signal.SIGINT)
+        rest = "".join(said)
+    assert process.returncode == 130
+    assert re.search(r"job (raysubmit_\w+) goes on; .* `ray job logs --follow \1` shows its log", rest), rest
 
 
 def wait_for(cluster: dict[str, str]) -> None:

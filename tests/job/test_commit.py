@@ -27,8 +27,10 @@ def only(run: Run) -> ModelRun:
 
 def test_a_whole_run_is_committed(run: Run) -> None:
     store = run.store
-    success = commit(only(run), written(run, (0, 3), (1, 2, 4)), seconds=1.5)
+    success = commit(only(run), written(run, (0, 3), (1, 2, 4)), seconds=1.5, labeled=3)
     assert (success.rows, success.statuses, len(success.fragments)) == (5, {"empty": 5}, 2)
+    assert success.per_s == 2.0, "a rate counts the rows of the command that was timed"
+    assert success.model_copy(update={"labeled": None}).labeled_rows == 5, "version 0.1 did not say"
     assert store.read_json(layout.LATEST)["labels"] == LABELS
     assert verify(store) == verify(store, RUN) == []
 

@@ -21,6 +21,7 @@ def test_a_folder_with_bad_files(
     job = LabelJob(inputs=(str(folder_of_images),), model=str(tiny_folder), engine="paddle", precision="fp32")
     result = estimate(job, seconds=10)
     assert (result.listed, result.failed, result.model) == (30, 5, "tiny")
+    assert result.left_out == {".txt": 1}
     assert result.eta_s == pytest.approx(30 / result.per_core_s / result.cores)
     assert result.decode_ms > 0
     assert result.score_ms > 0

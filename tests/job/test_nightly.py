@@ -44,6 +44,10 @@ def night(config: Path, *flags: object, check: int = 0) -> dict[str, object]:
     return summary
 
 
+def counts(summary: dict[str, object]) -> tuple[object, ...]:
+    return tuple(summary[name] for name in ("listed", "new", "changed", "retried", "other_model", "vanished"))
+
+
 @pytest.mark.slow
 def test_nights_over_a_changing_folder(config: Path) -> None:
     photos, out = config.parent / "photos", config.parent / "out"
@@ -51,13 +55,18 @@ def test_nights_over_a_changing_folder(config: Path) -> None:
         (photos / f"{number}.jpg").write_bytes(encode(picture(seed=number)))
     first = night(config)
     assert (first["rows"], first["statuses"]) == (4, {"ok": 4})
+    assert counts(first) == (4, 4, 0, 0, 0, 0)
     (photos / "new.jpg").write_bytes(encode(picture(seed=9)))
     (photos / "0.jpg").write_bytes(encode(picture(80, 60, seed=10)))
     (photos / "bad.jpg").write_text("no image")
+    (photos / "phone.HEIC").write_text("not read")
     second = night(config)
     assert (second["rows"], second["statuses"]) == (3, {"not_an_image": 1, "ok": 2})
+    assert counts(second) == (6, 2, 1, 0, 0, 0)
+    assert second["left_out"] == {".heic": 1}
     third = night(config, "--keep", "0h")
     assert (third["run_id"], third["rows"], third["pruned"]) == (None, 0, [])
+    assert counts(third) == (6, 0, 0, 0, 0, 0)
     for number in range(4):
         (photos / f"{number}.jpg").write_bytes(encode(picture(90, 60, seed=20 + number)))
     fourth = night(config, "--keep", "0h")
@@ -65,7 +74,9 @@ def test_nights_over_a_changing_folder(config: Path) -> None:
     assert verify(Store(str(out))) == []
     assert open_labels(str(out)).sql("SELECT count(*) FROM labels").fetchall() == [(6,)]
     log = (config.parent / "logs/mlcls.log").read_text()
-    assert "nothing new" in log
+    assert "nothing new: each input that was found is labeled already (6 listed: 0 new, " in log
+    assert "6 listed: 2 new, 1 changed, 0 retried, 0 vanished" in log
+    assert "import pandas" not in log
     assert "3 images: 2 ok, 1 not_an_image" in log
 
 
@@ -79,6 +90,7 @@ def test_a_night_that_fails_is_posted_to_the_webhook(config: Path, http_server: 
     url = http_server(webhook)
     summary = night(config, "--webhook", url, check=2)  # exit code 2: an empty folder may be one that is not mounted
     assert "no image found" in str(summary["message"])
+    assert counts(summary) == (None,) * 6
     assert len(posted) == 2, "tried again after the 503"
     assert "no image found" in str(posted[1]["text"])
     assert posted[1]["exit_code"] == 2

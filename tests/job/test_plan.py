@@ -85,7 +85,7 @@ def test_a_run_is_resumed_with_the_same_manifest(job: LabelJob, folder_of_images
 )
 def test_a_run_is_not_resumed_as_another(job: LabelJob, values: dict[str, object], name: str) -> None:
     plan_run(check_job(job), NODES)
-    with pytest.raises(UsageError, match=f"run 'r' was started with another {name}: .*use another --run-id"):
+    with pytest.raises(UsageError, match=f"run 'r' was started with {name} .*, not with .*; use another --run-id"):
         check_job(changed(job, **values))
 
 

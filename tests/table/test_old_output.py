@@ -114,9 +114,11 @@ def test_an_incremental_plan(out: Path) -> None:
         assert changes.vanished().num_rows == 0, "the second run has recorded it already"
     with open_changes(store, fingerprints, inputs, [changed, new, *same[2:]]) as changes:
         assert list(changes.new()) == [changed, new]
+        assert changes.reasons == {"changed": 1, "new": 1}
         assert changes.vanished()["uri"].to_pylist() == [same[1].uri]
     with open_changes(store, ("another model", fingerprints[1]), inputs, same) as changes:
         assert sorted(entry.uri for entry in changes.new()) == sorted(entry.uri for entry in same)
+        assert changes.reasons == {"other_model": len(same)}
 
 
 @pytest.fixture

@@ -44,6 +44,7 @@ from mlcls_ray.train.finetune import FinetuneResult, finetune
 from mlcls_ray.train.freezing import backbone_sections
 from mlcls_ray.train.loop import Trainer
 from mlcls_ray.train.losses import training_loss
+from mlcls_ray.train.metrics_log import StepPrinter, follow_epochs
 from mlcls_ray.train.prepare import prepare
 from tests.conftest import MLCLS, quick_job, run_cli
 
@@ -247,6 +248,41 @@ def test_each_epoch_is_told(learned: Path) -> None:
     assert re.findall(r"epoch (\d+)/12: loss \d+\.\d{3}, dev mAP ([\d.]+) %", shown) == [
         (str(number), f"{100 * value:.1f}") for number, value in enumerate(maps, 1)
     ]
+
+
+def test_without_a_terminal_a_line_a_minute_tells_the_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    printer = StepPrinter(600, 100, lambda: now[0])
+    for _ in range(7):
+        now[0] += 20
+        printer.show(0.5)
+    assert capsys.readouterr().err == (
+        "step 103 of 600: loss 0.500, 166 min left\nstep 106 of 600: loss 0.500, 165 min left\n"
+    )
+
+
+def test_epochs_of_other_processes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are read from metrics.jsonl, of which a line may be half written."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 5, "epoch": 1, "dev_map": 0.5}\n')
+    rounds = iter(
+        [
+            '{"step": 9, "epoch": 2, "loss": 0.25}\n{"step": 9, "ep',
+            'och": 2, "dev_map": 0.75}\n',
+            '{"step": 13, "epoch": 3, "dev_map": 0.6}\n',
+        ]
+    )
+
+    def wait(seconds: float) -> bool:
+        part = next(rounds, None)
+        with path.open("a") as stream:
+            stream.write(part or "")
+        return part is None
+
+    follow_epochs(tmp_path, 4, 0.5, wait)
+    assert capsys.readouterr().err == (
+        "epoch 2/4: loss 0.250, dev mAP 75.0 %, the best so far\nepoch 3/4: loss 0.250, dev mAP 60.0 %\n"
+    )
 
 
 def interrupt(out: Path, config: Path) -> None:

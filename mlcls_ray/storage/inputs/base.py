@@ -25,6 +25,7 @@ import fsspec
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.decode import SUFFIXES as IMAGE_SUFFIXES
+from mlcls_ray.storage.inputs.left_out import LeftOut
 from mlcls_ray.storage.uris import HTTP, is_local, looks_like_glob, path_of_uri, redact_url, scheme_of
 
 
@@ -53,10 +54,11 @@ class InputKind(ABC):
         """
 
     @abstractmethod
-    def list_entries(self, text: str, s3: S3Options, uri_column: str | None) -> Iterator[InputEntry]:
+    def list_entries(self, text: str, s3: S3Options, uri_column: str | None, left_out: LeftOut) -> Iterator[InputEntry]:
         """Yield the images of the input, in an order that is the same each time, without holding them all in memory.
 
-        `uri_column`: the column of a list, or of image bytes, that the user names.
+        `uri_column`: the column of a list, or of image bytes, that the user names. `left_out`: counts the files that are no images by
+        their names.
 
         Raises:
             UsageError: the input cannot be listed, or matches nothing.

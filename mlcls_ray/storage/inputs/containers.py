@@ -31,6 +31,7 @@ from mlcls_ray.storage.inputs.base import (
     is_image_name,
     mtime_of,
 )
+from mlcls_ray.storage.inputs.left_out import LeftOut
 from mlcls_ray.storage.uris import (
     HTTP,
     LOCAL,
@@ -79,7 +80,7 @@ class Container(InputKind):
         """Tell by its suffix whether a member's container is of this kind."""
         return member.container.lower().endswith(self.suffixes)
 
-    def list_entries(self, text: str, s3: S3Options, uri_column: str | None) -> Iterator[InputEntry]:
+    def list_entries(self, text: str, s3: S3Options, uri_column: str | None, left_out: LeftOut) -> Iterator[InputEntry]:
         """Yield the members. Of several files, one that cannot be read becomes one row that says why; alone, it is an error."""
         filesystem, pattern = open_filesystem(text, s3)
         scheme = scheme_of(text)
@@ -93,7 +94,7 @@ class Container(InputKind):
                 etag = etag_of(info) or f"{info['size']:x}-{int(info.get('mtime') or 0):x}"
                 uri = uri_of_path(path) if scheme == LOCAL else f"{scheme}://{path}"
                 try:
-                    for member in self.list_members(filesystem, path, uri_column):
+                    for member in self.list_members(filesystem, path, uri_column, left_out):
                         member_uri = MemberUri(uri, member.name, member.place)
                         yield InputEntry(str(member_uri), member.size_bytes, mtime_of(info), etag)
                 except (DamagedError, OSError, pa.ArrowException) as error:
@@ -107,9 +108,9 @@ class Container(InputKind):
 
     @abstractmethod
     def list_members(
-        self, filesystem: fsspec.AbstractFileSystem, path: str, uri_column: str | None
+        self, filesystem: fsspec.AbstractFileSystem, path: str, uri_column: str | None, left_out: LeftOut
     ) -> Iterator[Member]:
-        """Yield the images of one container, in its own order, without holding them all in memory.
+        """Yield the images of one container, in its own order, without holding them all in memory; count the files that are none.
 
         Raises:
             DamagedError: the file is not what its suffix says, or is damaged.
@@ -153,7 +154,7 @@ class Archive(Container):
         """Read the file at a place. Raises what `read_member` does."""
 
     def list_members(
-        self, filesystem: fsspec.AbstractFileSystem, path: str, uri_column: str | None
+        self, filesystem: fsspec.AbstractFileSystem, path: str, uri_column: str | None, left_out: LeftOut
     ) -> Iterator[Member]:
         for name, size_bytes, place in self.list_files(filesystem, path):
             if name == DAMAGE:
@@ -161,6 +162,8 @@ class Archive(Container):
             elif is_image_name(name):
                 place = Place(_bounded(place.at), _bounded(place.size))
                 yield Member(_quoted(name), _bounded(size_bytes), place)
+            else:
+                left_out.add(name)
 
     def read_member(self, filesystem: fsspec.AbstractFileSystem, path: str, member: MemberUri, max_bytes: int) -> bytes:
         place = member.place or self._find(filesystem, path, member.name)
@@ -196,7 +199,7 @@ def read_member(
         return container.read_member(filesystem, path, member, max_bytes)
     if damage["at"] == "0":
         try:
-            next(iter(container.list_members(filesystem, path, None)), None)  # raises what the listing met
+            next(iter(container.list_members(filesystem, path, None, LeftOut())), None)  # raises what the listing met
         except OSError as error:
             if error.errno is None:
                 raise ImageError(Status.CORRUPT, str(error)) from None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.storage.inputs.base import InputEntry, InputKind
+from mlcls_ray.storage.inputs.left_out import LeftOut
 from mlcls_ray.storage.uris import HTTP, scheme_of
 
 
@@ -15,5 +16,5 @@ class HttpUrl(InputKind):
     def takes(self, text: str, s3: S3Options, uri_column: str | None) -> bool:
         return scheme_of(text) in HTTP
 
-    def list_entries(self, text: str, s3: S3Options, uri_column: str | None) -> Iterator[InputEntry]:
+    def list_entries(self, text: str, s3: S3Options, uri_column: str | None, left_out: LeftOut) -> Iterator[InputEntry]:
         yield InputEntry(text)

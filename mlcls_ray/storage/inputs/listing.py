@@ -12,6 +12,7 @@ from mlcls_ray.registry import INPUT_KINDS, load
 from mlcls_ray.storage.connection import is_connection_failure
 from mlcls_ray.storage.inputs.base import InputEntry, InputKind, cannot_list, has_suffix
 from mlcls_ray.storage.inputs.containers import Container
+from mlcls_ray.storage.inputs.left_out import LeftOut
 from mlcls_ray.storage.uris import (
     HTTP,
     LOCAL,
@@ -23,7 +24,7 @@ from mlcls_ray.storage.uris import (
     without_query,
 )
 
-__all__ = ["InputEntry", "check_inputs", "find_container", "input_kinds", "list_inputs"]
+__all__ = ["InputEntry", "LeftOut", "check_inputs", "find_container", "input_kinds", "list_inputs"]
 
 LISTS = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 ARCHIVES = (".tar", ".zip")
@@ -87,17 +88,21 @@ def _check_name(text: str, scheme: str) -> None:
         raise UsageError(f"input '{name}' cannot be read; lists are {', '.join(LISTS)}, archives are .tar and .zip")
 
 
-def list_inputs(inputs: Sequence[str], s3: S3Options, uri_column: str | None = None) -> Iterator[InputEntry]:
+def list_inputs(
+    inputs: Sequence[str], s3: S3Options, uri_column: str | None = None, left_out: LeftOut | None = None
+) -> Iterator[InputEntry]:
     """Yield the images that the inputs name, in an order that is the same each time, without holding them all in memory.
+
+    `left_out` counts the files of folders and archives that are no images by their names.
 
     Raises:
         UsageError: an input does not exist or cannot be listed.
     """
-    kinds = input_kinds()
+    kinds, counts = input_kinds(), LeftOut() if left_out is None else left_out
     for text in inputs:
         kind = next(kind for kind in kinds if kind.takes(text, s3, uri_column))  # local, http and remote take any uri
         try:
-            yield from kind.list_entries(text, s3, uri_column)
+            yield from kind.list_entries(text, s3, uri_column, counts)
         except Exception as error:
             if not is_connection_failure(error):
                 raise

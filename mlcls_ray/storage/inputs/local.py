@@ -13,6 +13,7 @@ from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.decode import SUFFIXES as IMAGE_SUFFIXES
 from mlcls_ray.storage.inputs.base import InputEntry, InputKind, is_image_name
+from mlcls_ray.storage.inputs.left_out import LeftOut
 from mlcls_ray.storage.uris import is_local, looks_like_glob, open_filesystem, path_of_uri, uri_of_path
 
 SORTED_ENTRIES = 100_000
@@ -25,17 +26,20 @@ class LocalFiles(InputKind):
     def takes(self, text: str, s3: S3Options, uri_column: str | None) -> bool:
         return is_local(text)
 
-    def list_entries(self, text: str, s3: S3Options, uri_column: str | None) -> Iterator[InputEntry]:
+    def list_entries(self, text: str, s3: S3Options, uri_column: str | None, left_out: LeftOut) -> Iterator[InputEntry]:
         filesystem, path = open_filesystem(text)
         if looks_like_glob(text, filesystem, path):
             matches = sorted(glob.iglob(path, recursive=True))
             if not matches:
                 raise UsageError(f"input '{text}' matches no file")
             for match in matches:
-                if os.path.isfile(match) and is_image_name(match):
-                    yield local_entry(uri_of_path(match))
+                if os.path.isfile(match):
+                    if is_image_name(match):
+                        yield local_entry(uri_of_path(match))
+                    else:
+                        left_out.add(match)
         elif os.path.isdir(path):
-            yield from walk(path)
+            yield from walk(path, left_out=left_out)
         else:
             yield local_entry(uri_of_path(path))
 
@@ -50,25 +54,29 @@ def local_entry(uri: str) -> InputEntry:
 
 
 def walk(
-    folder: str, suffixes: Collection[str] = IMAGE_SUFFIXES, sorted_entries: int = SORTED_ENTRIES
+    folder: str,
+    suffixes: Collection[str] = IMAGE_SUFFIXES,
+    sorted_entries: int = SORTED_ENTRIES,
+    left_out: LeftOut | None = None,
 ) -> Iterator[InputEntry]:
     """Yield a local folder's files with these suffixes, depth first.
 
     Links to files are followed, links to folders are not: no loops, and nothing is listed twice. Each folder is sorted by
     name; of a folder with more entries, only the first `sorted_entries` that the file system returns are. A sub-folder that may not
-    be entered (`lost+found`), or that is gone meanwhile, is yielded itself: reading it gives a row that says why.
+    be entered (`lost+found`), or that is gone meanwhile, is yielded itself: reading it gives a row that says why. `left_out` counts the
+    files with other suffixes.
 
     Raises:
         UsageError: the folder cannot be listed, or its file system fails.
     """
     try:
-        yield from _walk(folder, suffixes, sorted_entries)
+        yield from _walk(folder, suffixes, sorted_entries, LeftOut() if left_out is None else left_out)
     except OSError as error:
         where = error.filename or folder
         raise UsageError(f"folder '{where}' cannot be listed: {error.strerror}") from None
 
 
-def _walk(folder: str, suffixes: Collection[str], sorted_entries: int) -> Iterator[InputEntry]:
+def _walk(folder: str, suffixes: Collection[str], sorted_entries: int, left_out: LeftOut) -> Iterator[InputEntry]:
     with os.scandir(folder) as entries:
         first = list(islice(entries, sorted_entries))
         first.sort(key=lambda entry: entry.name)
@@ -76,9 +84,11 @@ def _walk(folder: str, suffixes: Collection[str], sorted_entries: int) -> Iterat
             if not entry.is_dir(follow_symlinks=False):
                 if is_image_name(entry.name, suffixes):
                     yield from _regular_file(entry)
+                else:
+                    left_out.add(entry.name)
                 continue
             try:
-                yield from _walk(entry.path, suffixes, sorted_entries)
+                yield from _walk(entry.path, suffixes, sorted_entries, left_out)
             except (PermissionError, FileNotFoundError):
                 yield InputEntry(uri_of_path(entry.path))
 

@@ -18,6 +18,7 @@ from mlcls_ray.images.decode import decode
 from mlcls_ray.storage.fetched import too_large
 from mlcls_ray.storage.inputs.base import container_files, has_parts
 from mlcls_ray.storage.inputs.containers import Container, Member, keep_newest
+from mlcls_ray.storage.inputs.left_out import LeftOut
 from mlcls_ray.storage.inputs.uri_list import COLUMNS, is_text
 from mlcls_ray.storage.uris import MemberUri, open_filesystem
 
@@ -51,7 +52,7 @@ class ParquetImages(Container):
         return False  # it is then read as a list of uris, which says what is wrong
 
     def list_members(
-        self, filesystem: fsspec.AbstractFileSystem, path: str, uri_column: str | None
+        self, filesystem: fsspec.AbstractFileSystem, path: str, uri_column: str | None, left_out: LeftOut
     ) -> Iterator[Member]:
         """Yield the rows; only the footer is read."""
         column = _image_column(filesystem, path, uri_column)

@@ -9,6 +9,7 @@ import fsspec
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.storage.inputs.base import InputEntry, InputKind, cannot_list, etag_of, is_image_name, mtime_of
+from mlcls_ray.storage.inputs.left_out import LeftOut
 from mlcls_ray.storage.inputs.s3 import s3_objects
 from mlcls_ray.storage.uris import HTTP, S3, is_local, looks_like_glob, open_filesystem, scheme_of
 
@@ -19,7 +20,7 @@ class RemoteFiles(InputKind):
     def takes(self, text: str, s3: S3Options, uri_column: str | None) -> bool:
         return not is_local(text) and scheme_of(text) not in HTTP
 
-    def list_entries(self, text: str, s3: S3Options, uri_column: str | None) -> Iterator[InputEntry]:
+    def list_entries(self, text: str, s3: S3Options, uri_column: str | None, left_out: LeftOut) -> Iterator[InputEntry]:
         scheme = scheme_of(text)
         filesystem, path = open_filesystem(text, s3)
         bucket, _, key = path.partition("/")
@@ -32,8 +33,12 @@ class RemoteFiles(InputKind):
             else:
                 infos = _walk(filesystem, path)
             for info in infos:
-                if info.get("type") == "file" and (info["name"] == path or is_image_name(info["name"])):
+                if info.get("type") != "file":
+                    continue
+                if info["name"] == path or is_image_name(info["name"]):
                     yield InputEntry(f"{scheme}://{info['name']}", info.get("size"), mtime_of(info), etag_of(info))
+                else:
+                    left_out.add(info["name"])
         except (OSError, ValueError) as error:
             raise cannot_list(text, error) from None
 

@@ -23,6 +23,7 @@ from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError, suggest
 from mlcls_ray.storage.connection import patiently
 from mlcls_ray.storage.inputs.base import InputEntry, InputKind, container_files, has_parts, has_suffix
+from mlcls_ray.storage.inputs.left_out import LeftOut
 from mlcls_ray.storage.inputs.local import local_entry
 from mlcls_ray.storage.uris import (
     HTTP,
@@ -72,7 +73,7 @@ class UriList(InputKind):
     def takes(self, text: str, s3: S3Options, uri_column: str | None) -> bool:
         return has_suffix(without_query(text), self.suffixes) or has_parts(text, self.suffixes)
 
-    def list_entries(self, text: str, s3: S3Options, uri_column: str | None) -> Iterator[InputEntry]:
+    def list_entries(self, text: str, s3: S3Options, uri_column: str | None, left_out: LeftOut) -> Iterator[InputEntry]:
         filesystem, pattern = open_filesystem(text, s3)
         name = redact_url(text)
         readable: set[str] = set()

@@ -13,7 +13,7 @@ import pytest
 from mlcls_ray.config import FetchOptions, S3Options
 from mlcls_ray.errors import ImageError, Status
 from mlcls_ray.storage.fetch import Fetcher
-from mlcls_ray.storage.inputs.listing import InputEntry, list_inputs
+from mlcls_ray.storage.inputs.listing import InputEntry, LeftOut, list_inputs
 from tests.conftest import encode, picture
 
 IMAGES = [encode(picture(seed=number)) for number in range(5)]
@@ -51,6 +51,14 @@ def write_parquet(path: Path, struct: bool = False) -> Path:
 
 def entries_of(*inputs: object, s3: S3Options | None = None, column: str | None = None) -> list[InputEntry]:
     return list(list_inputs([str(text) for text in inputs], s3 or S3Options(), column))
+
+
+def left_out_of(*inputs: object, s3: S3Options | None = None) -> dict[str, int]:
+    """The files that a listing leaves out, by suffix."""
+    left_out = LeftOut()
+    for _ in list_inputs([str(text) for text in inputs], s3 or S3Options(), left_out=left_out):
+        pass
+    return dict(left_out.counts)
 
 
 def uris_of(*inputs: object, column: str | None = None) -> list[str]:

@@ -11,7 +11,7 @@ from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
 from mlcls_ray.storage.inputs.listing import list_inputs
 from tests.s3_servers import BUCKET, filesystem
-from tests.storage.inputs.samples import entries_of
+from tests.storage.inputs.samples import entries_of, left_out_of
 
 
 @pytest.fixture
@@ -30,6 +30,7 @@ def test_a_prefix(s3_endpoint: str, base: str, slash: str) -> None:
     assert names == ["z.jpg", "a/1.jpg", "b/2.png", "b/deep/3.jpg"], "its own objects first, then by sub-prefix"
     assert [entry.size_bytes for entry in entries] == [len(name) for name in names]
     assert all(entry.mtime is not None and entry.mtime.microsecond == 0 for entry in entries)
+    assert left_out_of(f"s3://{base}{slash}", s3=S3Options(endpoint_url=s3_endpoint)) == {".md": 1}
 
 
 def test_globs_and_single_objects(s3_endpoint: str, base: str) -> None:
