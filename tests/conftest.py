@@ -214,11 +214,12 @@ def start_ray() -> None:
     import ray
 
     from mlcls_ray.job.cluster import connect
+    from mlcls_ray.job.own_ray import own_node
 
     if not ray.is_initialized():
-        ray.init(
-            address="local", num_cpus=2, num_gpus=2, resources={"NPU": 2}, include_dashboard=False, log_to_driver=False
-        )
+        options = {"num_cpus": 2, "num_gpus": 2, "resources": {"NPU": 2}}
+        with own_node():
+            ray.init(address="local", include_dashboard=False, log_to_driver=False, **options)
     assert [node["NodeManagerAddress"] for node in ray.nodes()] == ["127.0.0.1"]
     connect(None)
 

@@ -25,6 +25,8 @@ QUIET = {
 LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray resolves 127.0.0.1 to the machine's public address, and then listens everywhere, unless this variable says that there will be
 no cluster. Its name is history."""
+ON_DEMAND = {"RAY_prestart_worker_first_driver": "0"}
+"""Otherwise Ray starts a worker for each CPU, before it knows which workers a job needs, and lets the job wait for them."""
 CONNECT_TIMEOUT_S = 10.0
 
 
@@ -45,7 +47,7 @@ def connect(address: str | None, verbose: bool = False, device: Device | None = 
         UsageError: the cluster cannot be reached; or Ray is to be started here, and the device is not there.
     """
     target = cluster_address(address)
-    for name, value in {**({} if target else LOOPBACK_ONLY), **({} if verbose else QUIET)}.items():
+    for name, value in {**({} if target else LOOPBACK_ONLY | ON_DEMAND), **({} if verbose else QUIET)}.items():
         os.environ.setdefault(name, value)
     import ray  # it reads the environment above when it is imported
 
@@ -61,7 +63,14 @@ def connect(address: str | None, verbose: bool = False, device: Device | None = 
         if target:
             check_reachable(target)
         # Only where Ray is ours: a foreign cluster may end this process, and then says why on stderr only.
-        with own_sigterm_handler(), contextlib.nullcontext() if verbose or target else suppress_native_output():
+        is_quiet = not (verbose or target)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(own_sigterm_handler())
+            if is_quiet:
+                from mlcls_ray.job.own_ray import own_node
+
+                stack.enter_context(suppress_native_output())
+                stack.enter_context(own_node())
             try:
                 ray.init(**options)
             except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:

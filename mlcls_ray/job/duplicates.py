@@ -31,6 +31,7 @@ def write_duplicates(store: Store, run_id: str, rows: int, options: FetchOptions
     """Find the copies among a manifest's rows and write them beside it; returns how many there are."""
     import ray.data  # not at the top: `label` loads Ray Data while Ray's processes start
 
+    from mlcls_ray.job.own_ray import own_execution
     from mlcls_ray.job.source import read_manifest
 
     folder = layout.duplicates_folder(run_id)
@@ -51,7 +52,7 @@ def write_duplicates(store: Store, run_id: str, rows: int, options: FetchOptions
             fn_constructor_args=(options,),
         )
         spool = f"{temporary}/hashes.parquet"
-        with pq.ParquetWriter(spool, HASHES) as writer:
+        with pq.ParquetWriter(spool, HASHES) as writer, own_execution():
             for batch in hashed.iter_batches(batch_size=None, batch_format="pyarrow"):
                 writer.write_table(batch.cast(HASHES))
         create_view(database, "hashes", [spool], HASHES)

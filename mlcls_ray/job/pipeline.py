@@ -18,6 +18,7 @@ from typing import Any
 
 import ray.data
 
+from mlcls_ray.job.own_ray import own_execution
 from mlcls_ray.job.plan import Run
 from mlcls_ray.job.pools import Pool
 from mlcls_ray.job.sink import Fragments, LabelSink
@@ -57,7 +58,8 @@ def label_rows(
     for part, pool in zip(cut(stages, CUTS[run.pools.placement]), run.pools.pools, strict=True):
         rows = map_blocks(rows, pool, worker, (part, spec, monitor))
     sink = LabelSink(run.stores, run.run_id, run.attempt, run.pools.rows_per_fragment)
-    rows.write_datasink(sink)
+    with own_execution():
+        rows.write_datasink(sink)
     return sink.fragments
 
 

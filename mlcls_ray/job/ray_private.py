@@ -1,11 +1,13 @@
-"""Private APIs of Ray, each with the version in which it was seen. `ray` is pinned below the next minor version because of this file."""
+"""Private APIs of Ray, each with the version in which it was seen. `ray` is pinned below the next minor version because of this file
+and `own_ray`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import grpc
 import ray._private.state
@@ -23,17 +25,6 @@ from ray.experimental.internal_kv import _internal_kv_get
 from mlcls_ray.errors import RunError, ray_cause
 
 PAUSE_S = 0.02
-
-
-@contextlib.contextmanager
-def first_parquet_reader() -> Iterator[None]:
-    """Read Parquet by Ray Data's first reader (2.60): the second one starts actors for the footers of small files, two seconds a run."""
-    context = ray.data.DataContext.get_current()
-    before, context.use_datasource_v2 = context.use_datasource_v2, False
-    try:
-        yield
-    finally:
-        context.use_datasource_v2 = before
 
 
 def head_node_problem(address: str, timeout_s: float) -> str | None:

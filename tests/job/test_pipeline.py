@@ -45,7 +45,11 @@ def fused_job(tiny_folder: Path, folder_of_images: Path, tmp_path_factory: pytes
 
 @pytest.fixture(scope="module")
 def fused_result(loopback_ray: None, fused_job: LabelJob) -> LabelResult:
-    return label(fused_job)
+    before = ray.util.list_named_actors(all_namespaces=True)
+    result = label(fused_job)
+    # Those of Ray Data would take seconds to start.
+    assert ray.util.list_named_actors(all_namespaces=True) == before
+    return result
 
 
 @pytest.fixture(scope="module")
