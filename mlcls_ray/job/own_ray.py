@@ -16,7 +16,7 @@ import ray._private.worker
 from ray._private.node import Node
 
 
-class OwnNode(Node):  # type: ignore[misc]
+class OwnNode(Node):
     """The head node without its autoscaler, its dashboard's server and its log monitor (Ray 2.60).
 
     Nobody adds machines, the server has no page without a dashboard (`ray.init` waits for it all the same), and nobody reads logs live.

@@ -23,7 +23,7 @@ ROW_BYTES = 150
 """A row of a manifest in memory, mostly its uri; an estimate."""
 
 
-class ManifestSource(Datasource):  # type: ignore[misc]
+class ManifestSource(Datasource):
     """The parts of a manifest, one read task for each.
 
     Ray's own reader of Parquet reads the first rows in a task before it plans anything: no worker starts before another one has started

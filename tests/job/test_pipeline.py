@@ -16,6 +16,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
+import ray.util
 
 from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import FailureLimitError, UsageError
