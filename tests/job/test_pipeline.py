@@ -189,7 +189,7 @@ def test_ctrl_c_writes_what_is_in_hand(tiny_folder: Path, tmp_path: Path) -> Non
     process = subprocess.Popen([MLCLS, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:  # the first line that tells of rows
-        if not line.startswith("0 of"):
+        if line[0].isdigit() and not line.startswith("0 of"):
             break
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
