@@ -239,11 +239,8 @@ def test_a_full_disk_loses_nothing(small_disk: Path, tmp_path: Path) -> None:
     before, out = listed(small_disk), tmp_path / "out"
     table = label_files(out, {photo: {"cat": 0.9} for photo in photos})
     filler = small_disk / "filler"
-    with pytest.raises(OSError, match="No space"), filler.open("wb") as stream:
-        while True:
-            stream.write(bytes(4096))
-            stream.flush()
-    os.truncate(filler, filler.stat().st_size - 200_000)
+    free = os.statvfs(small_disk)
+    filler.write_bytes(bytes(free.f_bavail * free.f_frsize - 200_000))
     filled = filler.read_bytes()
     with pytest.raises(RunError, match=r"no space is left for .*photos'\. \d+ files are written and recorded"):
         tag(table, "xmp", Choice())
@@ -274,6 +271,3 @@ def test_only_one_writes_tags(photo: Path, tmp_path: Path) -> None:
     table = label_files(tmp_path / "out", {photo: {"cat": 0.9}})
     with held_lease(table.store, layout.TAGS_LEASE, "tags"), pytest.raises(LeaseError):
         tag(table, "xmp", Choice())
-    with pytest.raises(RunError, match="1 files"):
-        photo.unlink()
-        tag(table, "xmp", Choice()).raise_failures("files")

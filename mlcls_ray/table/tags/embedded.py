@@ -140,7 +140,7 @@ class _Embedded:
         output = str(self.tool.execute(*words, str(path)))
         if self.tool.last_status != 0:
             message = str(self.tool.last_stderr).partition(" - ")[0].strip()
-            raise LeftAloneError(f"ExifTool: {message}")
+            raise LeftAloneError(f"ExifTool: {message or 'the file cannot be read'}")
         return output
 
 

@@ -75,8 +75,7 @@ class Record:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        parts = [name for name in store.names(layout.TAGS) if name.endswith(".parquet")]
-        self.next_part = 1 + max((int(name.partition(".")[0]) for name in parts), default=0)
+        self.next_part = 1 + max((int(name.partition(".")[0]) for name in _parts(store)), default=0)
 
     def append(self, kind: str, entries: Sequence[Entry], is_undone: bool = False) -> None:
         """Write one more part, whole or not at all."""
@@ -93,10 +92,13 @@ class Record:
         self.next_part += 1
 
 
+def _parts(store: Store) -> list[str]:
+    return [name for name in store.names(layout.TAGS) if name.endswith(".parquet") and name.partition(".")[0].isdigit()]
+
+
 def create_tagged_view(database: duckdb.DuckDBPyConnection, store: Store) -> None:
     """Create the view `tagged` (kind, uri, entry): what is written in files now, as far as the record knows."""
     for view in ("tagged", "tag_record"):
         database.execute(f"DROP VIEW IF EXISTS {view}")
-    names = [name for name in store.names(layout.TAGS) if name.endswith(".parquet")]
-    create_view(database, "tag_record", store.data_uris(layout.TAGS, names), RECORD)
+    create_view(database, "tag_record", store.data_uris(layout.TAGS, _parts(store)), RECORD)
     database.execute(TAGGED)

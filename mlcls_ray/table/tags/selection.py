@@ -30,7 +30,7 @@ def selected_labels(table: LabelTable, kind: str, choice: Choice) -> Iterator[tu
 
     The only place where tags take their labels from.
     """
-    rows = table.database.execute(LABELED, {"kind": kind})
+    rows = table.database.sql(LABELED, params={"kind": kind})
     for batch in rows.to_arrow_reader(FETCH_ROWS):
         for uri, names, scores, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             labels = [

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlcls_ray.errors import NAMED_FAILURES, ImageError, RunError, UsageError, short_message
+from mlcls_ray.storage.lease import held_lease
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import redact_url
 from mlcls_ray.storage.whole import replace_file
@@ -111,7 +112,7 @@ class Writer:
             return
         if self.notice:
             self.notice(change)
-            self.summary.changed += 1
+            self.summary.changed += change.is_new
             return
         self.batch[change.target] = change
         self.size += len(change.data or b"")

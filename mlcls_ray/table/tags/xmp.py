@@ -27,8 +27,7 @@ MOST_BYTES = 32 * 2**20
 NEW = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="mlcls_ray">
  <rdf:RDF xmlns:rdf="{RDF}">
-  <rdf:Description rdf:about="">
-  </rdf:Description>
+  <rdf:Description rdf:about=""/>
  </rdf:RDF>
 </x:xmpmeta>
 <?xpacket end="w"?>
@@ -94,23 +93,32 @@ def _add(data: bytes, name: tuple[str, str, str], words: Sequence[str]) -> tuple
     rdf = _find_rdf(data)
     found = _find_property(rdf, name)
     items = _items(found) if found else None
-    new = missing(words, (item.text for item in items.children) if items else ())
+    new = missing(words, (item.text.strip() for item in items.children) if items else ())
     if not new:
         return data, ()
     if items:
-        return _insert(data, items, _list_items(new, items.raw_name)), new
+        return _insert(data, items, _list_items(new, items.raw_name, _indentation(data, items))), new
     uri, prefix, local = name
     listed = _list_items(new, b"rdf:Bag", b"\n    ")
     text = (
-        f'   <{prefix}:{local} xmlns:{prefix}="{uri}" xmlns:rdf="{RDF}">\n   <rdf:Bag>'.encode()
+        f'\n   <{prefix}:{local} xmlns:{prefix}="{uri}" xmlns:rdf="{RDF}">\n   <rdf:Bag>'.encode()
         + listed
-        + f"\n   </rdf:Bag>\n   </{prefix}:{local}>\n".encode()
+        + f"\n   </rdf:Bag>\n   </{prefix}:{local}>".encode()
     )
     place = next(_descriptions(rdf), None)
     if place is None:
         place = rdf
-        text = f'<rdf:Description rdf:about="" xmlns:rdf="{RDF}">\n'.encode() + text + b"</rdf:Description>\n"
+        text = f'<rdf:Description rdf:about="" xmlns:rdf="{RDF}">'.encode() + text + b"</rdf:Description>"
     return _insert(data, place, text), new
+
+
+def _indentation(data: bytes, items: _Element) -> bytes:
+    """Return the blanks before the last keyword of a list."""
+    if not items.children:
+        return b""
+    end = items.children[-2].end if len(items.children) > 1 else items.inner_start
+    blanks = data[end : items.children[-1].start]
+    return b"" if blanks.strip() else blanks
 
 
 def _list_items(words: Sequence[str], list_name: bytes, before: bytes = b"") -> bytes:
@@ -199,8 +207,14 @@ def _parse(data: bytes) -> _Element:
     def text(characters: str) -> None:
         stack[-1].text += characters
 
+    def check_encoding(version: str, encoding: str | None, standalone: int) -> None:
+        if encoding is not None and encoding.lower() != "utf-8":
+            raise LeftAloneError("it is not in UTF-8")
+
     def refuse(*declared: object) -> None:
         raise LeftAloneError("it declares a document type, which XMP has not")
+
+    parser.XmlDeclHandler = check_encoding
 
     parser.StartElementHandler, parser.EndElementHandler = start, end
     parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = text, refuse
