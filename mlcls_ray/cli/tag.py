@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from mlcls_ray.cli.flags import NO_FLAGS, Output, RunId, S3Flags, Vanished, s3_options
+from mlcls_ray.cli.flags import NO_FLAGS, Corrected, Output, RunId, S3Flags, Vanished, s3_options
 from mlcls_ray.cli.present import open_present
 from mlcls_ray.errors import UsageError
 from mlcls_ray.terminal import print_plain
@@ -29,6 +29,7 @@ def tag(
     save: Path | None = None,
     run_id: RunId = None,
     vanished: Vanished = False,
+    corrected: Corrected = False,
     s3: S3Flags = NO_FLAGS,
 ) -> None:
     """Write the labels of local images as keywords where other programs read them, or take back what was written.
@@ -73,7 +74,7 @@ def tag(
         raise UsageError("give --write xmp, exif, txt or csv, or --undo")
     if (save is not None and write != "csv") or (dry_run and write == "csv"):
         raise UsageError("--save is for --write csv, and --dry-run for the others")
-    table = open_present(out, s3, run_id, vanished)
+    table = open_present(out, s3, run_id, vanished, corrected)
     if write == "csv":
         path, count = tag_in_csv(table, save, choice)
         print_plain(f"{path}: {count:,} images")

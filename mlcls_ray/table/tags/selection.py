@@ -28,7 +28,7 @@ class Choice(NamedTuple):
 def selected_labels(table: LabelTable, kind: str, choice: Choice) -> Iterator[tuple[str, list[str], Entry | None]]:
     """Stream uri, labels to write, and what was written before, of each image that has one or the other.
 
-    The only place where tags take their labels from.
+    The only place where tags take their labels from. A label that a person added may have no score; it counts.
     """
     rows = table.database.sql(LABELED, params={"kind": kind})
     for batch in rows.to_arrow_reader(FETCH_ROWS):
@@ -36,7 +36,7 @@ def selected_labels(table: LabelTable, kind: str, choice: Choice) -> Iterator[tu
             labels = [
                 label
                 for label, score in zip(names or (), scores or (), strict=True)
-                if score >= choice.min_score and (not choice.labels or label in choice.labels)
+                if (score is None or score >= choice.min_score) and (not choice.labels or label in choice.labels)
             ]
             entry = Entry.model_validate_json(text) if text else None
             if labels or entry:
