@@ -28,7 +28,7 @@ DARKTABLE = """<?xml version='1.0' encoding="UTF-8"?>
     xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:darktable="http://darktable.sf.net/"
     xmlns:dc="http://purl.org/dc/elements/1.1/"
    xmp:Rating="4" darktable:xmp_version='5'>
-   <darktable:history><rdf:Seq><rdf:li darktable:operation="exposure" darktable:params="00&#10;a > b"/></rdf:Seq></darktable:history>
+   <darktable:history><rdf:Seq><rdf:li darktable:operation="exposure" darktable:params="00&#10;a"/></rdf:Seq></darktable:history>
    <dc:subject>
     <rdf:Bag>
      <rdf:li>Holiday</rdf:li>
