@@ -46,6 +46,7 @@ def commands(out: Path, folder: Path) -> dict[str, list[str]]:
         "gc": ["gc", here, "--dry-run"],
         "prune": ["prune", here, "--keep", "1h", "--dry-run"],
         "export-labels": ["export-labels", here, "--format", "csv", "--save", str(folder / "labels.csv")],
+        "tag": ["tag", here, "--write", "csv", "--save", str(folder / "tags.csv")],
         "report": ["report", here, "--save", str(folder / "report.html"), "--thumbnails", "0"],
         "models": ["models"],
         "help": ["--help"],

@@ -19,6 +19,7 @@ from mlcls_ray.engines import export as model_export
 from mlcls_ray.registry import ENGINES, TABLE_FORMATS
 from mlcls_ray.serve.config import ServeConfig
 from mlcls_ray.table.export import formats as export_formats
+from mlcls_ray.table.tags import tagging
 from mlcls_ray.train.config import FinetuneJob
 from tests.conftest import ROOT
 
@@ -57,6 +58,7 @@ def test_table_formats_are_those_of_the_registry() -> None:
 def test_lists_that_the_help_repeats_are_those_of_the_code() -> None:
     """The command line names these itself, because the modules that own them load Arrow and DuckDB."""
     assert flag_choices(app["export-labels"], "--format") == tuple(export_formats.FORMATS)
+    assert flag_choices(app["tag"], "--write") == (*tagging.KINDS, "csv")
     assert flag_choices(app["export"], "--format") == get_args(model_export.Format)
     assert flag_choices(app["sample"], "--strategy") == get_args(sampling.Strategy)
 

@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "search": "inspect:search",
         "diff": "inspect:diff",
         "export-labels": "inspect:export_labels",
+        "tag": "tag:tag",
         "status": "inspect:status",
     },
     "Maintain": {

@@ -21,6 +21,7 @@ from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
 from mlcls_ray.storage.output_files import OutputFiles, arrow_filesystem
 from mlcls_ray.storage.uris import is_local, open_filesystem, redact_url
+from mlcls_ray.storage.whole import sync_folder
 
 if TYPE_CHECKING:
     import duckdb
@@ -70,7 +71,7 @@ class Store:
             if os.path.exists(temporary):
                 os.remove(temporary)
             raise
-        _sync_folder(folder)
+        sync_folder(folder)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a value as JSON, whole or not at all."""
@@ -137,7 +138,7 @@ class Store:
         old, new = f"{self._base}/{name}", f"{self._base}/{new_name}"
         os.rename(old, new)
         for folder in {os.path.dirname(old), os.path.dirname(new)}:
-            _sync_folder(folder)
+            sync_folder(folder)
 
     def leftovers(self, folder: str, older_than_s: float) -> list[str]:
         """List half-written files directly under a local folder, older than `older_than_s` seconds: their writers have died."""
@@ -210,15 +211,6 @@ def read_columns(source: IO[bytes] | pa.NativeFile, columns: Sequence[str] | Non
     """
     with pq.ParquetFile(source, pre_buffer=False) as file:
         return file.read(columns=columns and list(columns), use_threads=False)
-
-
-def _sync_folder(folder: str) -> None:
-    """Make a rename survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def check_new_target(path: Path | str, option: str = "--save", *, may_be_empty_folder: bool = False) -> None:

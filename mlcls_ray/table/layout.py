@@ -13,6 +13,11 @@ REMOVED = ".removed-"
 """The beginning of the names of runs that are being removed."""
 INCREMENTAL_LEASE = ".lease"
 """Folder of the lease that keeps a second incremental job out."""
+TAGS = "tags"
+"""Folder of the record of keywords that were written into files."""
+TAGS_CSV = "tags.csv"
+TAGS_LEASE = ".tags-lease"
+"""Folder of the lease that keeps a second writer of keywords out."""
 
 
 def run_folder(run_id: str) -> str:

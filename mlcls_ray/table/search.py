@@ -57,7 +57,7 @@ def find_images(
     Raises:
         UsageError: no image has a label of that name.
     """
-    _check_labels(database, [*labels, *without])
+    check_labels(database, [*labels, *without])
     rows = database.execute(
         WITH_LABELS,
         {"labels": list(labels), "without": list(without), "min_score": min_score, "limit": _limit(limit)},
@@ -81,7 +81,7 @@ def find_alike(
     Raises:
         UsageError: the table has no such uri, or no embedding of it; or no image has a label of that name.
     """
-    _check_labels(database, [*labels, *without])
+    check_labels(database, [*labels, *without])
     if database.execute(ANY_EMBEDDING).fetchone() is None:
         raise UsageError("the table has no embeddings: label with --embeddings")
     row = database.execute(EMBEDDING, {"uri": uri}).fetchone()
@@ -108,7 +108,14 @@ def _limit(limit: int | None) -> int:
     return NO_LIMIT if limit is None else limit
 
 
-def _check_labels(database: duckdb.DuckDBPyConnection, labels: Sequence[str]) -> None:
+def check_labels(database: duckdb.DuckDBPyConnection, labels: Sequence[str]) -> None:
+    """Refuse a label that no image has.
+
+    Raises:
+        UsageError: no image has a label of that name.
+    """
+    if not labels:
+        return
     in_use = [row[0] for row in database.execute(LABELS_IN_USE).fetchall()]
     for label in labels:
         if label not in in_use:

@@ -31,6 +31,7 @@ COMMANDS = {
     "search": "OUT --label cat --copy NEW/found",
     "diff": "OUT OUT/runs/r",
     "export-labels": "OUT --format csv --save NEW/labels.csv",
+    "tag": "OUT --write csv --save NEW/tags.csv",
     "status": "OUT",
     "verify": "OUT",
     "compact": "OUT",

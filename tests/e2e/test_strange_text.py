@@ -68,6 +68,7 @@ def test_the_summary_shows_names_and_paths_as_they_are(strange: tuple[Path, str]
                 ("prune", "OUT", "--dry-run"),
                 ("report", "OUT", "--save", "NEW/report.html"),
                 ("export-labels", "OUT", "--format", "csv", "--save", "NEW/labels.csv"),
+                ("tag", "OUT", "--write", "xmp", "--dry-run"),
                 ("export-labels", "OUT", "--format", "labelstudio", "--save", "NEW/labels.json"),
             )
         ),
