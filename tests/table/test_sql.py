@@ -22,6 +22,7 @@ from mlcls_ray.table import layout
 from mlcls_ray.table.corrected import correct_labels
 from mlcls_ray.table.incremental import open_changes
 from mlcls_ray.table.records import read_record
+from mlcls_ray.table.tags.record import create_tagged_view
 from mlcls_ray.table.views import committed_files, create_label_views, create_score_view, create_view, query_rows
 from tests.conftest import ROOT
 
@@ -37,6 +38,7 @@ VALUES = {
     "per_status": 2,
     "preprocess": "p",
     "run": "first",
+    "kind": "xmp",
     "runs": ["first"],
     "statuses": ["ok", "not_an_image"],
     "thresholds": [0.5, 0.5, 0.5, 0.5],
@@ -85,6 +87,7 @@ def database(request: pytest.FixtureRequest) -> Iterator[duckdb.DuckDBPyConnecti
             "CREATE OR REPLACE VIEW labels AS SELECT *, [0.5, 0.5]::FLOAT[] AS embedding FROM newest('all_rows')"
         )
         correct_labels(database, schema.CORRECTIONS.empty_table())
+        create_tagged_view(database, store)
         database.execute(constants()["mlcls_ray.explore.diff.JOINED"])
         database.execute(constants()["mlcls_ray.datasets.sample.LOGIT"])
         yield database
