@@ -22,7 +22,7 @@ class OutputFiles(DirFileSystem):  # type: ignore[misc]
     def __init__(self, folder: str, fs: fsspec.AbstractFileSystem, **options: Any) -> None:
         super().__init__(folder, fs, **options)
         identity = f"{folder}\0{hash(fs)}"  # fsspec hashes what the filesystem was made with
-        self.protocol = f"mlcls-{hashlib.sha256(identity.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
+        self.protocol = f"mlcls-{hashlib.sha256(identity.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
     def name(self, path: str) -> str:
         """Return the full name of a file, by its path under the folder."""

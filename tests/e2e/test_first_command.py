@@ -59,7 +59,7 @@ def shape(line: str) -> str:
     if separator:
         return f"{name}.jpg"
     return re.sub(
-        r"(top labels: ).*|\S*(?=/runs/)", r"\1", re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{4}|[\d.]+", "0", line)
+        r"(top labels: |mlcls report ).*|\S*(?=/runs/)", r"\1", re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{4}|[\d.]+", "0", line)
     ).rstrip()
 
 

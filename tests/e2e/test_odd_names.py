@@ -16,7 +16,7 @@ from mlcls_ray.storage.uris import uri_of_path
 from mlcls_ray.table import layout
 from mlcls_ray.table.label_table import open_labels
 from mlcls_ray.table.verify import verify
-from tests.conftest import encode, picture, quick_job, run_cli
+from tests.conftest import encode, picture, quick_job, run_installed
 from tests.odd_names import NOT_UTF8, ODD_NAMES
 
 IMAGES = 3
@@ -44,12 +44,11 @@ def test_every_place_has_odd_names(tmp_path: Path, tiny_folder: Path, temporary:
     model = shutil.copytree(tiny_folder, place / "model")
     surroundings = {"TMPDIR": str(temporary), "RAY_TMPDIR": "/tmp", "MLCLS_HOME": str(place / "home")}
     words = ("--model", model, "--out", place / "out", "--workers", 1, "--engine", "onnxruntime")
-    done = run_cli("label", place / "in", *words, "--annotate", "all", env=surroundings)
+    done = run_installed("label", place / "in", *words, "--annotate", "all", env=surroundings)
     assert f"{IMAGES} ok" in done.stdout
     put_images(place / "in", "again")
-    assert (
-        f"{IMAGES} ok" in run_cli("label", place / "in", *words, "--incremental", "--dedupe", env=surroundings).stdout
-    )
+    again = run_installed("label", place / "in", *words, "--incremental", "--dedupe", env=surroundings)
+    assert f"{IMAGES} ok" in again.stdout
     store = Store(str(place / "out"))
     assert verify(store) == []
     assert len(open_labels(store.root).arrow()) == 2 * IMAGES

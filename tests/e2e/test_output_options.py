@@ -107,7 +107,7 @@ def test_every_command_that_opens_an_output_has_the_s3_flags() -> None:
         if any("output folder of `mlcls label`" in (argument.parameter.help or "").lower() for argument in arguments):
             opening.add(name)
             assert any(ENDPOINT_FLAG in argument.names for argument in arguments), name
-    assert opening == set(COMMANDS)
+    assert opening - {"browse"} == set(COMMANDS)  # a server: tests/explore/browse opens a bucket by it
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -139,7 +139,7 @@ def test_an_unfinished_run_without_a_name_is_found(job: LabelJob) -> None:
 
 def test_other_inputs_under_the_same_name(job: LabelJob, tmp_path: Path) -> None:
     label(job.model_copy(update={"models": (), "model": job.models[1], "out": outputs(job)[1], "limit": 3}))
-    with pytest.raises(UsageError, match="limit: 3 then, None now"):
+    with pytest.raises(UsageError, match="started with limit 3, not with None"):
         label(job)
 
 

@@ -134,12 +134,13 @@ def place() -> Iterator[Path]:
 
 
 def test_the_next_night(loopback_ray: None, place: Path) -> None:
-    """An incremental job over the old output: nothing to do, and then one new image."""
+    """An incremental job over the old output: its images have other pixels today; then nothing to do, and then one new image."""
     job = quick_job(
         inputs=(str(place / "images"),), out=str(place / "out"), model=str(place / "model"), incremental=True
     )
+    assert label(job, run_id="decoded_anew").rows == 6
     assert label(job).rows == 0
-    assert sorted(path.name for path in (place / "out/runs").iterdir()) == ["first", "second"]
+    assert sorted(path.name for path in (place / "out/runs").iterdir()) == ["decoded_anew", "first", "second"]
     shutil.copyfile(place / "images/cat.jpg", place / "images/another.jpg")
     assert label(job, run_id="third").rows == 1
     table = open_labels(str(place / "out"), run_id="third")
