@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import ray
 
-from mlcls_ray.job.monitor import RunMonitor, StageTimer, StopFlag
+from mlcls_ray.job.monitor import RunMonitor, StageTimer, StopFlag, ask
 
 pytestmark = pytest.mark.usefixtures("loopback_ray")
 
@@ -58,6 +58,8 @@ def test_a_dead_monitor_stops_nobody() -> None:
     monitor, clock = RunMonitor.options(max_restarts=0).remote(None, 0), Clock()
     ray.get(monitor.stop.remote("interrupt"))
     ray.kill(monitor)
+    while ask(monitor.stop_reason, otherwise="dead") != "dead":  # it may answer for a moment
+        pass
     flag = StopFlag(monitor, clock)
     clock.now += 2
     assert not flag.is_set()
