@@ -12,10 +12,13 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from types import FrameType
 from typing import Any
 
 import ray
+
+from mlcls_ray.background import Wait, in_background
 
 LOOK_INTERVAL_S = 2.0
 GRACE_S = 20.0
@@ -45,32 +48,26 @@ class NodeWatch:
         Raises:
             NodeLostError: the body was cut off.
         """
-        stop = threading.Event()
         is_main = threading.current_thread() is threading.main_thread()
-        watch = (monitor, grace_s if is_main else None, stop)
-        thread = threading.Thread(target=self._watch, args=watch, daemon=True, name="nodes")
+        watch = partial(self._watch, monitor, grace_s if is_main else None)
         before = signal.signal(signal.SIGUSR1, _cut_off) if is_main else None
         try:
-            thread.start()
-            try:
+            with in_background(watch, "nodes"):  # it may still cut off while its end is waited for
                 yield
-            finally:
-                stop.set()
-                thread.join()  # it may still cut off here
         finally:
             if is_main:
                 signal.signal(signal.SIGUSR1, before)
 
-    def _watch(self, monitor: Any, grace_s: float | None, stop: threading.Event) -> None:
+    def _watch(self, monitor: Any, grace_s: float | None, wait: Wait) -> None:
         while not (lost := self.lost()):
-            if stop.wait(LOOK_INTERVAL_S):
+            if wait(LOOK_INTERVAL_S):
                 return
         print(f"{lost} of {len(self.nodes)} nodes lost; continuing on the others", file=sys.stderr, flush=True)
         waited = 0.0
         while grace_s is None or waited < grace_s:
             # Again and again: the monitor may have been on that node, and start without a reason to stop.
             monitor.stop.remote("nodes")
-            if stop.wait(LOOK_INTERVAL_S):
+            if wait(LOOK_INTERVAL_S):
                 return
             waited += LOOK_INTERVAL_S
         # Simulated, not sent: Ray Data waits in a loop of short sleeps, and a real signal would run on whatever signal stack the native

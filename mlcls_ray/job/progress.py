@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import ray
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from mlcls_ray.background import Wait, in_background
 from mlcls_ray.job.monitor import count_failures
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table.progress import Progress, write_progress
@@ -70,19 +71,10 @@ def show_progress(
     with contextlib.ExitStack() as stack:
         screen: View = stack.enter_context(BarView.open(rows, already_done)) if shows_bars() else LineView()
         files = [FileView(store, run_id) for store in stores]
-        stop, counts = threading.Event(), Counts(lambda: ask_counts(monitor))
-        poll = threading.Thread(
-            target=poll_progress,
-            args=(counts, (screen, *files), rows, already_done, stop.wait),
-            daemon=True,
-            name="progress",
-        )
-        poll.start()
-        try:
+        counts = Counts(lambda: ask_counts(monitor))
+        poll = partial(poll_progress, counts, (screen, *files), rows, already_done)
+        with in_background(poll, "progress", join_s=2 * ASK_TIMEOUT_S):
             yield counts.finish
-        finally:
-            stop.set()
-            poll.join(timeout=2 * ASK_TIMEOUT_S)
 
 
 class Counts:
@@ -109,7 +101,7 @@ def poll_progress(
     views: Sequence[View],
     rows: int,
     already_done: int,
-    wait: Callable[[float], bool],
+    wait: Wait,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Ask for `counts` again and again, and pass them to each view at its own interval, until `wait` returns True."""

@@ -16,13 +16,13 @@ import contextlib
 import os
 import secrets
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mlcls_ray.background import Wait, in_background
 from mlcls_ray.errors import LeaseError
 from mlcls_ray.storage.store import Store
 
@@ -118,21 +118,15 @@ class Lease:
     @contextlib.contextmanager
     def renewed(self) -> Iterator[None]:
         """Renew the claim from a thread while the body runs."""
-        stop = threading.Event()
 
-        def keep_renewing() -> None:
-            while not stop.wait(self.lifetime_s / RENEWALS):
+        def keep_renewing(wait: Wait) -> None:
+            while not wait(self.lifetime_s / RENEWALS):
                 with contextlib.suppress(Exception):  # the next renewal may reach the store again
                     if not self.renew():
                         return  # `check` will report it
 
-        thread = threading.Thread(target=keep_renewing, daemon=True, name="lease")
-        thread.start()
-        try:
+        with in_background(keep_renewing, "lease"):
             yield
-        finally:
-            stop.set()
-            thread.join()
 
     def _held_by(self, other: Claim) -> LeaseError:
         return LeaseError(

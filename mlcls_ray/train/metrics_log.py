@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mlcls_ray.background import Wait, in_background
 from mlcls_ray.terminal import make_console, print_plain, shows_bars
 
 LINE_INTERVAL_S, FOLLOW_INTERVAL_S = 60.0, 1.0
@@ -37,7 +38,7 @@ def say_epoch(epoch: int, epochs: int, loss: float | None, dev_map: float, is_be
     print(f"epoch {epoch}/{epochs}: loss {shown}, dev mAP {100 * dev_map:.1f} %{best}", file=sys.stderr, flush=True)
 
 
-def follow_epochs(out: Path, epochs: int, best: float, wait: Callable[[float], bool]) -> None:
+def follow_epochs(out: Path, epochs: int, best: float, wait: Wait) -> None:
     """Print the line of each epoch that other processes write to metrics.jsonl from now on, until `wait` returns True.
 
     `best`: dev mAP (0..1) before. What the processes print themselves stays in Ray's logs.
@@ -61,14 +62,8 @@ def follow_epochs(out: Path, epochs: int, best: float, wait: Callable[[float], b
 @contextlib.contextmanager
 def following_epochs(out: Path, epochs: int, best: float) -> Iterator[None]:
     """Print what other processes do, see `follow_epochs`, while the body runs."""
-    stop = threading.Event()
-    thread = threading.Thread(target=follow_epochs, args=(out, epochs, best, stop.wait), daemon=True, name="epochs")
-    thread.start()
-    try:
+    with in_background(partial(follow_epochs, out, epochs, best), "epochs"):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def draw_curves(out: Path) -> None:
