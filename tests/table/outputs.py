@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -56,13 +57,21 @@ def begin_run(store: Store, run_id: str, uris: Sequence[str] = URIS, number: int
     """Write the manifest and `run.json` of a run; `number` 0 as versions did that had no numbers."""
     place = next_number(store) if number is None else number
     rows = write_manifest(store, run_id, [InputEntry(uri, 100) for uri in uris])
+    config = {"inputs": INPUTS, "threshold": {"default": 0.5}}
+    return write_record(store, run_id, place, rows, dict.fromkeys(VOCABULARY, 0.5), config)
+
+
+def write_record(
+    store: Store, run_id: str, number: int, rows: int, thresholds: dict[str, float], config: dict[str, Any]
+) -> RunRecord:
+    """Write the `run.json` of a run of the model `m`."""
     spec = model_spec("m")
     record = RunRecord(
         run_id=run_id,
-        number=place,
+        number=number,
         rows=rows,
-        thresholds=dict.fromkeys(VOCABULARY, 0.5),
-        config={"inputs": INPUTS, "threshold": {"default": 0.5}},
+        thresholds=thresholds,
+        config=config,
         versions={},
         hardware={},
         engine=spec.engine,

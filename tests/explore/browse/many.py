@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from mlcls_ray.table import layout
 from mlcls_ray.table.ledger import write_fragment
 from mlcls_ray.table.manifest import write_manifest
 from mlcls_ray.table.records import RunRecord, Success, make_visible, next_number
-from tests.stages.specs import model_spec
+from tests.table.outputs import write_record
 
 CLASSES = tuple(f"class {number:02d}" for number in range(80))
 FRAGMENT_ROWS = 250_000
@@ -83,24 +82,8 @@ def write_run(
 ) -> Success:
     """Write a committed run of these uris; `scores`: float32 [n, C], by default random."""
     store = Store(out, s3)
-    spec = model_spec("m")
     rows = write_manifest(store, run_id, (InputEntry(uri, 100_000) for uri in uris))
-    record = RunRecord(
-        run_id=run_id,
-        number=next_number(store),
-        rows=rows,
-        thresholds=dict.fromkeys(classes, THRESHOLD),
-        config={},
-        versions={},
-        hardware={},
-        engine=spec.engine,
-        created_at=datetime.now(timezone.utc),
-        **{
-            name: getattr(spec.provenance, name)
-            for name in ("model", "model_fingerprint", "preprocess_fingerprint", "threshold_id")
-        },
-    )
-    store.write_json(layout.run_json(run_id), record.model_dump(mode="json"))
+    record = write_record(store, run_id, next_number(store), rows, dict.fromkeys(classes, THRESHOLD), {})
     fragments = []
     for task, first in enumerate(range(0, len(uris), FRAGMENT_ROWS)):
         part = slice(first, first + FRAGMENT_ROWS)
