@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -35,7 +33,7 @@ def check_installed() -> None:
 
 
 def serve(subject: Subject, host: str, port: int) -> None:
-    """Serve until Ctrl-C or SIGTERM.
+    """Serve until Ctrl-C, or SIGTERM where that is like it (`end_on_sigterm`).
 
     Args:
         subject: What to browse.
@@ -52,7 +50,7 @@ def serve(subject: Subject, host: str, port: int) -> None:
     from mlcls_ray.explore.browse.guard import TOKEN, Guard, own_hosts
     from mlcls_ray.explore.browse.session import Session
 
-    with _term_as_interrupt(), _listen(host, port) as listener:
+    with _listen(host, port) as listener:
         port = listener.getsockname()[1]
         print_plain(f"building the index of {subject.out} …", error=True)
         started = time.monotonic()
@@ -82,16 +80,6 @@ def serve(subject: Subject, host: str, port: int) -> None:
                 uvicorn.Server(config).run(sockets=[listener])
         finally:
             session.close()
-
-
-@contextlib.contextmanager
-def _term_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt, so that the index in the temporary folder is removed."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _listen(host: str, port: int) -> socket.socket:
