@@ -42,12 +42,7 @@ def start_trial(device: Device, run: RunProbe = run_probe) -> Probe:
     executor = ThreadPoolExecutor(1, thread_name_prefix="decoder")
     outcome = executor.submit(run, ["decoder", str(device.index)], dict(os.environ))
     executor.shutdown(wait=False)
-
-    def answer(_: Device) -> str | None:
-        code, said, reason = outcome.result().code, outcome.result().answer, outcome.result().reason
-        return reason if code else None if said == "ok" else said
-
-    return answer
+    return lambda _: outcome.result().problem
 
 
 def choose_placement(job: LabelJob, preprocesses: Sequence[Preprocess], probe: Probe = try_on_worker) -> LabelJob:

@@ -70,6 +70,12 @@ class Outcome(NamedTuple):
         died = f"the process ended with signal {-self.code}" if self.code < 0 else f"exit code {self.code}"
         return (telling or lines or [died])[-1]
 
+    @property
+    def problem(self) -> str | None:
+        """What a probe said or died of; None if its answer is `ok`."""
+        said = self.reason if self.code else self.answer
+        return None if not self.code and said == "ok" else said
+
 
 RunProbe = Callable[[Sequence[str], Mapping[str, str]], Outcome]
 """The signature of `run_probe`."""

@@ -250,12 +250,12 @@ DECODER = "JPEGs on the card"
 
 def check_decoder(version: Callable[[str], str], outcome: Outcome) -> Check:
     """Check what the decoder probe said. nvImageCodec without nvJPEG decodes on the CPU without a word."""
-    if outcome.code == 0 and outcome.answer == "ok":
+    problem = outcome.problem
+    if problem is None:
         return Check(name=DECODER, state="ok", message="the decoder answered", is_required=False)
     if not version("nvidia-nvjpeg") and not version("nvidia-nvjpeg-cu12"):
         message = "nvImageCodec is installed without nvJPEG: the CPUs decode"
         way_out = f"pip install 'nvidia-nvimgcodec-cu{needed_cuda()[0]}[nvjpeg]'"
         return Check(name=DECODER, state="broken", message=message, way_out=way_out, is_required=False)
-    said = outcome.answer if outcome.code == 0 else outcome.reason
-    message = f"the CPUs decode, because the card's decoder does not answer: {said[-200:]}"
+    message = f"the CPUs decode, because the card's decoder does not answer: {problem[-200:]}"
     return Check(name=DECODER, state="broken", message=message, way_out=LOOK, is_required=False)
