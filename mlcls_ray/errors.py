@@ -153,9 +153,9 @@ def first_names(names: Sequence[str], most: int = NAMED_FAILURES) -> str:
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def name_failures(failures: Sequence[str]) -> str:
-    """Name the first failures of many, and count the rest."""
-    rest = len(failures) - NAMED_FAILURES
+def name_failures(failures: Sequence[str], count: int | None = None) -> str:
+    """Name the first failures of many, and count the rest. `count`: how many there are, where not all are kept."""
+    rest = (len(failures) if count is None else count) - NAMED_FAILURES
     return "; ".join(failures[:NAMED_FAILURES]) + (f"; and {rest:,} more" if rest > 0 else "")
 
 

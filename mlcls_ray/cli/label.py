@@ -96,9 +96,7 @@ def retry(
 
 def _run(job: LabelJob, verbose: bool, as_json: bool = False) -> None:
     with showing_steps() as steps:
-        steps.say(
-            f"opening the model {', '.join(job.models or (job.model,))}", on_terminal_only=True
-        )  # an error is one line
+        steps.say(f"opening the model {', '.join(job.model_sources)}", on_terminal_only=True)  # an error is one line
         from mlcls_ray.job.check import check_job
         from mlcls_ray.job.cluster import disconnect, starts_ray
         from mlcls_ray.job.label import result_of, run_job

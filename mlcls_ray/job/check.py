@@ -84,7 +84,7 @@ def check_job(job: LabelJob) -> CheckedJob:
     if not job.retry:
         check_inputs(job.inputs, job.s3)
     job = _with_absolute_paths(job)
-    opened = [open_model(source, job.s3) for source in job.models or (job.model,)]
+    opened = [open_model(source, job.s3) for source in job.model_sources]
     for note in filter(None, map(outdated_note, opened)):
         print(note, file=sys.stderr)
     if job.embeddings:

@@ -33,8 +33,8 @@ class DecodeRest:
     zeros for all of these.
 
     A card's decoder says nothing about many a JPEG whose data are damaged: an H200 gave pixels for each of 29 files that the CPU's decoder
-    calls corrupt. So the data of each one are read by the CPU's decoder at an
-    eighth of the size, for a fraction of the time that decoding takes; a damaged one then gets the CPU's status.
+    calls corrupt. So the data of each one are read by the CPU's decoder at an eighth of the size, for a fraction of the time that decoding
+    takes; a damaged one then gets the CPU's status.
     """
 
     uses_device: ClassVar[bool] = False

@@ -229,9 +229,14 @@ def looks_like_glob(uri: str, filesystem: fsspec.AbstractFileSystem, path: str) 
     return any(character in uri for character in "*?[") and not filesystem.exists(path)
 
 
+def is_http(uri: str) -> bool:
+    """Tell whether a text is a URL of a web server. Unlike `scheme_of` it takes any text."""
+    return uri[: len("https://")].lower().startswith(tuple(f"{scheme}://" for scheme in HTTP))
+
+
 def without_query(uri: str) -> str:
     """Return a URL without its query; other uris have none, and a `?` is part of their name."""
-    return uri.partition("?")[0] if uri.lower().startswith(tuple(f"{scheme}://" for scheme in HTTP)) else uri
+    return uri.partition("?")[0] if is_http(uri) else uri
 
 
 def is_local_file(uri: str) -> bool:

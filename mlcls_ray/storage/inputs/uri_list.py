@@ -30,6 +30,7 @@ from mlcls_ray.storage.uris import (
     LOCAL,
     OTHERS,
     check_scheme,
+    is_http,
     is_local,
     open_filesystem,
     redact_url,
@@ -153,7 +154,7 @@ class ParquetList(UriList):
 
 def _open(filesystem: fsspec.AbstractFileSystem, path: str) -> IO[bytes]:
     """Open a list. One from a web server is fetched first: if its connection ends early it is fetched again."""
-    if not path.lower().startswith(tuple(f"{scheme}://" for scheme in HTTP)):
+    if not is_http(path):
         stream: IO[bytes] = filesystem.open(path, "rb")
         return stream
     spool = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
@@ -293,7 +294,7 @@ def _absolute(uri: str, folder: str, text: str) -> str:
 
 def _valid_text(uri: str, is_path: bool) -> str:
     """Replace surrogates by U+FFFD, because Parquet cannot store them. In a path they stand for bytes that are not UTF-8."""
-    if uri.lower().startswith(tuple(f"{scheme}://" for scheme in HTTP)):  # the bytes that the server knows
+    if is_http(uri):  # the bytes that the server knows
         uri = _NOT_UTF8.sub(lambda found: quote(found[0], errors="surrogateescape"), uri)
     try:
         uri.encode("utf-8", "surrogateescape" if is_path else "strict")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from hashlib import blake2b
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
+from mlcls_ray.stages.read import hash_content
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.tags.keywords import Added
@@ -67,7 +67,7 @@ class Entry(BaseModel):
 
 
 def hash_of(data: bytes | None) -> str | None:
-    return None if data is None else blake2b(data, digest_size=16).hexdigest()
+    return None if data is None else hash_content(data)
 
 
 class Record:

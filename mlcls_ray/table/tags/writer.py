@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
-from mlcls_ray.errors import NAMED_FAILURES, ImageError, RunError, UsageError, short_message
+from mlcls_ray.errors import NAMED_FAILURES, ImageError, RunError, UsageError, name_failures, short_message
 from mlcls_ray.storage.lease import held_lease
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import redact_url
@@ -64,9 +64,7 @@ class Summary:
     def raise_failures(self, what: str) -> None:
         """Raise a RunError that names the first failures, if there are any."""
         if self.failed:
-            rest = self.failed - len(self.failures)
-            more = f"; and {rest:,} more" if rest else ""
-            raise RunError(f"{self.failed:,} {what}: {'; '.join(self.failures)}{more}")
+            raise RunError(f"{self.failed:,} {what}: {name_failures(self.failures, self.failed)}")
 
 
 class Writer:
