@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 LINE_INTERVAL_S = 10.0
-"""Where there is no terminal, a count is printed at most so often."""
+"""Seconds between two printed counts, at least, where there is no terminal."""
 COUNT_INTERVAL = 1000
 """A count is shown after so many items."""
 

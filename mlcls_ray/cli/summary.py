@@ -31,7 +31,7 @@ EXAMPLES = 12
 """A run of at most this many images is printed image by image."""
 FAILED = "SELECT uri, status, error_message FROM labels WHERE status <> 'ok'"
 ACTIVITIES = {"fetch": "fetching", "decode": "decoding", "decode_on_card": "decoding on the device", "score": "scoring"}
-"""What a worker does, by the names in `_SUCCESS`."""
+"""The activities of a worker, by the names in `_SUCCESS`."""
 
 
 def print_summary(

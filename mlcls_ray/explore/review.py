@@ -1,4 +1,4 @@
-"""What people corrected, and where the model still disagrees with it."""
+"""A review: the labels that people corrected, and the images where the model still disagrees."""
 
 from __future__ import annotations
 

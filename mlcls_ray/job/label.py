@@ -52,7 +52,7 @@ class LabelResult(BaseModel):
     left_out: dict[str, int]
     """Files of the inputs that are no images by their names, by suffix."""
     changes: InputChanges | None
-    """What an incremental job found in its inputs, also where there was nothing to do; None for other jobs."""
+    """The finds of an incremental job in its inputs, also where there was nothing to do; None for other jobs."""
     is_new: bool
     """False where the run was committed before, or there was nothing to do."""
     s3: S3Options
@@ -102,7 +102,7 @@ class Finished(NamedTuple):
     successes: list[Success]
     """The commit of each model; empty where an incremental job or a retry found nothing to do."""
     listed: Listed | None
-    """What was listed for a new run; None where a run was resumed, or was committed before."""
+    """The listing for a new run; None where a run was resumed, or was committed before."""
 
 
 def result_of(checked: CheckedJob, finished: Finished) -> LabelResult:

@@ -30,7 +30,7 @@ class Listed(NamedTuple):
     left_out: Mapping[str, int] = {}
     """Files that are no images by their names, by suffix."""
     changes: InputChanges | None = None
-    """What an incremental job found; None for other jobs."""
+    """The finds of an incremental job; None for other jobs."""
 
     @property
     def is_nothing(self) -> bool:

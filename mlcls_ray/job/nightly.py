@@ -155,7 +155,7 @@ def post(webhook: str, summary: Summary, log: logging.Logger) -> None:
 
 
 class _JobResult(BaseModel):
-    """What the job says about its inputs: a part of the JSON object that `mlcls label --json` prints."""
+    """The job's words about its inputs: a part of the JSON object that `mlcls label --json` prints."""
 
     left_out: dict[str, int]
     changes: InputChanges | None

@@ -23,7 +23,7 @@ from mlcls_ray.terminal import make_console, on_first_sigint, print_plain, shows
 POLL_INTERVAL_S = 0.5
 LINE_INTERVAL_S = FILE_INTERVAL_S = 5.0
 UNCHANGED_INTERVAL_S = 30.0
-"""Where there is no terminal, a line that says nothing new is printed at most so often."""
+"""Seconds between two lines that say nothing new, at least, where there is no terminal."""
 ASK_TIMEOUT_S = 5.0
 STARTING = "starting the workers"
 

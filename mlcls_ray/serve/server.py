@@ -40,7 +40,7 @@ WITHOUT_PROXY = {
 """Let a replica listen by itself, which Ray Serve calls direct ingress. Its drain waits for nothing but requests under way, and a replica
 that replaces another gets the port at once."""
 OTHER_WAYS = {"RAY_SERVE_ENABLE_DIRECT_INGRESS", "RAY_SERVE_ENABLE_HA_PROXY"}
-"""Who sets one of these variables decides for himself what stands before the replicas."""
+"""Variables that decide what stands before the replicas: if one is set, nothing is changed."""
 MISSING = "mlcls serve needs the extra 'serve': pip install 'mlcls-ray[serve]'"
 
 

@@ -32,7 +32,7 @@ class InferenceParams(BaseModel):
 
 
 class RequestOptions(BaseModel):
-    """What a request may ask for."""
+    """The options of a request."""
 
     model_config = ConfigDict(extra="ignore")
 

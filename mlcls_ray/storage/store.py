@@ -174,7 +174,7 @@ class Store:
 
     @property
     def _is_plain(self) -> bool:
-        """Whether DuckDB can read the files by itself, and fast: they are local, and their names can be told from patterns."""
+        """True if DuckDB can read the files by itself, and fast: they are local, and their names can be told from patterns."""
         return self.is_local and not _BEYOND_DUCKDB.search(self._base)
 
     def check_writable(self) -> None:

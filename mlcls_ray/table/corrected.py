@@ -46,7 +46,7 @@ CORRECTED_OF = """
     FROM newest_correction AS image
     LEFT JOIN changes ON changes.uri = image.uri AND changes.content_hash IS NOT DISTINCT FROM image.content_hash
 """
-"""What counts for each image and content: the newest verdict, and for each label the last action that changed it.
+"""The corrections that count for each image and content: the newest verdict, and for each label the last action that changed it.
 
 What lies before a `withdrawn` does not count. `view` has the columns of `corrections`."""
 CORRECTED = "CREATE VIEW corrected AS FROM corrected_of('corrections')"

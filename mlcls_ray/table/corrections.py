@@ -37,12 +37,12 @@ MEANT = {
     schema.RUN_ID: "",
     schema.CORRECTION_ID: "",
 }
-"""What a column means that an older version did not write. The other columns may be null, or are needed."""
+"""The values of columns that an older version did not write. The other columns may be null, or are needed."""
 NEEDED = (schema.URI, schema.BEFORE, schema.AFTER, schema.CORRECTED_AT)
 
 
 class Verdict(str, Enum):
-    """What a person says about an image."""
+    """The verdict of a person about an image."""
 
     LABELED = "labeled"
     UNSURE = "unsure"
@@ -63,7 +63,7 @@ class Change(NamedTuple):
 
 
 class Action(NamedTuple):
-    """What a person did at one moment, to one image or to many. `undoes` is the id of the action that it takes back."""
+    """An act of a person at one moment, on one image or on many. `undoes` is the id of the action that it takes back."""
 
     correction_id: str
     number: int

@@ -86,7 +86,7 @@ class LabelTable:
         self.left_out = 0
         """The number of vanished images that are not in `labels`."""
         self.corrections: pa.Table | None = None
-        """What people corrected, in the schema `CORRECTIONS`, if it was taken."""
+        """The corrections of people, in the schema `CORRECTIONS`, if they were taken."""
         create_score_view(self.database, self.records)
 
     def __repr__(self) -> str:

@@ -26,7 +26,7 @@ SEARCHED_FOLDERS = 50
 
 
 class InputChanges(BaseModel):
-    """What an incremental job found in its inputs, compared with the newest rows of earlier runs."""
+    """The finds of an incremental job in its inputs, compared with the newest rows of earlier runs."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -68,7 +68,7 @@ class RunRecord(BaseModel):
     left_out: dict[str, int] = {}
     """Files of the inputs' folders and archives that are no images by their names, by suffix. Up to version 0.1 they were not counted."""
     changes: InputChanges | None = None
-    """What an incremental job found; None for other jobs, and up to version 0.1."""
+    """The finds of an incremental job; None for other jobs, and up to version 0.1."""
     created_at: datetime
 
     @property

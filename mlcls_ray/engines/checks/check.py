@@ -72,7 +72,7 @@ class Outcome(NamedTuple):
 
     @property
     def problem(self) -> str | None:
-        """What a probe said or died of; None if its answer is `ok`."""
+        """The words of a probe, or the reason why it died; None if its answer is `ok`."""
         said = self.reason if self.code else self.answer
         return None if not self.code and said == "ok" else said
 

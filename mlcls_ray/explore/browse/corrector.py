@@ -1,4 +1,4 @@
-"""What people do to labels: accept, add, remove, unsure, and undo, for one image or for many; each is kept at once.
+"""The things that people do to labels: accept, add, remove, unsure, and undo, for one image or for many; each is kept at once.
 
 A browser sends what to do, not the labels that it shows, and it is done to the labels as they are now: two tabs that add two labels to one
 image get both. What other processes have written is read before each action and every few seconds.
@@ -36,7 +36,7 @@ LAST_ACTION = """
 
 
 class Operation(BaseModel):
-    """What to do to images. `add` and `remove` need a label."""
+    """A thing to do to images. `add` and `remove` need a label."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

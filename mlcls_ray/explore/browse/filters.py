@@ -1,4 +1,4 @@
-"""What a page is asked to show, and how that reads in SQL. Every value goes to DuckDB as a parameter, never as text of the query."""
+"""The filters and the order of a page, written as SQL. Every value goes to DuckDB as a parameter, never as text of the query."""
 
 from __future__ import annotations
 

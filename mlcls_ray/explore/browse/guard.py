@@ -1,4 +1,4 @@
-"""Who may ask: this machine's user, from the page itself. Every request passes here first.
+"""The guard: this machine's user may ask, from the page itself. Every request passes here first.
 
 The first URL holds a token, which becomes a cookie that scripts cannot read. A page of another origin cannot use it: it is SameSite,
 what changes something needs the right `Origin`, and no answer may be embedded elsewhere (other ports of 127.0.0.1 are the same "site",

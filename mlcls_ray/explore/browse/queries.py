@@ -1,4 +1,4 @@
-"""What the page asks of the index: a page of images, counts, one image, and what another threshold would change."""
+"""The questions of the page to the index: a page of images, counts, one image, and what another threshold would change."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PARAMETER = re.compile(r"\$(\w+)")
 
 
 class Counts(NamedTuple):
-    """How many images a filter shows, and of these: how many have each label, status and verdict."""
+    """The number of images that a filter shows, and of these the number with each label and status."""
 
     images: int
     labels: dict[str, int]
@@ -46,7 +46,7 @@ class Counts(NamedTuple):
 
 
 class Preview(NamedTuple):
-    """What another threshold of a class changes in the model's labels. `gained` and `lost`: ids, nearest to the new threshold first."""
+    """The changes in the model's labels by another threshold of a class. `gained` and `lost`: ids, nearest to the new threshold first."""
 
     label: str
     before: int

@@ -26,7 +26,7 @@ LOOK_S = 10.0
 
 
 class Subject(BaseModel):
-    """What to browse, and how."""
+    """The output to browse, and the settings for it."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,4 +1,4 @@
-"""What goes to the page and comes from it, as JSON. Text of strangers has no control characters, and URLs have no secrets."""
+"""The JSON that goes to the page and comes from it. Text of strangers has no control characters, and URLs have no secrets."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ WITH_IPTC = (".jpg", ".tif")
 IPTC_BYTES = 64
 """The longest keyword that IPTC allows, in bytes."""
 IPTC_LATIN = "cp1252"
-"""What ExifTool takes IPTC for that does not say its character set."""
+"""The character set that ExifTool assumes of IPTC that does not name its own."""
 HINT = (
     "--write exif needs ExifTool (on Debian: apt-get install libimage-exiftool-perl) and PyExifTool (pip install 'mlcls-ray[tag]'); "
     "--write xmp needs neither, and writes sidecars"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 PARENT = "|"
-"""What separates a keyword from its parent in `lr:hierarchicalSubject`."""
+"""The sign between a keyword and its parent in `lr:hierarchicalSubject`."""
 _NOT_TEXT = re.compile("[\x00-\x20\x7f-\x9f\ud800-\udfff\ufffe\uffff\u2028\u2029]+")
 """Blanks, and what XML cannot hold or a line may not."""
 
@@ -37,7 +37,7 @@ class Added(BaseModel):
 
 
 class Tagger(NamedTuple):
-    """How keywords are written in one kind of file. All functions work on the bytes of a file, and write nothing.
+    """The functions that write keywords in one kind of file. All functions work on the bytes of a file, and write nothing.
 
     Attributes:
         find_target: Names the file that holds the keywords of an image.

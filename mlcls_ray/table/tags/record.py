@@ -35,7 +35,7 @@ TAGGED = """
 
 
 class Entry(BaseModel):
-    """What was written into one file for one image.
+    """The keywords that were written into one file for one image.
 
     Attributes:
         uri: The image.
