@@ -38,6 +38,7 @@ from benchmarks.tiny_network import export_tiny
 from mlcls_ray.cli import main
 from mlcls_ray.config import LabelJob
 from mlcls_ray.models.artifact import Model, load_model
+from mlcls_ray.models.convert.onnx import cached_onnx
 from tests.s3_servers import CREDENTIALS
 
 # Before Ray is started anywhere: its workers keep the environment that it was started with.
@@ -101,6 +102,8 @@ def demo() -> Path:
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     export_tiny(folder, TINY_VOCABULARY)
+    # Jobs take OpenVINO then, in place of Paddle, which each worker would take seconds to load.
+    cached_onnx(load_model(folder))
     return folder
 
 

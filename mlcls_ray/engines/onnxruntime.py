@@ -16,7 +16,7 @@ from mlcls_ray.errors import UsageError
 from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.convert.device_graph import cached_device_graph
-from mlcls_ray.models.convert.onnx import MISSING_RUNTIME, cached_onnx
+from mlcls_ray.models.convert.onnx import MISSING_RUNTIME, onnx_graph
 
 PRECISIONS: Mapping[str, tuple[Precision, ...]] = {"cpu": ("fp32",), "gpu": ("fp32", "tf32", "fp16")}
 """Precisions by kind of device. TF32 is the fp32 graph, whose convolutions and products round their inputs to 10 bits."""
@@ -67,7 +67,7 @@ class OnnxRuntimeEngine:
             options.intra_op_num_threads = threads
             options.log_severity_level = 3
             self._session = onnxruntime.InferenceSession(
-                str(graph or cached_onnx(model)), options, providers=["CPUExecutionProvider"]
+                str(graph or onnx_graph(model)), options, providers=["CPUExecutionProvider"]
             )
         outputs = self._on_device.outputs if self._on_device else self._session.get_outputs()
         self.embedding_size = int(outputs[1].shape[1]) if len(outputs) > 1 else 0

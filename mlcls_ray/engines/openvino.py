@@ -11,7 +11,7 @@ from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import EngineSpec, check_scores, unit_length
 from mlcls_ray.errors import UsageError
 from mlcls_ray.models.artifact import INT8, Model
-from mlcls_ray.models.convert.onnx import MISSING, cached_onnx
+from mlcls_ray.models.convert.onnx import MISSING, onnx_graph
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """OpenVINO's names. The operators of an int8 graph that are not quantized stay in fp32."""
@@ -55,7 +55,7 @@ class OpenVinoEngine:
         preprocess = model.preprocess
         width, height = preprocess.input_size
         network = openvino.Core().read_model(
-            graph or (model.folder / INT8 if precision == "int8" else cached_onnx(model))
+            graph or (model.folder / INT8 if precision == "int8" else onnx_graph(model))
         )
         self.embedding_size = network.output(1).partial_shape[1].get_length() if len(network.outputs) > 1 else 0
         network.reshape({network.input(0): [-1, 3, height, width]})

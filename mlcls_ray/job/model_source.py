@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from mlcls_ray.engines.reference import cached_reference
 from mlcls_ray.errors import RunError
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import open_model, open_shipped, ship
+from mlcls_ray.models.convert.onnx import has_onnx
 from mlcls_ray.models.zoo import STARTER
 
 WORTH_ROWS = 2000
@@ -78,10 +80,12 @@ def choose_engine(
     if rows < WORTH_ROWS:
         # Which accelerator the workers have is not known here.
         request = _trial_request(job, model, thresholds, device, threads)
-        path = cache_path(request) if device.is_cpu else None
         reason = f"{rows} images are too few to try engines for"
         default = default_engine(engine, precision, reason, batch_size, device)
-        return (path and load_cached(path)) or (default if device.is_cpu else with_cached_reference(default, model))
+        if not device.is_cpu:
+            return with_cached_reference(default, model)
+        path = cache_path(request)
+        return (path and load_cached(path)) or (default if engine != "auto" else without_paddle(default, model, nodes))
     # Its process ends with it, because it has loaded every engine that is installed.
     options = {"num_cpus": 1, "max_calls": 1, "max_retries": 1, "scheduling_strategy": "SPREAD"}
     task = ray.remote(**options, **device.ray_options())(_choose_here)
@@ -90,6 +94,16 @@ def choose_engine(
         config: EngineConfig = ray.get(task.remote(job, source, thresholds, device.in_worker(), threads))
     except ray.exceptions.RayTaskError as error:
         raise RunError(str(error.cause)) from None
+    return config
+
+
+def without_paddle(config: EngineConfig, model: Model, nodes: int) -> EngineConfig:
+    """Take OpenVINO in fp32 in place of Paddle, which each worker takes seconds to load, where the model's graph needs no conversion.
+
+    It differs from Paddle's scores by rounding only, so that it needs no trial.
+    """
+    if config.precision == "fp32" and nodes == 1 and has_onnx(model) and find_spec("openvino") is not None:
+        return config.model_copy(update={"engine": "openvino"})
     return config
 
 

@@ -78,9 +78,10 @@ def run_service(config: ServeConfig, verbose: bool = False, steps: Steps = SILEN
     steps.say("starting the service, whose replicas load the model")
     stop = _stop_on_signals()
     logging_config = {"log_level": "WARNING" if not verbose else "INFO", "enable_access_log": verbose}
-    serve.start(
-        http_options={"host": config.host, "port": 0 if is_direct else config.port}, logging_config=logging_config
-    )
+    http_options = {"host": config.host, "port": 0 if is_direct else config.port}
+    # Serve's proxy is started in any case, and waited for. What nobody uses must not end a service on a slow machine.
+    with contextlib.suppress(TimeoutError) if is_direct else contextlib.nullcontext():
+        serve.start(http_options=http_options, logging_config=logging_config)
     application = bind(config, max(node.cpus for node in nodes), token(), logging_config)
     handle = serve.run(application, name=NAME, route_prefix="/")
     if is_direct:

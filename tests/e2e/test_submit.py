@@ -167,13 +167,22 @@ def test_mlcls_submit_and_the_metrics(
     assert 'status="not_an_image"' in metrics
     assert 'stage="score"' in metrics
     assert 'run_id="night"' in metrics
-    wrong = run_installed("submit", config, f"s3://{base}/nothing", "--out", f"s3://{base}/out", env=cluster, check=2)
-    assert "no image found" in wrong.stdout
     refused = run_installed(*words, env={**cluster, "RAY_AUTH_TOKEN": "wrong" * 8}, check=2)
     assert "did not take the job" in refused.stderr
-    (job,) = run_installed(*words, "--no-follow", env=cluster).stdout.splitlines()
+    # These two have nothing to label, so that their drivers end soon.
+    nothing = ("submit", config, f"s3://{base}/nothing", "--out", f"s3://{base}/out")
+    leave_while_it_runs([*nothing, "--address", cluster["RAY_API_SERVER_ADDRESS"]], cluster)
+    wrong = run_installed(*nothing, env=cluster, check=2)
+    assert "no image found" in wrong.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("s3_endpoint", ["moto"], indirect=True)
+def test_submit_without_following(cluster: dict[str, str], tiny_folder: Path, demo: Path, tmp_path: Path) -> None:
+    wait_for(cluster)
+    words = ("submit", demo / "cat.jpg", "--out", tmp_path / "out", "--model", tiny_folder, "--no-follow")
+    (job,) = run_installed(*words, env=cluster).stdout.splitlines()
     assert job.startswith("raysubmit_")
-    leave_while_it_runs([*words, "--address", cluster["RAY_API_SERVER_ADDRESS"]], cluster)
 
 
 def leave_while_it_runs(words: list[object], cluster: dict[str, str]) -> None:

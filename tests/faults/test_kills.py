@@ -80,7 +80,7 @@ def run_with_kills(images: Path, model: Path, out: Path, seed: int, worker_kills
     """Run to the end through kills; returns how many there were."""
     chance = random.Random(seed)
     config = out.parent / f"{out.name}.yaml"
-    config.write_text("rows_per_fragment: 300\nblock_rows: 100\nengine: paddle\nprecision: fp32\n")
+    config.write_text("rows_per_fragment: 300\nblock_rows: 100\nengine: openvino\nprecision: fp32\n")
     command = [MLCLS, "label", images, "--out", out, "--model", model, "--run-id", "r", "--config", config]
     killed = 0
     for attempt in range(driver_kills + 1):
@@ -137,7 +137,7 @@ def test_how_many_are_scored_twice(
     (tmp_path / "list.txt").write_text("".join(f"{base}/{number}.jpg\n" for number in range(rows)))
     out = tmp_path / "out"
     (tmp_path / "job.yaml").write_text(
-        f"rows_per_fragment: {fragment_rows}\nblock_rows: 100\nengine: paddle\nprecision: fp32\n"
+        f"rows_per_fragment: {fragment_rows}\nblock_rows: 100\nengine: openvino\nprecision: fp32\n"
     )
     command = [MLCLS, "label", tmp_path / "list.txt", "--out", out, "--model", tiny_folder, "--run-id", "r"]
     labels = out / layout.labels_folder("r")

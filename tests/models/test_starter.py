@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import paddle
 from starter.scoring import evaluate
 
 from mlcls_ray.datasets.formats import read_dataset
 from mlcls_ray.devices import parse_device
+from mlcls_ray.engines.load import load_engine
 from mlcls_ray.engines.paddle import PaddleEngine
 from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.labels.vocabulary import read_vocabulary
 from mlcls_ray.models.cache import open_model
+from mlcls_ray.models.convert.onnx import onnx_graph, to_onnx
 from mlcls_ray.models.heads import TAIL_END
 from mlcls_ray.models.networks import network_spec
 from mlcls_ray.models.zoo import STARTER_FOLDER, STARTER_MAP, STARTER_SIZE
@@ -54,6 +57,24 @@ def test_fine_tuning_starts_from_it(demo: Path, tmp_path: Path) -> None:
     assert is_exact.sum() > 20
     assert np.median(tails) > 0.1
     np.testing.assert_allclose(tails, np.median(tails), rtol=0.02)
+
+
+def test_the_shipped_graph_is_what_the_converter_makes_of_the_model(demo: Path, tmp_path: Path) -> None:
+    """Its weights are Paddle's own file, so that the package does not hold them twice; and it answers as Paddle does."""
+    model = open_model("starter")
+    shipped = onnx_graph(model)
+    assert shipped.parent == STARTER_FOLDER and shipped.stat().st_size < 100_000
+    to_onnx(model, tmp_path / "converted.onnx")
+    ours, converted = (onnx.load(str(path)).graph for path in (shipped, tmp_path / "converted.onnx"))
+    assert list(ours.node) == list(converted.node)
+    weights = [{one.name: onnx.numpy_helper.to_array(one) for one in graph.initializer} for graph in (ours, converted)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
+    pixels = model.load_pixels(sorted(demo.glob("*.jpg")))
+    expected = PaddleEngine(model, parse_device("cpu"), threads=2).score(pixels)
+    for name in ("openvino", "onnxruntime"):
+        scores = load_engine(name, model, parse_device("cpu"), 2).score(pixels)
+        np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
 def test_its_own_thresholds() -> None:

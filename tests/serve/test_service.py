@@ -66,7 +66,7 @@ def guarded(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         "--max-fetches",
         SLOW // 2,
         "--engine",
-        "paddle",
+        "openvino",
         "--precision",
         "fp32",
         token=TOKEN,

@@ -12,6 +12,7 @@ from pathlib import Path
 from mlcls_ray.errors import MESSAGE_LIMIT, RunError, UsageError
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import home, once
+from mlcls_ray.models.zoo import STARTER_FOLDER
 
 OPSET = 17
 PROGRAM = "mlcls_ray.models.convert.onnx_program"
@@ -26,13 +27,36 @@ MISSING_RUNTIME = (
 )
 
 
-def cached_onnx(model: Model) -> Path:
-    """Convert a model to ONNX in this machine's cache, keyed by its fingerprint.
+def onnx_graph(model: Model) -> Path:
+    """Find the graph that an engine reads: the one that the model is shipped with, whose weights are in its own file, or `cached_onnx`.
 
     Raises:
         UsageError, RunError: as `to_onnx`.
     """
-    return once(home() / "converted" / f"{model.fingerprint[:32]}.onnx", lambda path: to_onnx(model, path))
+    return shipped_onnx(model) or cached_onnx(model)
+
+
+def shipped_onnx(model: Model) -> Path | None:
+    """Find the ONNX graph in the model's folder. Only the starter has one, and its weights are bytes of `inference.pdiparams`."""
+    return model.folder / ONNX if model.folder == STARTER_FOLDER else None
+
+
+def has_onnx(model: Model) -> bool:
+    """Tell whether this machine has the graph, so that an engine can read it without a conversion, which takes seconds."""
+    return shipped_onnx(model) is not None or _cache_path(model).is_file()
+
+
+def cached_onnx(model: Model) -> Path:
+    """Convert a model to ONNX, weights and all, in this machine's cache, keyed by its fingerprint.
+
+    Raises:
+        UsageError, RunError: as `to_onnx`.
+    """
+    return once(_cache_path(model), lambda path: to_onnx(model, path))
+
+
+def _cache_path(model: Model) -> Path:
+    return home() / "converted" / f"{model.fingerprint[:32]}.onnx"
 
 
 def to_onnx(model: Model, path: Path) -> None:
