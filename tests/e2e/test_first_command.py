@@ -99,7 +99,7 @@ def test_the_layout_is_the_designs(demo_run: tuple[Path, str]) -> None:
 def test_a_small_run_tries_no_engine(demo_run: tuple[Path, str]) -> None:
     (record,) = (demo_run[0] / "runs").glob("*/run.json")
     chosen = json.loads(record.read_text())["engine"]
-    assert (chosen["engine"], chosen["precision"], chosen["trials"]) == ("paddle", "fp32", [])
+    assert (chosen["engine"], chosen["precision"], chosen["trials"]) == ("openvino", "fp32", [])
     assert "too few" in chosen["reason"]
 
 
