@@ -58,7 +58,7 @@ def drift(
         steps.say("comparing the runs")
         report = find_drift(store, chosen)
     if json:
-        print(report.model_dump_json())
+        print_plain(report.model_dump_json())
     else:
         _print(report)
     if html is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from mlcls_ray import open_labels
 from mlcls_ray.job.nightly import LOG_BYTES, LOGS_KEPT, open_log
@@ -95,6 +96,34 @@ def test_a_night_that_fails_is_posted_to_the_webhook(config: Path, http_server: 
     assert "no image found" in str(posted[1]["text"])
     assert posted[1]["exit_code"] == 2
     assert night(config, "--webhook", "http://127.0.0.1:9/", check=2)["exit_code"] == 2
+
+
+@pytest.mark.slow
+def test_a_night_of_other_images(config: Path, http_server: Callable[[Handler], str]) -> None:
+    """The summary says in any case that labels have moved; the exit code does if it is asked to."""
+    posted: list[dict[str, object]] = []
+
+    def webhook(request: SimpleHTTPRequestHandler) -> None:
+        posted.append(json.loads(request.rfile.read(int(request.headers["Content-Length"]))))
+        reply(request, b"")
+
+    photos, flags = config.parent / "photos", ("--webhook", http_server(webhook), "--fail-on-drift")
+    drifts = []
+    for colour, name, check in (("white", "a", 0), ("white", "b", 0), ("black", "c", 5)):
+        image = encode(Image.new("RGB", (64, 48), colour))
+        for number in range(120):
+            (photos / f"{name}-{number:03d}.jpg").write_bytes(image)
+        summary = night(config, *flags, check=check)
+        assert summary["rows"] == 120
+        drifts.append(summary["drift"])
+    assert [drift["verdict"] for drift in drifts] == ["unknown", "stable", "drift"]  # type: ignore[index]
+    assert drifts[2]["moved"] >= 1  # type: ignore[index]
+    assert drifts[2]["highest_psi"] > 0.2  # type: ignore[index]
+    assert [body["exit_code"] for body in posted] == [5]
+    assert "the scores of" in str(posted[0]["text"])
+    assert night(config, *flags)["drift"] is None, "nothing was new"
+    log = (config.parent / "logs/mlcls.log").read_text()
+    assert f"drift: {drifts[2]['sentence']}" in log  # type: ignore[index]
 
 
 def rows_done(out: Path) -> int:
