@@ -40,7 +40,8 @@ COMPARED = """
 """
 """The rows of all runs, each with the labels that it has at the thresholds of the run that is looked at."""
 HISTOGRAMS = """
-    SELECT is_now, class_id, coalesce(least(floor(score * $bins), $bins - 1), $bins)::INT AS bin, count(*) AS scores
+    SELECT is_now, class_id, count(*) AS scores,
+           CASE WHEN score IS NULL THEN $bins ELSE least(floor(score * $bins), $bins - 1) END::INT AS bin
     FROM (
         SELECT is_now, unnest(all_scores) AS score, generate_subscripts(all_scores, 1) - 1 AS class_id
         FROM compared WHERE status = 'ok' AND hash(uri) % CASE WHEN is_now THEN $step_now ELSE $step_before END = 0

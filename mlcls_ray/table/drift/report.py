@@ -198,11 +198,18 @@ def _reasons(labels: Sequence[LabelShift], per_image: Shift | None, statuses: Se
         names = first_names([f"{label.name} (PSI {label.psi:.2f})" for label in moved], most=3)
         yield f"the scores of {len(moved)} label{'s' if len(moved) > 1 else ''} moved: {names}"
     if per_image and per_image.moved:
-        bare = [side[0] / sum(side) for side in (per_image.before, per_image.now)]
-        yield f"images have other numbers of labels (PSI {per_image.psi:.2f}; without any: {bare[0]:.1%} → {bare[1]:.1%})"
+        yield f"images have other numbers of labels (PSI {per_image.psi:.2f}; {_largest_change(per_image)})"
     for status in statuses:
         if status.rose:
             yield f"'{status.name}' rose from {status.share_before:.1%} to {status.share_now:.1%}"
+
+
+def _largest_change(per_image: Shift) -> str:
+    """Name the number of labels whose share of the images changed most."""
+    shares = [[count / sum(side) for count in side] for side in (per_image.before, per_image.now)]
+    number = max(range(len(per_image.now)), key=lambda place: abs(shares[1][place] - shares[0][place]))
+    name = f"{number} or more" if number == len(per_image.now) - 1 else str(number)
+    return f"with {name}: {shares[0][number]:.1%} → {shares[1][number]:.1%}"
 
 
 def _conclude(

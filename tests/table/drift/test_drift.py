@@ -209,8 +209,7 @@ def test_very_large_runs_are_read_in_part(out: str) -> None:
     write_night(out, "now", MOVED)
     report = find_drift(Store(out), most_images=1000)
     assert report.is_sampled
-    assert 1000 <= report.images_before < 2100
-    assert report.images_now == 800
+    assert (report.images_before, report.images_now) == (900, 800), "the first of three files of each run"
     assert [label.name for label in report.moved] == ["cat"]
 
 
