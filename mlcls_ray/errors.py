@@ -52,6 +52,8 @@ TRANSIENT = frozenset({Status.TIMEOUT, Status.HTTP_5XX, Status.ENGINE})
 
 MESSAGE_LIMIT = 300
 """The longest message that is kept or printed, in characters."""
+DRIFT_EXIT_CODE = 5
+"""Exit code of `mlcls drift`, and of `mlcls nightly --fail-on-drift`, where something has moved. Nothing has failed."""
 NAMED_FAILURES = 5
 """Names, or failures, of many that a message lists."""
 

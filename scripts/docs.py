@@ -19,7 +19,15 @@ from mlcls_ray.cli.flags import first_line, title
 from mlcls_ray.config import LabelJob
 from mlcls_ray.config_file import dump_config, group_of
 from mlcls_ray.devices import Device
-from mlcls_ray.errors import FailureLimitError, LeaseError, RunError, RunInterruptedError, Status, UsageError
+from mlcls_ray.errors import (
+    DRIFT_EXIT_CODE,
+    FailureLimitError,
+    LeaseError,
+    RunError,
+    RunInterruptedError,
+    Status,
+    UsageError,
+)
 from mlcls_ray.serve.config import ServeConfig
 from mlcls_ray.train.config import FinetuneJob
 
@@ -147,6 +155,9 @@ def tables() -> str:
     codes = {0: "The command did what it was asked to do."} | {
         error.exit_code: first_line(error) for error in EXIT_CODES
     }
+    codes[DRIFT_EXIT_CODE] = (
+        "`mlcls drift`, or `mlcls nightly --fail-on-drift`, found that labels or errors have moved."
+    )
     codes |= {code: f"{codes[code]} {more}" for code, more in ALSO.items()}
     return f"""{NOTE}
 

@@ -40,6 +40,7 @@ def commands(out: Path, folder: Path) -> dict[str, list[str]]:
         "query json": ["query", here, SQL, "--format", "json"],
         "search": ["search", here, "--label", "cat"],
         "diff": ["diff", f"{here}/runs/one", f"{here}/runs/two"],
+        "drift": ["drift", here],
         "status": ["status", here],
         "status json": ["status", here, "--json"],
         "verify": ["verify", here],

@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "query": "inspect:query",
         "search": "inspect:search",
         "diff": "inspect:diff",
+        "drift": "drift:drift",
         "export-labels": "inspect:export_labels",
         "tag": "tag:tag",
         "status": "inspect:status",
@@ -116,7 +117,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Run the command line: `words`, or those that this process was started with.
 
     Exit codes: 0 done, 1 a run or another command failed, 2 wrong usage or surroundings, 3 more inputs failed than allowed,
-    4 another driver works on the run, 130 interrupted. Tracebacks are shown only if they are asked for.
+    4 another driver works on the run, 5 the labels have drifted, 130 interrupted. Tracebacks are shown only if they are asked for.
     """
     if words is None:  # this process is a command
         words = sys.argv[1:]

@@ -147,6 +147,7 @@ def report(
     thumbnails
         Largest number of thumbnails on the page.
     """
+    from mlcls_ray.cli.output import write_page
     from mlcls_ray.explore.report import make_report
 
     table = open_present(out, s3, run_id, vanished, corrected)
@@ -154,7 +155,7 @@ def report(
         steps.say(f"reading the table and making up to {thumbnails:,} thumbnails")
         page = make_report(table, thumbnails).encode()
     if save is not None:
-        _write(save, page)
+        write_page(save, page)
     else:
         table.store.write(REPORT, page)
     print(f"{save or table.store.uri(REPORT)}: {len(page) / 1e6:.1f} MB")
@@ -177,6 +178,7 @@ def diff(before: str, after: str, *, save: Path | None = None, s3: S3Flags = NO_
     from rich.table import Table
 
     from mlcls_ray.cli.console import Terminal, print_table
+    from mlcls_ray.cli.output import write_page
     from mlcls_ray.explore.diff import find_differences, make_page
 
     tables = _open_side(before, s3), _open_side(after, s3)
@@ -201,7 +203,7 @@ def diff(before: str, after: str, *, save: Path | None = None, s3: S3Flags = NO_
     if len(changed) > SHOWN_CLASSES:
         print(f"… and {len(changed) - SHOWN_CLASSES:,} more classes; --save FILE writes a page with all of them")
     if save is not None:
-        _write(save, make_page(*tables, differences, (before, after)).encode())
+        write_page(save, make_page(*tables, differences, (before, after)).encode())
         print(save)
 
 
@@ -273,13 +275,3 @@ def _open_side(text: str, s3: Mapping[str, Any]) -> LabelTable:
     out, separator, run_id = text.rstrip("/").rpartition(f"/{layout.RUNS}/")
     is_run = bool(separator) and "/" not in run_id
     return open_labels(out, s3_options(s3), run_id) if is_run else open_labels(text, s3_options(s3))
-
-
-def _write(path: Path, data: bytes) -> None:
-    from mlcls_ray.storage.whole import written_whole
-
-    try:
-        with written_whole(path) as temporary:
-            temporary.write_bytes(data)
-    except OSError as error:
-        raise UsageError(f"'{path}' cannot be written: {error.strerror}") from None

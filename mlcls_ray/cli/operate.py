@@ -65,6 +65,7 @@ def nightly(
     logs: Path = Path("logs"),
     keep: str | None = None,
     webhook: str | None = None,
+    fail_on_drift: Annotated[bool, Parameter(negative=())] = False,
     verbose: Verbose = False,
 ) -> None:
     """Label what is new, as a cron job: with a lease, a log, a JSON line of summary, and the run's exit code.
@@ -81,10 +82,13 @@ def nightly(
         Afterwards remove the runs that are older than this and whose rows all have a newer row: 30d, 8w. Default: remove none.
     webhook
         URL to notify of a night that failed. Default: the variable MLCLS_WEBHOOK.
+    fail_on_drift
+        End with exit code 5, and notify the webhook, where labels or errors have moved from those of the nights before. The summary says
+        it in any case.
     """
     from mlcls_ray.job.nightly import run_nightly
 
-    summary = run_nightly(config, logs, keep, webhook or os.environ.get(WEBHOOK_VARIABLE), verbose)
+    summary = run_nightly(config, logs, keep, webhook or os.environ.get(WEBHOOK_VARIABLE), verbose, fail_on_drift)
     print_plain(summary.model_dump_json())
     sys.exit(summary.exit_code)
 

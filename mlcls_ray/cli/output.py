@@ -1,4 +1,4 @@
-"""The rows of a query on standard output, or in a file.
+"""The rows of a query on standard output, or in a file; and pages in files.
 
 Standard output is never opened by name: that would write over what a file holds already (`>> log`), and fails for a socket.
 """
@@ -57,6 +57,19 @@ def save_rows(database: DuckDBPyConnection, sql: str, format: str, target: Path)
     try:
         with written_whole(target) as partial:
             database.execute(f"COPY (FROM {_rows(sql)}) TO {quoted(str(partial))} ({COPIED[format]})")
+    except OSError as error:
+        raise UsageError(f"'{target}' cannot be written: {error.strerror or error}") from None
+
+
+def write_page(target: Path, page: bytes) -> None:
+    """Write a file that a command made, whole or not at all; one that is there is replaced.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    try:
+        with written_whole(target) as partial:
+            partial.write_bytes(page)
     except OSError as error:
         raise UsageError(f"'{target}' cannot be written: {error.strerror or error}") from None
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 from mlcls_ray.explore.facts import score_histograms
 from mlcls_ray.explore.page import render
+from mlcls_ray.labels.stability import psi
 from mlcls_ray.table.label_table import LabelTable
 from mlcls_ray.table.views import committed_files, create_view, query_rows
 
 EXAMPLES = 120
 """Images with other labels that are shown."""
-SMOOTHING = 0.5
-"""Added to each count, so that an empty bin does not make PSI infinite."""
 
 JOINED = """
     CREATE OR REPLACE TEMP TABLE joined AS
@@ -116,15 +114,6 @@ def _shifts(before: LabelTable, after: LabelTable) -> dict[str, float]:
     """Return the population stability index of the scores of each class that both tables have."""
     old, new = score_histograms(before), score_histograms(after)
     return {name: psi(counts, new[name]) for name, counts in old.items() if name in new}
-
-
-def psi(before: list[int], after: list[int]) -> float:
-    """Return the population stability index of two histograms over the same bins: Σ (q − p) ln(q / p)."""
-    shares = [
-        [(count + SMOOTHING) / (sum(counts) + SMOOTHING * len(counts)) for count in counts]
-        for counts in (before, after)
-    ]
-    return math.fsum((q - p) * math.log(q / p) for p, q in zip(*shares, strict=True))
 
 
 def make_page(before: LabelTable, after: LabelTable, differences: Differences, names: tuple[str, str]) -> str:

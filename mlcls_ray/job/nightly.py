@@ -2,7 +2,8 @@
 it ends.
 
 Each night is one incremental run (the output's lease refuses a second one at the same time). Its output goes to a log that rotates, and
-one JSON line of summary to a file. On request old runs are removed, and a failure is posted to a webhook.
+one JSON line of summary to a file. The labels of the night are compared with those of the nights before. On request old runs are removed,
+and a failure is posted to a webhook.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ import tenacity
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlcls_ray.config_file import load_job
-from mlcls_ray.errors import MlclsError, RunInterruptedError, UsageError
+from mlcls_ray.errors import DRIFT_EXIT_CODE, MlclsError, RunInterruptedError, UsageError, short_message
 from mlcls_ray.logs import hide_library_urls
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
+from mlcls_ray.table.drift.options import DriftOptions
+from mlcls_ray.table.drift.report import Verdict, find_drift
 from mlcls_ray.table.prune import find_superseded, parse_age, remove_runs
 from mlcls_ray.table.records import InputChanges, RunRecord, Success, read_record, read_success
 from mlcls_ray.terminal import plain
@@ -44,6 +47,19 @@ WEBHOOK_TIMEOUT_S = 10.0
 WEBHOOK_RETRIES = tenacity.Retrying(
     stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_random_exponential(multiplier=0.5, max=5), reraise=True
 )
+
+
+class NightDrift(BaseModel):
+    """The drift of one night, by the defaults of `mlcls drift`. `highest` is the label with the highest PSI; None without a verdict."""
+
+    model_config = ConfigDict(frozen=True)
+
+    verdict: Verdict
+    moved: int
+    """Labels that moved."""
+    highest_psi: float | None
+    highest: str | None
+    sentence: str
 
 
 class Summary(BaseModel):
@@ -70,10 +86,19 @@ class Summary(BaseModel):
     left_out: dict[str, int] = {}
     """Files of the inputs that are no images by their names, by suffix."""
     pruned: tuple[str, ...] = ()
+    drift: NightDrift | None = None
+    """None if no image was labeled, or the drift could not be measured: the log says why."""
     message: str = ""
 
 
-def run_nightly(config: Path, logs: Path, keep: str | None, webhook: str | None, verbose: bool = False) -> Summary:
+def run_nightly(
+    config: Path,
+    logs: Path,
+    keep: str | None,
+    webhook: str | None,
+    verbose: bool = False,
+    fail_on_drift: bool = False,
+) -> Summary:
     """Run the night's job. A failure of it does not raise: the summary has its message, and its exit code.
 
     Args:
@@ -81,6 +106,7 @@ def run_nightly(config: Path, logs: Path, keep: str | None, webhook: str | None,
         logs: folder for the log and the summaries.
         keep: afterwards remove superseded runs that are older than this, as in `30d`.
         webhook: URL that a summary of a failed night is posted to.
+        fail_on_drift: a night whose labels or errors have moved counts as failed.
 
     Raises:
         UsageError: the config or a flag is wrong, or the logs cannot be written.
@@ -94,14 +120,17 @@ def run_nightly(config: Path, logs: Path, keep: str | None, webhook: str | None,
     store = Store(job.out, job.s3)
     before = _latest_run(store)
     exit_code, last_lines, result = _run(config, log, verbose)
+    success = _new_run(store, before)
+    drift = _drift(store, success, log)
+    if fail_on_drift and drift and drift.verdict == "drift" and exit_code == 0:
+        exit_code, last_lines = DRIFT_EXIT_CODE, [f"drift: {drift.sentence}"]
     pruned: tuple[str, ...] = ()
-    if exit_code == 0 and age is not None:
+    if exit_code in (0, DRIFT_EXIT_CODE) and age is not None:
         try:
             pruned = tuple(find_superseded(store, age))
             remove_runs(store, pruned)
         except MlclsError as error:
             exit_code, last_lines = error.exit_code, [f"prune: {error}"]
-    success = _new_run(store, before)
     found = _found(store, success, result)
     summary = Summary(
         started_at=started_at,
@@ -114,6 +143,7 @@ def run_nightly(config: Path, logs: Path, keep: str | None, webhook: str | None,
         **(found.changes.model_dump() if found and found.changes else {}),
         left_out=found.left_out if found else {},
         pruned=pruned,
+        drift=drift,
         message="\n".join(last_lines) if exit_code else "",
     )
     with (logs / SUMMARIES).open("a", encoding="utf-8") as stream:
@@ -214,6 +244,26 @@ def _read_result(output: IO[str]) -> _JobResult | None:
         return _JobResult.model_validate_json(last[0]) if last else None
     except ValidationError:
         return None
+
+
+def _drift(store: Store, success: Success | None, log: logging.Logger) -> NightDrift | None:
+    """Compare the night's run with those before it. What goes wrong here fails no night whose images are labeled."""
+    if success is None or not success.rows:
+        return None
+    try:
+        report = find_drift(store, DriftOptions(run_id=success.run_id))
+    except Exception as error:
+        log.info("the drift could not be measured: %s", short_message(error))
+        return None
+    highest = max(report.labels, key=lambda label: label.psi, default=None) if report.verdict != "unknown" else None
+    log.info("%s: %s", report.verdict, plain(report.sentence))
+    return NightDrift(
+        verdict=report.verdict,
+        moved=len(report.moved),
+        highest_psi=round(highest.psi, 4) if highest else None,
+        highest=highest.name if highest else None,
+        sentence=report.sentence,
+    )
 
 
 def _latest_run(store: Store) -> str | None:

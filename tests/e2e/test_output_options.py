@@ -30,6 +30,7 @@ COMMANDS = {
     "query": "OUT 'SELECT count(*) FROM labels'",
     "search": "OUT --label cat --copy NEW/found",
     "diff": "OUT OUT/runs/r",
+    "drift": "OUT --html NEW/drift.html",
     "export-labels": "OUT --format csv --save NEW/labels.csv",
     "tag": "OUT --write csv --save NEW/tags.csv",
     "status": "OUT",

@@ -64,6 +64,7 @@ def test_the_summary_shows_names_and_paths_as_they_are(strange: tuple[Path, str]
                 ("status", "OUT", "--json"),
                 ("verify", "OUT"),
                 ("diff", "OUT", "OUT"),
+                ("drift", "OUT"),
                 ("gc", "OUT"),
                 ("prune", "OUT", "--dry-run"),
                 ("report", "OUT", "--save", "NEW/report.html"),

@@ -11,7 +11,7 @@ import pytest
 
 from mlcls_ray import open_labels
 from mlcls_ray.errors import UsageError
-from mlcls_ray.explore.diff import find_differences, psi
+from mlcls_ray.explore.diff import find_differences
 from mlcls_ray.explore.facts import gather_facts
 from mlcls_ray.explore.report import make_report
 from mlcls_ray.explore.sheets import choose_sheets, list_failed
@@ -164,12 +164,6 @@ def test_diff(labeled: Path, browser: Any, tmp_path: Path) -> None:
     assert len(shown(page, "#flips li")) == len(flipped)
     page.find_element("id", "find").send_keys("cup")
     assert len(shown(page, "#flips li")) < len(flipped)
-
-
-def test_psi() -> None:
-    assert psi([5, 5], [50, 50]) == pytest.approx(0)
-    assert psi([90, 10], [10, 90]) > 0.25
-    assert psi([10, 0], [0, 10]) < float("inf")
 
 
 def test_what_is_not_there(labeled: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from mlcls_ray import open_labels
 from mlcls_ray.job.nightly import LOG_BYTES, LOGS_KEPT, open_log
@@ -67,6 +68,7 @@ def test_nights_over_a_changing_folder(config: Path) -> None:
     third = night(config, "--keep", "0h")
     assert (third["run_id"], third["rows"], third["pruned"]) == (None, 0, [])
     assert counts(third) == (6, 0, 0, 0, 0, 0)
+    assert (second["drift"]["verdict"], third["drift"]) == ("unknown", None)  # type: ignore[index]
     for number in range(4):
         (photos / f"{number}.jpg").write_bytes(encode(picture(90, 60, seed=20 + number)))
     fourth = night(config, "--keep", "0h")
@@ -95,6 +97,33 @@ def test_a_night_that_fails_is_posted_to_the_webhook(config: Path, http_server: 
     assert "no image found" in str(posted[1]["text"])
     assert posted[1]["exit_code"] == 2
     assert night(config, "--webhook", "http://127.0.0.1:9/", check=2)["exit_code"] == 2
+
+
+@pytest.mark.slow
+def test_a_night_of_other_images(config: Path, http_server: Callable[[Handler], str]) -> None:
+    """The summary says in any case that labels have moved; the exit code does if it is asked to."""
+    posted: list[dict[str, object]] = []
+
+    def webhook(request: SimpleHTTPRequestHandler) -> None:
+        posted.append(json.loads(request.rfile.read(int(request.headers["Content-Length"]))))
+        reply(request, b"")
+
+    photos, flags = config.parent / "photos", ("--webhook", http_server(webhook), "--fail-on-drift")
+    drifts = []
+    for colour, check in (("white", 0), ("black", 5)):
+        image = encode(Image.new("RGB", (64, 48), colour))
+        for number in range(120):
+            (photos / f"{colour}-{number:03d}.jpg").write_bytes(image)
+        summary = night(config, *flags, check=check)
+        assert summary["rows"] == 120
+        drifts.append(summary["drift"])
+    assert [drift["verdict"] for drift in drifts] == ["unknown", "drift"]  # type: ignore[index]
+    assert drifts[1]["moved"] >= 1  # type: ignore[index]
+    assert drifts[1]["highest_psi"] > 0.2  # type: ignore[index]
+    assert [body["exit_code"] for body in posted] == [5]
+    assert "the scores of" in str(posted[0]["text"])
+    log = (config.parent / "logs/mlcls.log").read_text()
+    assert f"drift: {drifts[1]['sentence']}" in log  # type: ignore[index]
 
 
 def rows_done(out: Path) -> int:

@@ -20,6 +20,8 @@ from mlcls_ray.storage.inputs.listing import InputEntry
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout
 from mlcls_ray.table.corrected import correct_labels
+from mlcls_ray.table.drift.counts import create_compared
+from mlcls_ray.table.drift.runs import choose_runs
 from mlcls_ray.table.incremental import open_changes
 from mlcls_ray.table.records import read_record
 from mlcls_ray.table.tags.record import create_tagged_view
@@ -38,6 +40,8 @@ VALUES = {
     "per_status": 2,
     "preprocess": "p",
     "run": "first",
+    "step_before": 1,
+    "step_now": 2,
     "kind": "xmp",
     "runs": ["first"],
     "statuses": ["ok", "not_an_image"],
@@ -86,6 +90,13 @@ def database(request: pytest.FixtureRequest) -> Iterator[duckdb.DuckDBPyConnecti
         database.execute(
             "CREATE OR REPLACE VIEW labels AS SELECT *, [0.5, 0.5]::FLOAT[] AS embedding FROM newest('all_rows')"
         )
+        if records:
+            create_compared(database, choose_runs(store))
+        else:
+            database.execute(
+                "CREATE TABLE cuts (run_id VARCHAR, thresholds FLOAT[]); CREATE TABLE this_run (run_id VARCHAR)"
+            )
+            database.execute(constants()["mlcls_ray.table.drift.counts.COMPARED"])
         correct_labels(database, schema.CORRECTIONS.empty_table())
         create_tagged_view(database, store)
         database.execute(constants()["mlcls_ray.explore.diff.JOINED"])
