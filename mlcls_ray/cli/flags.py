@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from mlcls_ray.config import RENAMED, LabelJob, S3Options
 from mlcls_ray.config_file import choices, group_of, make_config
+from mlcls_ray.labels.label_map import LabelMap
 from mlcls_ray.labels.thresholds import Thresholds
 
 NO_FLAGS: Mapping[str, Any] = MappingProxyType({})
@@ -81,6 +82,8 @@ def _type(annotation: Any, renamed: Mapping[str, str]) -> Any:
         return annotation
     if get_origin(annotation) is tuple or annotation is Thresholds:
         return list[str]
+    if annotation is LabelMap:
+        return str
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return flags(annotation, renamed=renamed, place=50)
     members = [member for member in get_args(annotation) if member is not type(None)]

@@ -173,7 +173,7 @@ def test_several_devices_keep_the_order(demo: Path, tiny_folder: Path) -> None:
     """Two engines on the CPU stand for two devices."""
     pipeline = create_pipeline(model=tiny_folder, batch_size=2)
     engines = [*pipeline.engines, load_engine("paddle", pipeline.model, Device("cpu"), 1)]
-    two = Pipeline(pipeline.model, engines, pipeline.batch_size, pipeline.thresholds)
+    two = Pipeline(pipeline.model, engines, pipeline.batch_size, pipeline.thresholds, pipeline.label_map)
     expected, actual = list(pipeline.predict(demo)), list(two.predict(demo))
     assert len(actual) == 12
     assert [result.json for result in actual] == [result.json for result in expected]
