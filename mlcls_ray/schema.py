@@ -92,8 +92,8 @@ MEANINGS: Mapping[str, str] = {
     PREPROCESS_FINGERPRINT: "A hash of how an image becomes the model's input. Another hash means that scores may differ.",
     ENGINE: "The engine that executed the network, such as `openvino`.",
     PRECISION: "The engine's number format: `fp32`, `tf32`, `bf16`, `fp16` or `int8`.",
-    THRESHOLD_ID: "The thresholds that the labels were selected with: the number if all classes share it, else a hash of all; and behind a plus sign "
-    "a hash of the label map, if there was one.",
+    THRESHOLD_ID: "The thresholds that the labels were selected with: the number if all classes share it, else a hash of all; and behind "
+    "a plus sign a hash of the label map, if there was one.",
     RUN_ID: "The run that wrote this row.",
     RUN_NUMBER: "The run's place among the runs of this output, in the order of their starts, from 1. Of the rows of a uri, that of the "
     "greatest number counts. 0: the run began before runs were numbered.",

@@ -103,6 +103,14 @@ PrintConfig = Annotated[
 Verbose = Annotated[bool, Parameter(negative=(), show_default=False, help="Show Ray's own messages, and tracebacks.")]
 Output = Annotated[str, Parameter(help="An output folder of `mlcls label`, local or s3://.")]
 RunId = Annotated[str | None, Parameter(help="This run only. Default: the newest row of each URI, over all runs.")]
+OtherOutputs = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--with",
+        negative=(),
+        help="Another output folder, whose labels are merged with those of OUT. Can be given several times.",
+    ),
+]
 Vanished = Annotated[
     bool,
     Parameter(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -42,9 +42,14 @@ class ResolvedLabelMap:
     names: tuple[str | None, ...]
 
     @property
+    def by_class(self) -> Iterator[tuple[str, str | None]]:
+        """Each class with its label."""
+        return zip(self.vocabulary, self.names, strict=True)
+
+    @property
     def changed(self) -> dict[str, str | None]:
         """The classes whose label is not their own name, with it: what `run.json` keeps."""
-        return {name: label for name, label in zip(self.vocabulary, self.names, strict=True) if name != label}
+        return {name: label for name, label in self.by_class if name != label}
 
     @property
     def id(self) -> str:
