@@ -132,29 +132,33 @@ def _from_yaml(path: str, text: str) -> Iterator[Entry]:
     for event in events:
         if isinstance(event, yaml.MappingEndEvent):
             break
-        place = f"{path}, line {event.start_mark.line + 1}: "
-        name, value = _scalar(event, place), next(events)
-        if _tag(event) != TEXT:
-            raise ValueError(f"{place}YAML takes {name} for {_kind(event)}; quote it: '{name}'")
-        label = _scalar(value, place)
-        if _tag(value) == NULL and not label:
-            raise ValueError(f"{place}nothing stands behind '{plain(name)}:'; write null to drop the label")
+        place = _place(path, event)
+        key, value = _scalar(event, place), _scalar(next(events), place)
+        name, label = plain(key.value), plain(value.value)
+        if _tag(key) != TEXT:
+            raise ValueError(f"{place}YAML takes {name} for {_kind(key)}; quote it: '{name}'")
+        if _tag(value) == NULL and not value.value:
+            raise ValueError(f"{place}nothing stands behind '{name}:'; write null to drop the label")
         if _tag(value) not in (TEXT, NULL):
-            raise ValueError(f"{place}YAML takes {label} for {_kind(value)}; quote it: {plain(name)}: '{label}'")
-        yield Entry(name, None if _tag(value) == NULL else label, place)
+            raise ValueError(f"{place}YAML takes {label} for {_kind(value)}; quote it: {name}: '{label}'")
+        yield Entry(key.value, None if _tag(value) == NULL else value.value, place)
     for event in events:
         if isinstance(event, yaml.DocumentStartEvent):
-            raise ValueError(f"{path}, line {event.start_mark.line + 1}: a second document begins; a map is one")
+            raise ValueError(f"{_place(path, event)}a second document begins; a map is one")
 
 
-def _scalar(event: yaml.Event, place: str) -> str:
+def _place(path: str, event: yaml.Event) -> str:
+    return f"{path}, line {event.start_mark.line + 1}: " if event.start_mark else f"{path}: "
+
+
+def _scalar(event: yaml.Event, place: str) -> yaml.ScalarEvent:
     if not isinstance(event, yaml.ScalarEvent):
         raise ValueError(f"{place}a label is text; write one line for each label of the model, as in car: vehicle")
-    return str(event.value)
+    return event
 
 
 def _tag(event: yaml.ScalarEvent) -> str:
-    return str(event.tag or _RESOLVER.resolve(yaml.ScalarNode, event.value, event.implicit))
+    return str(event.tag or _RESOLVER.resolve(yaml.ScalarNode, event.value, event.implicit))  # type: ignore[no-untyped-call]
 
 
 def _kind(event: yaml.ScalarEvent) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, overload
 
 import pyarrow as pa
@@ -35,16 +34,16 @@ def open_labels(
 
 @overload
 def open_labels(
-    out: Sequence[str],
+    out: list[str] | tuple[str, ...],
     s3: S3Options | None = None,
-    run_id: None = None,
+    run_id: str | None = None,
     vanished: bool = True,
     corrected: bool = False,
 ) -> MergedTable: ...
 
 
 def open_labels(
-    out: str | Sequence[str],
+    out: str | list[str] | tuple[str, ...],
     s3: S3Options | None = None,
     run_id: str | None = None,
     vanished: bool = True,

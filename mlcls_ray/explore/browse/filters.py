@@ -191,7 +191,7 @@ def _by_run(index: Index, label: str, expression: Callable[[Places], str]) -> st
     runs: dict[Places, list[str]] = {}
     for run_id, place in places.items():
         runs.setdefault(place, []).append(run_id)
-    if len(runs) == 1 and len(places) == len(index.table.successes):
+    if len(runs) == 1 and len(places) == len(index.records) and index.has_all_records:
         return expression(next(iter(runs)))
     cases = " ".join(
         f"WHEN run_id IN ({', '.join(map(quoted, ids))}) THEN {expression(place)}" for place, ids in runs.items()

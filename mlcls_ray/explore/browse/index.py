@@ -106,9 +106,13 @@ class Index:
         ((self.rows, self.has_embeddings),) = database.execute(
             "SELECT count(*), coalesce(bool_or(has_embedding), false) FROM browse.images"
         ).fetchall()
-        self.labels = sorted({label for record in table.records.values() for label in record.label_thresholds})
-        """All labels that the runs can give."""
-        self.maps = {run_id: record.resolved_map for run_id, record in table.records.items()}
+        runs = {run_id for (run_id,) in database.execute("SELECT DISTINCT run_id FROM browse.images").fetchall()}
+        self.records = {run_id: record for run_id, record in table.records.items() if run_id in runs}
+        """The records of the runs that the newest rows are of."""
+        self.has_all_records = len(self.records) == len(runs)
+        self.labels = sorted({label for record in self.records.values() for label in record.label_thresholds})
+        """All labels that these runs can give."""
+        self.maps = {run_id: record.resolved_map for run_id, record in self.records.items()}
         """The label of each class, by run."""
 
     def close(self) -> None:
@@ -133,7 +137,7 @@ class Index:
     def places_of(self, label: str) -> dict[str, Places]:
         """Return the places of a label's classes, by run, for the runs that can give it."""
         places = {}
-        for run_id, record in self.table.records.items():
+        for run_id, record in self.records.items():
             limits = zip(self.maps[run_id].names, record.thresholds.values(), strict=True)
             found = tuple((place, limit) for place, (name, limit) in enumerate(limits, start=1) if name == label)
             if found:

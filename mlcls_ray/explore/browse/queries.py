@@ -120,7 +120,7 @@ class Queries:
         if not rows:
             return None
         row = rows[0]
-        record = self.index.table.records.get(row["run_id"])
+        record = self.index.records.get(row["run_id"])
         thresholds = record.label_thresholds if record else {}
         names = record.resolved_map.names if record else ()
         scores: dict[str, float] = {}
