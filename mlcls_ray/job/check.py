@@ -141,7 +141,8 @@ def _check_model(job: LabelJob, model: Model, out: str, source: str, known: Sequ
     store.check_writable()
     _check_ours(store)
     check_clock(store)
-    alone = job.model_copy(update={"model": source, "models": (), "out": out})
+    changes = {"model": source, "models": (), "out": out, "map": job.map.only(model.vocabulary)}
+    alone = job.model_copy(update=changes)
     return CheckedModel(alone, model, thresholds, label_map, store)
 
 

@@ -82,7 +82,7 @@ class LabelMap(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     labels: dict[str, str | None] = Field(default_factory=dict, description="Labels by class name; null: none")
-    others: Literal["keep", "drop"] = Field(default="keep", description="What becomes of classes that are not named")
+    others: Literal["keep", "drop"] = Field(default="keep", description="What becomes of classes that are not named.")
     _places: dict[str, str] = PrivateAttr(default_factory=dict)
     """The file and line of each entry, for messages."""
 
@@ -96,6 +96,11 @@ class LabelMap(BaseModel):
         made._places.update({entry.name: entry.place for entry in entries})
         return made
 
+    def only(self, vocabulary: Sequence[str]) -> LabelMap:
+        """Leave out what names the classes of other models."""
+        names = set(vocabulary)
+        return self.model_copy(update={"labels": {name: to for name, to in self.labels.items() if name in names}})
+
     def resolve(self, vocabulary: Sequence[str], known: Sequence[str] = (), field: str = "map") -> ResolvedLabelMap:
         """Find the label of each class of `vocabulary`.
 
@@ -108,7 +113,8 @@ class LabelMap(BaseModel):
             UsageError: a class that no model has; two spellings of a label; or no label is left.
         """
         classes = known or vocabulary
-        unknown = next((name for name in self.labels if name not in classes), None)
+        are_known = set(classes)
+        unknown = next((name for name in self.labels if name not in are_known), None)
         if unknown is not None:
             place = self._places.get(unknown, "")
             raise UsageError(f"{field}: {place}the model has no label '{unknown}'{suggest(unknown, classes)}")

@@ -83,6 +83,7 @@ def test_a_map_of_a_job_names_labels_of_any_of_its_models(job: LabelJob, tmp_pat
     first, second = check_job(both).models
     assert first.label_map.changed == {"猫": "Katze"}
     assert second.label_map.changed == {"person": "human"}
+    assert second.job.map.labels == {"person": "human"}, "a retry of this output knows no other model"
     with pytest.raises(UsageError, match="map: the model has no label 'persn': did you mean 'person'"):
         check_job(changed(both, map={"persn": "human"}))
 

@@ -72,7 +72,7 @@ def test_a_map_of_several_models_names_the_classes_of_any_of_them() -> None:
     known = (*VOCABULARY, "otter", "seal")
     assert label_map.resolve(VOCABULARY, known).names[0] == "human"
     assert label_map.resolve(("otter", "seal"), known).names == ("animal", "seal")
-    with pytest.raises(UsageError, match="map: the model has no label 'otter'; known: person, car"):
+    with pytest.raises(UsageError, match="map: the model has no label 'otter'"):
         label_map.resolve(VOCABULARY)
 
 
@@ -116,5 +116,5 @@ def test_what_is_refused(value: Any, message: str) -> None:
 def test_merged_classes_take_the_greatest_value() -> None:
     values = np.array([[0.1, 0.2, 0.9, 0.4, 0.5]], np.float32)
     groups = parse_label_map({"truck": "car", "toaster": None}).resolve(VOCABULARY).groups
-    assert merge_classes(values, groups).tolist() == pytest.approx(np.array([[0.1, 0.9, 0.5]], np.float32).tolist())
+    assert merge_classes(values, groups).tolist() == np.float32([[0.1, 0.9, 0.5]]).tolist()
     assert merge_classes(values, None) is values

@@ -47,7 +47,7 @@ def test_json(tmp_path: Path) -> None:
         ("car: x\n\nperson:\n", "line 3: nothing stands behind 'person:'; write null to drop the label"),
         ("person: ''\n", "line 1: person: : the label is empty"),
         ("car: a\nperson: b\ncar: c\n", r"line 3: car: c: 'car' is mapped already \(.*map.yaml, line 1\)"),
-        ("vehicle:\n  - car\n", "line 2: a label is text; write one line for each label of the model"),
+        ("vehicle:\n  - car\n", "line 1: a label is text; write one line for each label of the model"),
         ("car: {a: b}\n", "line 1: a label is text"),
         ("car: &a vehicle\nno: *a\n", "line 2: a label is text"),
         ("car: !!python/object:os.system x\n", "line 1: YAML takes x for a number"),

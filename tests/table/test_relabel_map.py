@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from mlcls_ray import open_labels
-from mlcls_ray.cli import main
 from mlcls_ray.datasets.annotations import dataset_of_table
 from mlcls_ray.datasets.formats import read_dataset
 from mlcls_ray.errors import UsageError
@@ -24,6 +23,7 @@ from mlcls_ray.table.records import read_record
 from mlcls_ray.table.relabel import relabel
 from mlcls_ray.table.search import find_images
 from mlcls_ray.table.verify import verify
+from tests.conftest import run_cli
 from tests.explore.browse.many import write_run
 
 CLASSES = ("boat", "car", "dog", "truck")
@@ -50,7 +50,7 @@ def labels(table: LabelTable) -> dict[str, list[str]]:
 
 def again(out: str, run_id: str, label_map: LabelMap | None = None, threshold: object = None) -> dict[str, list[str]]:
     relabel(Store(out), parse_thresholds(threshold), run_id=run_id, label_map=label_map)
-    assert verify(Store(out)) == []
+    assert verify(Store(out), run_id) == []
     return labels(open_labels(out))
 
 
@@ -83,22 +83,15 @@ def test_a_map_and_back_gives_the_old_labels_where_rounding_would_not(tmp_path: 
     assert open_labels(out).sql(query).fetchall() == before
 
 
-def test_the_command(out: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(out: str, tmp_path: Path) -> None:
     path = tmp_path / "map.yaml"
     path.write_text("car: vehicle\ntruck: vehicle\nboat: null\n")
-    main(["relabel", out, "--map", str(path)])
-    assert "top labels: vehicle 3, dog 2" in capsys.readouterr().out
-    main(["relabel", out, "--map", "none", "--threshold", "0.5"])
-    assert "boat 2" in capsys.readouterr().out
+    assert "top labels: vehicle 3, dog 2" in run_cli("relabel", out, "--map", path).stdout
+    assert "boat 2" in run_cli("relabel", out, "--map", "none", "--threshold", "0.5").stdout
     path.write_text("cra: vehicle\n")
-    for words, message in (
-        (["--map", str(path)], f"--map: {path}, line 1: the model has no label 'cra': did you mean 'car'?"),
-        ([], "give --threshold, --map, or both"),
-    ):
-        with pytest.raises(SystemExit) as end:
-            main(["relabel", out, *words])
-        assert end.value.code == 2
-        assert message in capsys.readouterr().err.replace("map: /", "--map: /").replace("----map", "--map")
+    refused = run_cli("relabel", out, "--map", path, check=2).stderr
+    assert f"map: {path}, line 1: the model has no label 'cra': did you mean 'car'?" in refused
+    assert "give --threshold, --map, or both" in run_cli("relabel", out, check=2).stderr
 
 
 def test_readers_take_the_new_names(out: str, tmp_path: Path) -> None:
