@@ -27,6 +27,7 @@ from pydantic import (
 from mlcls_ray.devices import DEVICE_KINDS, Device, parse_device
 from mlcls_ray.errors import Status, UsageError
 from mlcls_ray.images import MAX_PIXELS as MAX_PIXELS
+from mlcls_ray.labels.label_map import LabelMap as LabelMap
 from mlcls_ray.labels.thresholds import Thresholds as Thresholds
 from mlcls_ray.registry import CARD_ENGINES, EMBEDDING_ENGINES, ENGINES, TABLE_FORMATS
 
@@ -116,6 +117,11 @@ class ModelOptions(Options):
         default=Thresholds(),
         description="A class becomes a label where its score is greater than this: one number, class=number pairs as in "
         "0.5,person=0.7, or a YAML or JSON file. Default: the model's own thresholds.",
+    )
+    map: LabelMap = Field(
+        default=LabelMap(),
+        description="A YAML or JSON file with other names for labels, as in car: vehicle. Labels with one new name are merged, and null "
+        "drops a label. It is applied after the thresholds. Default: the model's own names.",
     )
 
 

@@ -80,8 +80,9 @@ MEANINGS: Mapping[str, str] = {
     MTIME: "When the file or object was last changed. Null where it is not known.",
     ETAG: "The server's entity tag of the object. Null where there is none.",
     CONTENT_HASH: "A hash of the encoded image. Two inputs with the same hash are the same image.",
-    LABELS: "Classes whose score is above their threshold, best first. Empty if there are none; null if the row is not `ok`.",
-    CLASS_IDS: "The labels' positions in the model's vocabulary, in the order of `labels`.",
+    LABELS: "Classes whose score is above their threshold, best first, under the names of the label map if there was one. Empty if there "
+    "are none; null if the row is not `ok`.",
+    CLASS_IDS: "The labels' positions in the model's vocabulary, in the order of `labels`; of a merged label that of its best class.",
     SCORES: "The labels' scores from 0 to 1, in the order of `labels`.",
     ALL_SCORES: "The score of each class, in the order of the vocabulary, rounded to float16. Null if the row is not `ok`, or if "
     "scores are not kept.",
@@ -91,7 +92,8 @@ MEANINGS: Mapping[str, str] = {
     PREPROCESS_FINGERPRINT: "A hash of how an image becomes the model's input. Another hash means that scores may differ.",
     ENGINE: "The engine that executed the network, such as `openvino`.",
     PRECISION: "The engine's number format: `fp32`, `tf32`, `bf16`, `fp16` or `int8`.",
-    THRESHOLD_ID: "The thresholds that the labels were selected with: the number if all classes share it, else a hash of all.",
+    THRESHOLD_ID: "The thresholds that the labels were selected with: the number if all classes share it, else a hash of all; and behind "
+    "a plus sign a hash of the label map, if there was one.",
     RUN_ID: "The run that wrote this row.",
     RUN_NUMBER: "The run's place among the runs of this output, in the order of their starts, from 1. Of the rows of a uri, that of the "
     "greatest number counts. 0: the run began before runs were numbered.",

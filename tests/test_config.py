@@ -13,6 +13,8 @@ from mlcls_ray.config import RENAMED, LabelJob, S3Options, Thresholds
 from mlcls_ray.config_file import dump_config, load_config, load_job, make_config
 from mlcls_ray.devices import Device
 from mlcls_ray.errors import UsageError
+from mlcls_ray.labels.label_map import parse_label_map
+from mlcls_ray.models.cache import open_model
 from mlcls_ray.serve.config import ServeConfig
 from mlcls_ray.train import config as train_config
 from mlcls_ray.train.config import FinetuneJob
@@ -184,3 +186,8 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_a_job_is_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         LabelJob().batch_size = 3  # type: ignore[misc]
+
+
+def test_the_example_of_a_label_map_fits_the_starter() -> None:
+    resolved = parse_label_map(ROOT / "configs" / "map_groups.yaml").resolve(open_model("starter").vocabulary)
+    assert len(resolved.labels) == 80 - 8 + 1 - 10 + 1 - 2

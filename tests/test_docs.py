@@ -10,6 +10,7 @@ import pytest
 from mlcls_ray import schema
 from mlcls_ray.errors import Status
 from tests.conftest import ROOT, run_cli
+from tests.explore.browse.many import write_run
 from tests.pages import WRITTEN, code_blocks, run_python
 
 DOCS = ROOT / "docs"
@@ -115,3 +116,11 @@ def test_the_python_of_predict_runs(
     assert re.match(r"\{'img_path': 'photo.jpg', 'class_ids': \[.*\], 'scores': \[.*\], 'label_names': \[", printed)
     assert "'cat'" in printed
     assert sorted(path.name for path in (tmp_path / "output").iterdir()) == ["photo.jpg", "photo.json"]
+
+
+def test_the_python_of_other_labels_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("EfficientNet-Lite0_ML", "mine"):
+        write_run(str(tmp_path / "both" / name), "one", ["/a.jpg", "/b.jpg"])
+    (block,) = code_blocks(DOCS / "other-labels.md", "python")
+    assert len(run_python(block)["frame"]) == 2

@@ -37,7 +37,9 @@ def fields(model: type[BaseModel], prefix: str = "") -> list[str]:
     names: list[str] = []
     for name, field in model.model_fields.items():
         nested = field.annotation if isinstance(field.annotation, type) else None
-        is_group = nested is not None and issubclass(nested, BaseModel) and nested is not config.Thresholds
+        is_group = (
+            nested is not None and issubclass(nested, BaseModel) and nested not in (config.Thresholds, config.LabelMap)
+        )
         names += fields(nested, f"{prefix}{name}.") if is_group else [f"{prefix}{name}"]
     return names
 

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from mlcls_ray.config import RENAMED, LabelJob, S3Options
 from mlcls_ray.config_file import choices, group_of, make_config
+from mlcls_ray.labels.label_map import LabelMap
 from mlcls_ray.labels.thresholds import Thresholds
 
 NO_FLAGS: Mapping[str, Any] = MappingProxyType({})
@@ -81,6 +82,8 @@ def _type(annotation: Any, renamed: Mapping[str, str]) -> Any:
         return annotation
     if get_origin(annotation) is tuple or annotation is Thresholds:
         return list[str]
+    if annotation is LabelMap:
+        return str
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return flags(annotation, renamed=renamed, place=50)
     members = [member for member in get_args(annotation) if member is not type(None)]
@@ -100,6 +103,14 @@ PrintConfig = Annotated[
 Verbose = Annotated[bool, Parameter(negative=(), show_default=False, help="Show Ray's own messages, and tracebacks.")]
 Output = Annotated[str, Parameter(help="An output folder of `mlcls label`, local or s3://.")]
 RunId = Annotated[str | None, Parameter(help="This run only. Default: the newest row of each URI, over all runs.")]
+OtherOutputs = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--with",
+        negative=(),
+        help="Another output folder, whose labels are merged with those of OUT. Can be given several times.",
+    ),
+]
 Vanished = Annotated[
     bool,
     Parameter(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from mlcls_ray.cli.flags import NO_FLAGS, Corrected, Output, RunId, S3Flags, Vanished, s3_options
-from mlcls_ray.cli.present import open_present
+from mlcls_ray.cli.flags import NO_FLAGS, Corrected, OtherOutputs, Output, RunId, S3Flags, Vanished, s3_options
+from mlcls_ray.cli.present import open_present, open_present_together
 from mlcls_ray.errors import UsageError
 from mlcls_ray.terminal import plain, showing_steps
 
@@ -24,12 +24,15 @@ def query(
     *,
     format: Literal["table", "csv", "json", "parquet"] = "table",
     save: Path | None = None,
+    others: OtherOutputs = None,
     corrected: Corrected = False,
     s3: S3Flags = NO_FLAGS,
 ) -> None:
     """Run an SQL query (DuckDB) over the label table. The view `labels` has the newest row of each URI, `all_rows` the rows of all runs.
 
     `mlcls query out "SELECT unnest(labels) AS label, count(*) AS images FROM labels GROUP BY 1 ORDER BY 2 DESC"`
+
+    With --with, `labels` has one row per URI with the labels of all outputs.
 
     Parameters
     ----------
@@ -54,7 +57,12 @@ def query(
         raise UsageError("--format parquet needs --save FILE")
     if save is not None:
         check_new_target(save)
-    table = open_labels(out, s3_options(s3), corrected=corrected)
+    options = s3_options(s3)
+    table = (
+        open_labels([out, *others], options, corrected=corrected)
+        if others
+        else open_labels(out, options, corrected=corrected)
+    )
     try:
         if save is not None:
             save_rows(table.database, sql, format, save)
@@ -81,6 +89,7 @@ def search(
     limit: int | None = None,
     copy: Path | None = None,
     link: Path | None = None,
+    others: OtherOutputs = None,
     vanished: Vanished = False,
     s3: S3Flags = NO_FLAGS,
 ) -> None:
@@ -112,7 +121,9 @@ def search(
         raise UsageError("give --copy or --link, not both")
     if not label and not like:
         raise UsageError("give --label, --like, or both")
-    table = open_present(out, s3, vanished=vanished)
+    if like and others:
+        raise UsageError("--like compares the embeddings of one model: leave --with out")
+    table = open_present_together(out, others, s3, vanished)
     database = table.database
     if like:
         matches = find_alike(database, like, label or [], without or [], min_score, limit)
@@ -122,7 +133,7 @@ def search(
         print(f"{score:.3f}\t{plain(uri)}")
     folder = copy or link
     if folder:
-        gather([uri for uri, _ in matches], folder, link is not None, table.store.s3)
+        gather([uri for uri, _ in matches], folder, link is not None, table.s3)
     print(f"{len(matches):,} image(s)" + (f" in {folder}" if folder else ""), file=sys.stderr)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from mlcls_ray.cli.flags import NO_FLAGS, Output, S3Flags, s3_options
-from mlcls_ray.errors import RunError
+from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.registry import TABLE_FORMATS
 from mlcls_ray.terminal import print_plain, showing_steps
 
@@ -100,19 +100,24 @@ def publish(out: Output, *, format: PublishedFormat, s3: S3Flags = NO_FLAGS) -> 
 def relabel(
     out: Output,
     *,
-    threshold: Annotated[list[str], Parameter(negative=())],
+    threshold: Annotated[list[str] | None, Parameter(negative=())] = None,
+    map: str | None = None,
     source: Annotated[str | None, Parameter(name="--from")] = None,
     run_id: str | None = None,
     s3: S3Flags = NO_FLAGS,
 ) -> None:
-    """Apply another threshold to the scores in the table, and write the labels as a new run. Reads no image and runs no model.
+    """Apply other thresholds, or a label map, to the scores in the table, and write the labels as a new run. No image is read.
 
     `mlcls relabel out --threshold 0.5,person=0.7`
+
+    What is not given stays as it was in the newest run.
 
     Parameters
     ----------
     threshold
         New thresholds: a number, class=number pairs as in 0.5,person=0.7, or a YAML or JSON file.
+    map
+        A YAML or JSON file with new names for labels, as in car: vehicle; null drops a label. none: the model's own names.
     source
         Run to take the scores from. Default: the newest row of each URI, over all runs.
     run_id
@@ -120,14 +125,19 @@ def relabel(
     """
     from mlcls_ray.cli.console import Terminal
     from mlcls_ray.cli.summary import print_summary
+    from mlcls_ray.labels.label_map import parse_label_map
     from mlcls_ray.labels.thresholds import parse_thresholds
     from mlcls_ray.table.output import open_output
-    from mlcls_ray.table.relabel import relabel as apply_thresholds
+    from mlcls_ray.table.relabel import relabel as select_anew
 
+    if threshold is None and map is None:
+        raise UsageError("relabel: give --threshold, --map, or both")
+    thresholds = parse_thresholds(threshold, "--threshold")
+    label_map = None if map is None else parse_label_map(map, "--map")
     store = open_output(out, s3_options(s3))
     with showing_steps(on_terminal_only=True) as steps:
         steps.say("selecting the labels anew")
-        success = apply_thresholds(store, parse_thresholds(threshold), source, run_id)
+        success = select_anew(store, thresholds, source, run_id, label_map)
         print_summary(store, success, Terminal(), annotated=False, steps=steps)
 
 

@@ -13,7 +13,7 @@ from mlcls_ray.config import LabelJob
 from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.terminal import showing_steps
 
-SHARED = ("model", "threshold", "device", "engine", "precision")
+SHARED = ("model", "threshold", "map", "device", "engine", "precision")
 """The options that predict has in common with a labeling job."""
 if TYPE_CHECKING:
     PredictFlags = Mapping[str, Any]
@@ -63,6 +63,7 @@ def predict(
             engine=options.get("engine"),
             precision=options.get("precision"),
             threshold=parse_thresholds(threshold) if threshold else None,
+            map=options.get("map"),
             batch_size=batch_size,
             use_hpip=use_hpip or None,
         )

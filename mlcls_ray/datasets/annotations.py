@@ -16,12 +16,13 @@ from mlcls_ray.datasets.ground_truth import LABEL_LIST
 from mlcls_ray.datasets.split import new_list
 from mlcls_ray.errors import UsageError, first_names, suggest
 from mlcls_ray.explore.page import render
+from mlcls_ray.labels.label_map import merge_classes
 from mlcls_ray.labels.vocabulary import write_vocabulary
 from mlcls_ray.storage.store import check_new_target
 from mlcls_ray.storage.uris import is_local, path_of_uri
 from mlcls_ray.storage.whole import written_whole
 from mlcls_ray.table.corrections import unknown_labels
-from mlcls_ray.table.export.base import LabeledImage, table_vocabulary
+from mlcls_ray.table.export.base import LabeledImage, table_map, table_vocabulary
 from mlcls_ray.table.export.csv import write_csv
 from mlcls_ray.table.export.fiftyone import write_fiftyone
 from mlcls_ray.table.export.labelstudio import write_label_studio
@@ -124,7 +125,8 @@ def dataset_of_table(table: LabelTable, corrections: Path | None, is_soft: bool,
     Raises:
         UsageError: several vocabularies, scores that are not in the table, an image that is not on this machine, or an existing list.
     """
-    classes = table_vocabulary(table)
+    label_map = table_map(table)
+    classes = label_map.labels
     corrected = read_corrections(corrections, classes) if corrections else {}
     list_file = new_list(folder, "train")
     paths, targets = [], []
@@ -136,21 +138,19 @@ def dataset_of_table(table: LabelTable, corrections: Path | None, is_soft: bool,
         paths.append(Path(path_of_uri(uri)))
         if uri in corrected:
             targets.append(_vector(corrected[uri], classes))
-        elif given is not None:
-            targets.append(_indicators(given, len(classes)))
-        elif is_soft:
-            targets.append(np.array(values, np.float32))
+        elif is_soft and given is None:
+            targets.append(merge_classes(np.array([values], np.float32), label_map.groups)[0])
         else:
-            targets.append(_indicators(values, len(classes)))
+            targets.append(_vector(values if given is None else given, classes))
     _write(list_file, classes, paths, np.array(targets, np.float32).reshape(-1, len(classes)))
     return len(paths)
 
 
 def _target_query(table: LabelTable, is_soft: bool) -> str:
-    """Query the uri, the scores or class ids, and the class ids of a corrected image; without the images that people are unsure of."""
-    values, given, sure = "all_scores" if is_soft else "class_ids", "NULL", ""
+    """Query the uri, the scores or labels, and the labels of a corrected image; without the images that people are unsure of."""
+    values, given, sure = "all_scores" if is_soft else "labels.labels", "NULL", ""
     if table.corrections is not None:
-        given, sure = "CASE WHEN verdict = 'labeled' THEN class_ids END", "AND verdict IS DISTINCT FROM 'unsure'"
+        given, sure = "CASE WHEN verdict = 'labeled' THEN labels.labels END", "AND verdict IS DISTINCT FROM 'unsure'"
     return f"SELECT uri, {values}, {given} FROM labels WHERE status = 'ok' {sure} ORDER BY uri"  # noqa: S608
 
 
@@ -177,10 +177,6 @@ def write_dataset(labels: Mapping[str, Sequence[str]], classes: Sequence[str], f
     """
     targets = np.array([_vector(names, classes) for names in labels.values()]).reshape(-1, len(classes))
     _write(new_list(folder, "train"), classes, list(labels), targets)
-
-
-def _indicators(class_ids: Sequence[int | None], classes: int) -> np.ndarray:
-    return np.isin(np.arange(classes), [class_id for class_id in class_ids if class_id is not None]).astype(np.float32)
 
 
 def _vector(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:

@@ -61,14 +61,15 @@ def truth_of_corrections(table: LabelTable, vocabulary: Sequence[str]) -> Truth:
     if table.corrections is None or not (rows := _corrected_images(table)):
         raise UsageError("nobody has accepted or corrected an image: do so in `mlcls browse OUT`, or give --data")
     targets = np.zeros((len(rows), len(vocabulary)), bool)
-    for row, (_, class_ids) in enumerate(rows):
-        targets[row, [class_id for class_id in class_ids if class_id is not None]] = True
+    places = {name: place for place, name in enumerate(vocabulary)}
+    for row, (_, labels) in enumerate(rows):
+        targets[row, [places[label] for label in labels if label in places]] = True
     return Truth([uri for uri, _ in rows], targets, np.ones(len(vocabulary), bool), is_listed=True)
 
 
-def _corrected_images(table: LabelTable) -> list[tuple[str, list[int | None]]]:
-    """List the uris and class ids of the images that a person accepted or corrected."""
-    return table.sql("SELECT uri, class_ids FROM labels WHERE verdict = 'labeled' ORDER BY uri").fetchall()
+def _corrected_images(table: LabelTable) -> list[tuple[str, list[str]]]:
+    """List the uris and labels of the images that a person accepted or corrected."""
+    return table.sql("SELECT uri, labels.labels FROM labels WHERE verdict = 'labeled' ORDER BY uri").fetchall()
 
 
 def class_names(path: Path) -> tuple[str, ...]:

@@ -27,7 +27,9 @@ RANDOM = """
 """
 UNCERTAIN = """
     SELECT uri, width, height, class_ids, labels.labels, labels.scores
-    FROM labels JOIN (SELECT uri, min(abs(logit(score) - logit(threshold))) AS distance FROM scores GROUP BY uri) USING (uri)
+    FROM labels JOIN (
+        SELECT uri, min(abs(logit(score) - logit(threshold))) AS distance FROM scores WHERE label IS NOT NULL GROUP BY uri
+    ) USING (uri)
     WHERE status = 'ok' ORDER BY distance, uri LIMIT $count
 """
 CANDIDATE_SCORES = "SELECT uri, all_scores FROM labels WHERE all_scores IS NOT NULL ORDER BY hash(uri) LIMIT $count"

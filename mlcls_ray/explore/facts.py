@@ -24,7 +24,8 @@ LABELS = """
     GROUP BY 1 ORDER BY 2 DESC, 1
 """
 HISTOGRAMS = """
-    SELECT label, least(floor(score * $bins), $bins - 1)::INT AS bin, count(*) FROM scores_of('sampled') GROUP BY 1, 2
+    SELECT label, least(floor(score * $bins), $bins - 1)::INT AS bin, count(*) FROM scores_of('sampled')
+    WHERE label IS NOT NULL GROUP BY 1, 2
 """
 LABEL_PAIRS = """
     SELECT first, second, count(*) AS images
@@ -52,7 +53,7 @@ FAILED_HOSTS = """
 
 
 class Label(NamedTuple):
-    """One class: the images that have the label, their mean score, its threshold in the newest run, and a histogram of its scores.
+    """One label: the images that have the label, their mean score, its threshold in the newest run, and a histogram of its scores.
 
     `scores`: how many scores of all images (or of a sample) lie in each of 20 bins.
     """
@@ -125,9 +126,9 @@ def gather_facts(table: LabelTable) -> Facts:
 
 
 def _labels(table: LabelTable) -> list[Label]:
-    """Count each class: first the labels in use, the most frequent first, then the other classes of the newest run."""
+    """Count each class: first the labels in use, the most frequent first, then the other labels of the newest run."""
     counts = {name: (images, mean) for name, images, mean in table.sql(LABELS).fetchall()}
-    thresholds = table.newest.thresholds
+    thresholds = table.newest.label_thresholds
     histograms = score_histograms(table)
     names = [*counts, *(name for name in thresholds if name not in counts)]
     return [

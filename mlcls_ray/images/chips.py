@@ -14,19 +14,22 @@ SCORE_DIGITS = 5
 """Scores are rounded after the threshold was applied, as in PaddleX."""
 
 
-def select_chips(scores: np.ndarray, thresholds: np.ndarray, vocabulary: Sequence[str]) -> list[list[Chip] | None]:
+def select_chips(
+    scores: np.ndarray, thresholds: np.ndarray, names: Sequence[str | None], groups: np.ndarray | None = None
+) -> list[list[Chip] | None]:
     """Select the labels of each image, best first; None for an image with a score that is not finite.
 
     Args:
         scores: float32 [N, C], after the sigmoid.
         thresholds: float32 [C].
-        vocabulary: the C names.
+        names: the label of each class.
+        groups: those of a label map; see `select`.
     """
-    selection = select(scores, thresholds)
+    selection = select(scores, thresholds, groups)
     is_finite = np.isfinite(scores).all(axis=1)
     chips: list[list[Chip] | None] = []
     for number, (start, end) in enumerate(pairwise(selection.offsets)):
         pairs = zip(selection.class_ids[start:end], selection.scores[start:end], strict=True)
-        labels = [Chip(int(index), vocabulary[index], round(float(score), SCORE_DIGITS)) for index, score in pairs]
+        labels = [Chip(int(index), str(names[index]), round(float(score), SCORE_DIGITS)) for index, score in pairs]
         chips.append(labels if is_finite[number] else None)
     return chips

@@ -17,6 +17,7 @@ from mlcls_ray.errors import RunError, UsageError
 from mlcls_ray.job.cluster import starts_ray
 from mlcls_ray.job.resume import check_same_run, unfinished_run
 from mlcls_ray.job.surroundings import check_surroundings
+from mlcls_ray.labels.label_map import ResolvedLabelMap
 from mlcls_ray.labels.thresholds import ResolvedThresholds
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import open_model
@@ -41,6 +42,7 @@ class CheckedModel(NamedTuple):
     """The job as if it had this model alone."""
     model: Model
     thresholds: ResolvedThresholds
+    label_map: ResolvedLabelMap
     store: Store
 
     @property
@@ -89,15 +91,16 @@ def check_job(job: LabelJob) -> CheckedJob:
         print(note, file=sys.stderr)
     if job.embeddings:
         job = _with_embedding_engine(job, opened, device)
+    known = tuple(name for model in opened for name in model.vocabulary)
     models = tuple(
-        _check_model(job, model, out, source)
+        _check_model(job, model, out, source, known)
         for model, (source, out) in zip(opened, _outputs(job, opened), strict=True)
     )
     run_id = job.run_id or next(filter(None, map(_unfinished, models)), None) or new_run_id()
     records = tuple(read_record(model.store, run_id) for model in models)
     for model, record in zip(models, records, strict=True):
         if record is not None:
-            check_same_run(record, model.model, model.thresholds, model.job)
+            check_same_run(record, model.model, model.thresholds, model.label_map, model.job)
     committed = tuple(model.store.read(layout.success(run_id)) is not None for model in models)
     return CheckedJob(job, device, run_id, models, records, committed)
 
@@ -130,13 +133,17 @@ def _check_converts(model: Model, is_here: bool) -> None:
         raise UsageError(f"{error}; use --device cpu --engine paddle") from None
 
 
-def _check_model(job: LabelJob, model: Model, out: str, source: str) -> CheckedModel:
+def _check_model(job: LabelJob, model: Model, out: str, source: str, known: Sequence[str]) -> CheckedModel:
+    """Check one model of a job. `known`: the classes of all of them."""
     thresholds = job.threshold.resolve(model.vocabulary, model.thresholds)
+    label_map = job.map.resolve(model.vocabulary, known)
     store = Store(out, job.s3)
     store.check_writable()
     _check_ours(store)
     check_clock(store)
-    return CheckedModel(job.model_copy(update={"model": source, "models": (), "out": out}), model, thresholds, store)
+    changes = {"model": source, "models": (), "out": out, "map": job.map.only(model.vocabulary)}
+    alone = job.model_copy(update=changes)
+    return CheckedModel(alone, model, thresholds, label_map, store)
 
 
 def _outputs(job: LabelJob, opened: Sequence[Model]) -> list[tuple[str, str]]:
@@ -151,7 +158,7 @@ def _outputs(job: LabelJob, opened: Sequence[Model]) -> list[tuple[str, str]]:
 
 
 def _unfinished(model: CheckedModel) -> str | None:
-    return unfinished_run(model.store, model.job, model.model, model.thresholds)
+    return unfinished_run(model.store, model.job, model.model, model.thresholds, model.label_map)
 
 
 def _with_absolute_paths(job: LabelJob) -> LabelJob:

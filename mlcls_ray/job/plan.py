@@ -192,10 +192,11 @@ def _write_record(
         model=model.name,
         model_fingerprint=model.fingerprint,
         preprocess_fingerprint=preprocess_fingerprint(checked.job, model),
-        threshold_id=checked.thresholds.id,
+        threshold_id=checked.label_map.added_to(checked.thresholds.id),
         thresholds={
             name: float(value) for name, value in zip(model.vocabulary, checked.thresholds.values, strict=True)
         },
+        label_map=checked.label_map.changed,
         config=public_config(checked.job),
         versions={
             "mlcls_ray": __version__,
@@ -241,4 +242,5 @@ def _model_spec(model: ModelRun, nodes: int) -> ModelSpec:
             run_number=record.number,
         ),
         out=checked.store.root,
+        label_map=checked.label_map,
     )

@@ -37,12 +37,13 @@ def clip_to_unlabeled(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return clipped
 
 
-def select(scores: np.ndarray, thresholds: np.ndarray) -> Selection:
+def select(scores: np.ndarray, thresholds: np.ndarray, groups: np.ndarray | None = None) -> Selection:
     """Select the classes above their thresholds, in descending order of score, equal scores in order of class id.
 
     Args:
         scores: float32 [N, C], after the sigmoid.
         thresholds: float32 [C], one per class. (PaddleX pairs such a list with the images of a batch, which is wrong.)
+        groups: int32 [C], the label of each class by a label map, -1 for none: each label comes once, with its best class. None: no map.
     """
     class_num = scores.shape[1]
     positions = np.flatnonzero(above_threshold(scores, thresholds))
@@ -53,7 +54,41 @@ def select(scores: np.ndarray, thresholds: np.ndarray) -> Selection:
     order = np.argsort(images.astype(np.uint64) << np.uint64(32) | descending, kind="stable")
     offsets = np.zeros(len(scores) + 1, np.int32)
     np.cumsum(np.bincount(images, minlength=len(scores)), out=offsets[1:])
-    return Selection(offsets, (positions % class_num).astype(np.int16)[order], selected[order])
+    selection = Selection(offsets, (positions % class_num).astype(np.int16)[order], selected[order])
+    return selection if groups is None else _merge(selection, groups)
+
+
+def _merge(selection: Selection, groups: np.ndarray) -> Selection:
+    """Keep the first class of each label of an image: the labels stay in descending order of score."""
+    count = len(selection.offsets) - 1
+    images = np.repeat(np.arange(count), np.diff(selection.offsets))
+    labels = groups[selection.class_ids]
+    _, first = np.unique(images * (groups.max() + 2) + labels, return_index=True)
+    kept = np.sort(first[labels[first] >= 0])
+    offsets = np.zeros(count + 1, np.int32)
+    np.cumsum(np.bincount(images[kept], minlength=count), out=offsets[1:])
+    return Selection(offsets, selection.class_ids[kept], selection.scores[kept])
+
+
+def round_beside(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Round to float16, each score to the nearest number on its own side of its threshold: `above_threshold` stays the same.
+
+    For scores of which nobody will know which ones were labels: a label map merges some, and drops others. NaN stays.
+
+    Args:
+        scores: float32 [N, C] in 0..1.
+        thresholds: float32 [C].
+
+    Returns:
+        float32 [N, C].
+    """
+    rounded = scores.astype(np.float16)
+    is_above = above_threshold(rounded.astype(np.float32), thresholds)
+    was_above = above_threshold(scores, thresholds)
+    below, above = was_above & ~is_above, is_above & ~was_above
+    rounded[below] = np.nextafter(rounded[below], np.float16(2))
+    rounded[above] = np.nextafter(rounded[above], np.float16(-1))
+    return rounded.astype(np.float32)
 
 
 def keep_top(scores: np.ndarray, count: int) -> np.ndarray:

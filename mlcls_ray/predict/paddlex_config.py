@@ -31,6 +31,7 @@ Pipeline:
   engine: null          # openvino, onnxruntime, tensorrt, or auto: the fastest on this machine; null: paddle (gpu: onnxruntime)
   precision: null       # bf16, tf32, fp16, int8, or auto; null: fp32, with engine auto: auto
   threshold: null       # one number, class: number pairs with `default`, or a list with one per class; null: the model's own
+  map: null             # other names for labels: car: vehicle, or a YAML file; null: the model's own
 """
 
 
@@ -43,6 +44,7 @@ class PipelineConfig(BaseModel):
     batch_size: PositiveInt | None = None
     device: str | None = None
     threshold: Any = None
+    map: Any = None
     engine: EngineOrAuto | None = None
     precision: PrecisionOrAuto | None = None
     use_hpip: bool | None = None
@@ -108,7 +110,7 @@ def parse_pipeline(content: Mapping[str, Any], source: str = "config") -> Pipeli
             "model": module.get("model_dir") or module.get("model_name"),
             "batch_size": module.get("batch_size"),
             "threshold": module.get("threshold"),
-            **{name: module.get(name, content.get(name)) for name in ("engine", "precision", "use_hpip")},
+            **{name: module.get(name, content.get(name)) for name in ("map", "engine", "precision", "use_hpip")},
         }
     elif "Pipeline" in content:
         section = _mapping(content["Pipeline"])

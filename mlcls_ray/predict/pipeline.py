@@ -25,6 +25,7 @@ from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import ImageError, PredictError, Status, UsageError
 from mlcls_ray.images.chips import select_chips
 from mlcls_ray.images.draw import Chip
+from mlcls_ray.labels.label_map import ResolvedLabelMap, parse_label_map
 from mlcls_ray.labels.thresholds import Thresholds, parse_thresholds
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.cache import open_model
@@ -48,6 +49,7 @@ def create_pipeline(
     device: str | None = None,
     batch_size: int | None = None,
     threshold: ThresholdLike = None,
+    map: str | Path | Mapping[str, str | None] | None = None,
     engine: str | None = None,
     precision: str | None = None,
     use_hpip: bool | None = None,
@@ -65,6 +67,8 @@ def create_pipeline(
         device: cpu, gpu, gpu:0, npu:0 …; gpu:0,1 uses both. Default: cpu.
         batch_size: images per forward pass. Default: 1, as in PaddleX's tutorial.
         threshold: see `Pipeline.predict`.
+        map: other names for labels, by class name; labels with one new name are merged, and None drops a label. Or the path of a YAML or
+            JSON file with them. Default: the model's own names.
         engine: paddle, openvino, onnxruntime, tensorrt, or auto: the fastest on this machine that gives Paddle's labels. Auto measures
             for some seconds the first time, and remembers. PaddleX's paddle_static and paddle_dynamic mean paddle, its hpi means auto.
             Default: paddle, on NVIDIA GPUs onnxruntime; with `use_hpip`: auto. On these, paddle and tensorrt are experimental.
@@ -81,6 +85,7 @@ def create_pipeline(
         "device": device,
         "batch_size": batch_size,
         "threshold": threshold,
+        "map": map,
         "engine": engine,
         "precision": precision,
         "use_hpip": enable_hpi if use_hpip is None else use_hpip,
@@ -88,7 +93,9 @@ def create_pipeline(
     settings = read_settings(pipeline, config, arguments)
     opened = open_model(settings.model or STARTER)
     thresholds = parse_thresholds(settings.threshold).resolve(opened.vocabulary, opened.thresholds).values
-    return Pipeline(opened, load_engines(opened, settings, thresholds), settings.batch_size or 1, thresholds)
+    label_map = parse_label_map(settings.map).resolve(opened.vocabulary)
+    engines = load_engines(opened, settings, thresholds)
+    return Pipeline(opened, engines, settings.batch_size or 1, thresholds, label_map)
 
 
 def load_engines(model: Model, settings: PipelineConfig, thresholds: np.ndarray) -> list[Engine]:
@@ -120,11 +127,19 @@ class Pipeline:
     `thresholds`, float32 [C], are those of calls that name none.
     """
 
-    def __init__(self, model: Model, engines: Sequence[Engine], batch_size: int, thresholds: np.ndarray) -> None:
+    def __init__(
+        self,
+        model: Model,
+        engines: Sequence[Engine],
+        batch_size: int,
+        thresholds: np.ndarray,
+        label_map: ResolvedLabelMap,
+    ) -> None:
         self.model = model
         self.engines = engines
         self.batch_size = batch_size
         self.thresholds = thresholds
+        self.label_map = label_map
         self.stems = FileStems()
 
     def __repr__(self) -> str:
@@ -204,7 +219,8 @@ class Pipeline:
         pixels = [self.model.preprocess.to_pixels(page.image) for page in pages if page.image is not None]
         if not pixels:
             return [None] * len(pages)
-        labels = iter(select_chips(engine.score(np.stack(pixels)), thresholds, self.model.vocabulary))
+        scores = engine.score(np.stack(pixels))
+        labels = iter(select_chips(scores, thresholds, self.label_map.names, self.label_map.groups))
         return [None if page.image is None else next(labels) for page in pages]
 
 

@@ -131,6 +131,7 @@ class LabelService:
         self.model = open_model(config.model)
         self.claim = claim_device(parse_device(config.device), workers_per_device=1)
         self.thresholds = config.threshold.resolve(self.model.vocabulary, self.model.thresholds).values
+        self.label_map = config.map.resolve(self.model.vocabulary)
         choice = resolve_engine(
             TrialRequest(
                 engine=config.engine,
@@ -217,7 +218,7 @@ class LabelService:
             loop = asyncio.get_running_loop()
             image, pixels = await loop.run_in_executor(self.readers, self._prepare, request, image_bytes)
             scores: np.ndarray = await self.score(pixels)
-            (labels,) = select_chips(scores[None], thresholds, self.model.vocabulary)
+            (labels,) = select_chips(scores[None], thresholds, self.label_map.names, self.label_map.groups)
             if labels is None:
                 raise ImageError(Status.ENGINE, "the engine gave scores that are not finite")
             labels = labels[: options.inferenceParams.topK if options.inferenceParams else None]

@@ -48,12 +48,15 @@ def run_service(config: ServeConfig, verbose: bool = False, steps: Steps = SILEN
     """Serve until SIGINT or SIGTERM, then answer the running requests and return.
 
     Raises:
-        UsageError: the extra `serve` is not installed, or the model, the device or the cluster does not exist.
+        UsageError: the extra `serve` is not installed, the model, the device or the cluster does not exist, or a threshold or the
+            label map names a class that the model lacks.
         RunError: the model cannot be loaded.
     """
     if find_spec("fastapi") is None:
         raise UsageError(MISSING)
-    open_model(config.model)
+    model = open_model(config.model)
+    config.threshold.resolve(model.vocabulary, model.thresholds)
+    config.map.resolve(model.vocabulary)
     device = parse_device(config.device)
     is_here = starts_ray(config.ray_address)
     is_direct = is_here and count_replicas(config) == 1 and not OTHER_WAYS & os.environ.keys()

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from mlcls_ray import schema
 from mlcls_ray.errors import Status
-from mlcls_ray.labels.select import Selection, keep_top, select
+from mlcls_ray.labels.select import Selection, keep_top, round_beside, select
 from mlcls_ray.stages.score import Scores, from_struct
 from mlcls_ray.stages.spec import Batch, ModelSpec, RunSpec, model_column
 from mlcls_ray.storage.uris import strip_credentials
@@ -43,8 +43,10 @@ class Select:
     def select(self, model: ModelSpec, scores: Scores, common: dict[str, pa.Array]) -> pa.StructArray:
         """Make one model's rows of the label table. `common`: the columns that all models share."""
         is_ok = scores.status == Status.OK.value
-        selection = select(np.where(is_ok[:, None], scores.scores, 0), model.thresholds)
-        labels = pa.array(model.vocabulary, pa.string()).take(pa.array(selection.class_ids))
+        groups = model.label_map.groups if model.label_map else None
+        selection = select(np.where(is_ok[:, None], scores.scores, 0), model.thresholds, groups)
+        kept = scores.scores if groups is None else round_beside(scores.scores, model.thresholds)
+        labels = pa.array(model.label_names, pa.string()).take(pa.array(selection.class_ids))
         count = len(is_ok)
         columns = {
             **common,
@@ -53,7 +55,7 @@ class Select:
             schema.LABELS: as_lists(selection, labels, is_ok),
             schema.CLASS_IDS: as_lists(selection, pa.array(selection.class_ids), is_ok),
             schema.SCORES: as_lists(selection, pa.array(selection.scores), is_ok),
-            schema.ALL_SCORES: self._kept_scores(scores.scores, is_ok),
+            schema.ALL_SCORES: self._kept_scores(kept, is_ok),
             schema.EMBEDDING: (
                 schema.no_scores(count) if scores.embedding is None else schema.encode_scores(scores.embedding, is_ok)
             ),

@@ -13,6 +13,7 @@ from mlcls_ray.config import LabelJob, S3Options
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.autotune import EngineConfig
 from mlcls_ray.images.preprocess import Preprocess
+from mlcls_ray.labels.label_map import ResolvedLabelMap
 from mlcls_ray.models.artifact import Model
 
 Batch = dict[str, Any]
@@ -50,6 +51,13 @@ class ModelSpec(NamedTuple):
     provenance: Provenance
     out: str
     """The output that the model's annotated images are written to."""
+    label_map: ResolvedLabelMap | None = None
+    """Other names for the labels; None: the vocabulary's."""
+
+    @property
+    def label_names(self) -> tuple[str | None, ...]:
+        """The label of each class; None for one that gives none."""
+        return self.label_map.names if self.label_map else self.vocabulary
 
     @property
     def name(self) -> str:

@@ -54,6 +54,7 @@ VOCABULARIES = """
     CREATE TABLE vocabularies AS
     SELECT run_id, list(label ORDER BY class_id) AS classes FROM thresholds GROUP BY run_id
 """
+"""`classes`: the label of each class, which several classes may share, or null."""
 LABELS = """
     CREATE VIEW labels AS
     WITH joined AS (
@@ -62,7 +63,7 @@ LABELS = """
                CASE WHEN correction.verdict = 'labeled' THEN list_transform(corrected_labels, lambda label: struct_pack(
                    score := coalesce(
                        image.scores[nullif(list_position(image.labels, label), 0)],
-                       image.all_scores[nullif(list_position(classes, label), 0)]
+                       list_max(list_transform(classes, lambda name, place: CASE WHEN name = label THEN image.all_scores[place] END))
                    ),
                    label := label
                )) END AS given

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from enum import Enum
@@ -25,6 +25,7 @@ from mlcls_ray.errors import UsageError, short_message
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import redact_url
 from mlcls_ray.table import layout
+from mlcls_ray.table.records import RunRecord, newest_record
 
 SUFFIX = ".parquet"
 READERS = 16
@@ -160,6 +161,31 @@ def unknown_labels(rows: pa.Table, vocabulary: Collection[str]) -> dict[str, int
             if label not in vocabulary:
                 counts[label] = counts.get(label, 0) + 1
     return counts
+
+
+def translate(rows: pa.Table, records: Mapping[str, RunRecord]) -> pa.Table:
+    """Translate what people said of runs without a label map into the labels of the newest run, if that one has a map.
+
+    Labels that it drops are taken out. What was said of a run with another map stays as it is.
+    """
+    newest = newest_record(records.values())
+    if newest is None or not newest.label_map:
+        return rows
+    names = newest.label_map
+    is_plain = [
+        run_id in records and not records[run_id].label_map for run_id in rows.column(schema.RUN_ID).to_pylist()
+    ]
+    for column in (schema.BEFORE, schema.AFTER):
+        field = rows.schema.field(column)
+        said = zip(rows.column(column).to_pylist(), is_plain, strict=True)
+        labels = [_renamed(labels, names) if is_translated else labels for labels, is_translated in said]
+        rows = rows.set_column(rows.schema.get_field_index(column), field, [pa.array(labels, field.type)])
+    return rows
+
+
+def _renamed(labels: Sequence[str], names: Mapping[str, str | None]) -> list[str]:
+    renamed = (names.get(label, label) for label in labels)
+    return list(dict.fromkeys(name for name in renamed if name is not None))
 
 
 def _write(store: Store, name: str, rows: pa.Table) -> None:

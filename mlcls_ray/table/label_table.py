@@ -2,45 +2,84 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import pyarrow as pa
-from duckdb import DuckDBPyConnection, DuckDBPyRelation, connect
+from duckdb import DuckDBPyConnection, connect
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError, suggest
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import redact_url
 from mlcls_ray.table.corrected import correct_labels
-from mlcls_ray.table.corrections import read_corrections
+from mlcls_ray.table.corrections import read_corrections, translate
 from mlcls_ray.table.fragments import as_label_table, fragment_paths, fragment_schema, is_first_layout
+from mlcls_ray.table.opened import OpenedTable
 from mlcls_ray.table.output import open_output
 from mlcls_ray.table.records import RunRecord, Success, newest_record, no_runs, read_records, read_successes
 from mlcls_ray.table.vanished import create_vanished_view, leave_out_vanished
 from mlcls_ray.table.views import committed_files, create_label_views, create_score_view
 
 if TYPE_CHECKING:
-    import pandas
-    import polars
-    from IPython.display import HTML
     from ray.data import Dataset
+
+    from mlcls_ray.table.merged import MergedTable
+
+
+@overload
+def open_labels(
+    out: str, s3: S3Options | None = None, run_id: str | None = None, vanished: bool = True, corrected: bool = False
+) -> LabelTable: ...
+
+
+@overload
+def open_labels(
+    out: list[str] | tuple[str, ...],
+    s3: S3Options | None = None,
+    run_id: str | None = None,
+    vanished: bool = True,
+    corrected: bool = False,
+) -> MergedTable: ...
 
 
 def open_labels(
-    out: str, s3: S3Options | None = None, run_id: str | None = None, vanished: bool = True, corrected: bool = False
-) -> LabelTable:
+    out: str | list[str] | tuple[str, ...],
+    s3: S3Options | None = None,
+    run_id: str | None = None,
+    vanished: bool = True,
+    corrected: bool = False,
+) -> LabelTable | MergedTable:
     """Open the label table of an output folder, local or `s3://`. It holds what was committed when it was opened.
 
     Args:
-        out: An output folder of `mlcls label`.
+        out: An output folder of `mlcls label`; or a list of them, whose labels are merged: see `MergedTable`.
         s3: How to reach an object store. Default: the environment, then the newest run (see `open_output`).
         run_id: Take the rows of this run only. Default: of all committed runs.
         vanished: False leaves out the images that an incremental run found gone. With `run_id` the rows of that run are all there.
         corrected: True takes what people corrected in `mlcls browse`: see `LabelTable.take_corrections`.
 
     Raises:
-        UsageError: no run is committed there, or not the one named `run_id`; or a file of corrections cannot be read.
+        UsageError: no run is committed there, or not the one named `run_id`; a file of corrections cannot be read; or an output is there
+            twice.
     """
+    if isinstance(out, str):
+        return open_one(out, s3, run_id, vanished, corrected)
+    from mlcls_ray.table.merged import open_merged
+
+    if run_id is not None:
+        raise UsageError(f"run_id: '{run_id}' is a run of one output, and {len(out)} are given")
+    return open_merged(out, s3, vanished, corrected)
+
+
+def open_one(
+    out: str,
+    s3: S3Options | None,
+    run_id: str | None,
+    vanished: bool,
+    corrected: bool,
+    database: DuckDBPyConnection | None = None,
+) -> LabelTable:
+    """Open one output, into the current schema of `database`. Default: a database of its own. Raises as `open_labels`."""
     store = open_output(out, s3)
     committed = read_successes(store)
     if not committed:
@@ -50,7 +89,7 @@ def open_labels(
     chosen = {run_id: committed[run_id]} if run_id else committed
     if not any(success.fragments for success in chosen.values()):
         raise UsageError(f"'{out}' holds no labeled image")
-    table = LabelTable(store, chosen)
+    table = LabelTable(store, chosen, database)
     if not vanished and run_id is None:
         table.leave_out_vanished()
     if corrected:
@@ -58,27 +97,27 @@ def open_labels(
     return table
 
 
-class LabelTable:
+class LabelTable(OpenedTable):
     """A label table in DuckDB. Rows are read only when they are queried.
 
     Views for `sql`:
 
     - `labels`: the newest row of each uri.
     - `all_rows`: the rows of all runs.
-    - `scores` (uri, run_id, class_id, label, score, threshold): one row per image of `labels` and class whose score was kept.
-    - `thresholds` (run_id, class_id, label, threshold): the thresholds of each run.
+    - `scores` (uri, run_id, model, class_id, class, label, score, threshold): one row per image of `labels` and class whose score was kept.
+      `label` is the class's label: its own name, or that of the run's label map; null where the map drops it.
+    - `thresholds` (run_id, model, class_id, class, label, threshold): the thresholds of each run.
     - `vanished` (uri, last_labeled_at): the images that an incremental run found gone, and that have not been labeled again since.
     - `corrections`, if they were taken: what people did, one row per image and action.
-
-    Results are DuckDB relations; they have `.fetchall()`, `.show()`, `.df()`, `.pl()` and `.to_arrow_table()`.
     """
 
-    def __init__(self, store: Store, successes: dict[str, Success]) -> None:
+    def __init__(self, store: Store, successes: dict[str, Success], database: DuckDBPyConnection | None = None) -> None:
+        """Create the views in the current schema of `database`. Default: a database of its own."""
+        super().__init__(connect() if database is None else database, store.s3)
         self.store = store
         self.successes = successes
         """The content of `_SUCCESS` of each run whose rows are here."""
         self.records: dict[str, RunRecord] = read_records(store, successes)
-        self.database: DuckDBPyConnection = connect()
         store.register_with(self.database)
         create_label_views(self.database, committed_files(store, successes))
         relabeled = [run_id for run_id, record in self.records.items() if record.relabeled_from]
@@ -105,10 +144,6 @@ class LabelTable:
             raise UsageError(f"'{self.store.root}' has no run.json of its runs")
         return record
 
-    def sql(self, query: str) -> DuckDBPyRelation:
-        """Run a query over the views `labels`, `all_rows`, `scores`, `thresholds` and `vanished`."""
-        return self.database.sql(query)
-
     def leave_out_vanished(self) -> None:
         """Take the images that vanished out of `labels` and `scores`; `all_rows` keeps them."""
         self.left_out = leave_out_vanished(self.database)
@@ -120,30 +155,8 @@ class LabelTable:
         correction), `corrected_by`, `corrected_at` and `corrected_run`, the run that the person saw. The labels of an unsure image stay
         the model's. Call it after `leave_out_vanished`.
         """
-        self.corrections = read_corrections(self.store)
+        self.corrections = translate(read_corrections(self.store), self.records)
         correct_labels(self.database, self.corrections)
-
-    def duckdb(self) -> DuckDBPyRelation:
-        """Return the newest row of each uri as a DuckDB relation."""
-        return self.database.table("labels")
-
-    def all_rows(self) -> DuckDBPyRelation:
-        """Return the rows of all runs as a DuckDB relation."""
-        return self.database.table("all_rows")
-
-    def arrow(self) -> pa.Table:
-        """Load the newest row of each uri into memory."""
-        return self.duckdb().to_arrow_table()
-
-    def pandas(self) -> pandas.DataFrame:
-        """Load the newest row of each uri into memory."""
-        frame: pandas.DataFrame = self.duckdb().df()
-        return frame
-
-    def polars(self) -> polars.DataFrame:
-        """Load the newest row of each uri into memory."""
-        frame: polars.DataFrame = self.duckdb().pl()
-        return frame
 
     def ray(self) -> Dataset:
         """Return the rows of all runs as a Ray dataset, which is read in parallel. Starts Ray if it does not run.
@@ -165,20 +178,3 @@ class LabelTable:
             datasets.append(rows.map_batches(as_label_table, batch_format="pyarrow") if names is old else rows)
         first, *others = datasets
         return first.union(*others) if others else first
-
-    def show(self, count: int = 12, where: str = "status = 'ok'") -> HTML:
-        """Draw some images with their labels inline in a notebook.
-
-        Args:
-            count: Number of images, at most.
-            where: A condition in SQL, such as `list_contains(labels, 'cat')`. The same condition shows the same images.
-
-        Raises:
-            ImportError: outside a notebook, where there is no IPython.
-        """
-        from IPython.display import HTML
-
-        from mlcls_ray.table.thumbnails import inline_sheet
-
-        rows = self.duckdb().filter(where).order("hash(uri)").limit(count).project("uri, labels, scores").fetchall()
-        return HTML(inline_sheet(self.store.s3, rows))

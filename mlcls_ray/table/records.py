@@ -12,6 +12,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from mlcls_ray.engines.autotune import EngineConfig
 from mlcls_ray.errors import UsageError
+from mlcls_ray.labels.label_map import ResolvedLabelMap
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import redact_url
 from mlcls_ray.table import layout
@@ -57,6 +58,8 @@ class RunRecord(BaseModel):
     preprocess_fingerprint: str
     threshold_id: str
     thresholds: dict[str, float]
+    label_map: dict[str, str | None] = {}
+    """The labels of the classes that give another label than their own name; None: they give none. Empty up to version 0.1."""
     config: dict[str, Any]
     versions: dict[str, str]
     hardware: dict[str, Any]
@@ -70,6 +73,21 @@ class RunRecord(BaseModel):
     changes: InputChanges | None = None
     """The finds of an incremental job; None for other jobs, and up to version 0.1."""
     created_at: datetime
+
+    @property
+    def resolved_map(self) -> ResolvedLabelMap:
+        """The label of each class."""
+        names = tuple(self.label_map.get(name, name) for name in self.thresholds)
+        return ResolvedLabelMap(tuple(self.thresholds), names)
+
+    @property
+    def label_thresholds(self) -> dict[str, float]:
+        """The threshold of each label that images can have; of merged classes the lowest one."""
+        lowest: dict[str, float] = {}
+        for name, threshold in zip(self.resolved_map.names, self.thresholds.values(), strict=True):
+            if name is not None:
+                lowest[name] = min(threshold, lowest.get(name, threshold))
+        return lowest
 
     @property
     def place(self) -> tuple[int, datetime]:

@@ -1,8 +1,11 @@
-"""`mlcls relabel`: select labels with other thresholds from the scores in the table. No image is read, no model is run.
+"""`mlcls relabel`: select labels with other thresholds, or another label map, from the scores in the table.
+
+No image is read, no model is run.
 
 The result is a run like any other, with its own manifest and fragments; its record names the runs whose scores it used. Scores are
 rounded to float16. The score of a label is kept exactly too, and the score of a class that was no label was at most its threshold then.
-With both, the old thresholds give exactly the old labels.
+With both, the old thresholds give exactly the old labels. Where a label map merges or drops labels, it is not known any more which classes
+were labels: there the scores are rounded so that each stays on its side of its threshold.
 
 Local fragments wait in a folder of their own, and become `labels` when they are committed: readers that list files see nothing before.
 """
@@ -21,7 +24,8 @@ import pyarrow as pa
 
 from mlcls_ray import __version__, schema
 from mlcls_ray.errors import UsageError
-from mlcls_ray.labels.select import clip_to_unlabeled, select
+from mlcls_ray.labels.label_map import LabelMap
+from mlcls_ray.labels.select import clip_to_unlabeled, round_beside, select
 from mlcls_ray.labels.thresholds import Thresholds
 from mlcls_ray.prefetch import prefetch_map
 from mlcls_ray.stages.select import as_lists
@@ -58,7 +62,13 @@ class Source(NamedTuple):
     skipped: RowSet
 
 
-def relabel(store: Store, thresholds: Thresholds, source: str | None = None, run_id: str | None = None) -> Success:
+def relabel(
+    store: Store,
+    thresholds: Thresholds,
+    source: str | None = None,
+    run_id: str | None = None,
+    label_map: LabelMap | None = None,
+) -> Success:
     """Select labels anew, and write them as a new run.
 
     Args:
@@ -66,9 +76,11 @@ def relabel(store: Store, thresholds: Thresholds, source: str | None = None, run
         thresholds: The new thresholds; a class without one keeps that of the newest run.
         source: The run whose scores are used. Default: the newest row of each uri, over all runs.
         run_id: Name of the new run. Default: the time.
+        label_map: The new names of the labels. Default: that of the newest run.
 
     Raises:
-        UsageError: no run is committed, the rows are of several models, their scores were not kept, or the run exists.
+        UsageError: no run is committed, the rows are of several models, their scores were not kept, the run exists, or the thresholds or
+            the map name a class that the model lacks.
         LeaseError: another process writes that run.
     """
     started = time.monotonic()
@@ -78,7 +90,7 @@ def relabel(store: Store, thresholds: Thresholds, source: str | None = None, run
         raise UsageError(f"run '{name}' exists already: give another --run-id")
     check_clock(store)
     sources = _sources(store, source)
-    record = _new_record(name, sources, thresholds, next_number(store))
+    record = _new_record(name, sources, thresholds, label_map, next_number(store))
     with run_lease(store, name) as lease, ThreadPoolExecutor(os.cpu_count() or 1, "relabel") as threads:
         for folder in (layout.labels_folder(name), layout.compacted_folder(name), layout.manifest_folder(name)):
             store.remove_folder(folder)  # of one that died
@@ -95,18 +107,25 @@ def relabel(store: Store, thresholds: Thresholds, source: str | None = None, run
         return success
 
 
-def _new_record(run_id: str, sources: Sequence[Source], thresholds: Thresholds, number: int) -> RunRecord:
+def _new_record(
+    run_id: str, sources: Sequence[Source], thresholds: Thresholds, label_map: LabelMap | None, number: int
+) -> RunRecord:
     newest = newest_record(source.record for source in sources)
     assert newest is not None  # there is at least one source
     vocabulary = tuple(newest.thresholds)
     resolved = thresholds.resolve(vocabulary, list(newest.thresholds.values()))
+    names = newest.resolved_map if label_map is None else label_map.resolve(vocabulary)
+    options = {"threshold": thresholds.model_dump(mode="json"), "run_id": run_id}
+    if label_map is not None:
+        options["map"] = label_map.model_dump(mode="json")
     return newest.model_copy(
         update={
             "run_id": run_id,
             "number": number,
             "thresholds": dict(zip(vocabulary, map(float, resolved.values), strict=True)),
-            "threshold_id": resolved.id,
-            "config": {**newest.config, "threshold": thresholds.model_dump(mode="json"), "run_id": run_id},
+            "threshold_id": names.added_to(resolved.id),
+            "label_map": names.changed,
+            "config": {**newest.config, **options},
             "versions": {**newest.versions, "mlcls_ray": __version__},
             "relabeled_from": tuple(source.record.run_id for source in sources),
             "left_out": {},
@@ -153,10 +172,11 @@ def _relabeled(store: Store, record: RunRecord, source: Source, path: str) -> pa
     if rows.num_rows == 0:
         return rows
     thresholds = np.array(list(record.thresholds.values()), np.float32)
-    old_thresholds = np.array(list(source.record.thresholds.values()), np.float32)
+    label_map = record.resolved_map
     is_ok = ~rows.column(schema.LABELS).is_null().to_numpy()
-    selected = select(restore_scores(rows, is_ok, old_thresholds), thresholds)
-    names = pa.array(record.thresholds, pa.string()).take(pa.array(selected.class_ids))
+    scores = restore_scores(rows, is_ok, source.record)
+    selected = select(scores, thresholds, label_map.groups)
+    names = pa.array(label_map.names, pa.string()).take(pa.array(selected.class_ids))
     now = pa.scalar(datetime.now(timezone.utc), schema.TIMESTAMP)
     replaced = {
         schema.LABELS: as_lists(selected, names, is_ok),
@@ -167,22 +187,27 @@ def _relabeled(store: Store, record: RunRecord, source: Source, path: str) -> pa
         schema.RUN_NUMBER: pa.repeat(pa.scalar(record.number, pa.int32()), rows.num_rows),
         schema.LABELED_AT: pa.repeat(now, rows.num_rows),
     }
+    if label_map.changed:
+        replaced[schema.ALL_SCORES] = schema.encode_scores(round_beside(scores, thresholds), is_ok)
     columns = [replaced.get(field.name, rows.column(field.name)) for field in rows.schema]
     return pa.table(columns, schema=rows.schema)
 
 
-def restore_scores(rows: pa.Table, is_ok: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+def restore_scores(rows: pa.Table, is_ok: np.ndarray, record: RunRecord) -> np.ndarray:
     """Restore the model's scores, as exactly as the table has them.
 
     Args:
         rows: Rows of the label table.
         is_ok: bool [n].
-        thresholds: float32 [C], those that the rows' labels were selected with.
+        record: That of their run, with the thresholds and the label map that their labels were selected with.
 
     Returns:
         float32 [n, C]. Zeros where a row is not `ok`, NaN where a score was not kept (`all_scores: top_k`).
     """
-    scores = clip_to_unlabeled(schema.decode_scores(rows.column(schema.ALL_SCORES), len(thresholds)), thresholds)
+    thresholds = np.array(list(record.thresholds.values()), np.float32)
+    scores = schema.decode_scores(rows.column(schema.ALL_SCORES), len(thresholds))
+    if not record.label_map:
+        scores = clip_to_unlabeled(scores, thresholds)
     scores[~is_ok] = 0.0
     class_ids = rows.column(schema.CLASS_IDS).combine_chunks()
     counts = class_ids.value_lengths().fill_null(0).to_numpy()

@@ -11,6 +11,11 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def identifier(name: str) -> str:
+    """Quote the name of a schema, table or column."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def parquet_rows(files: Iterable[str]) -> str:
     """Name the rows of Parquet files as a table. Columns are matched by name.
 

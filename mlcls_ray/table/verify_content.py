@@ -28,6 +28,7 @@ BROKEN_RULES = """
         count(*) FILTER (len(labels) <> len(class_ids) OR len(labels) <> len(scores))
             AS "have labels, class ids and scores of different lengths",
         count(*) FILTER (attempts < 1) AS "have been attempted less than once",
+        count(*) FILTER (len(list_distinct(labels)) < len(labels)) AS "have a label twice",
         count(*) FILTER (labels <> list_transform(class_ids, lambda id: vocabulary[id + 1]))
             AS "have labels that are not those of their class ids",
         count(*) FILTER (list_bool_or(
@@ -59,7 +60,7 @@ def verify_content(store: Store, record: RunRecord, paths: Sequence[str], has_ma
         problems = _other_uris(database, store, record.run_id) if has_manifest else []
         values = {
             "statuses": [status.value for status in Status],
-            "vocabulary": list(record.thresholds),
+            "vocabulary": list(record.resolved_map.names),
             "thresholds": list(record.thresholds.values()),
         }
         (counts,) = query_rows(database, BROKEN_RULES, values)

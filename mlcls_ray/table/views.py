@@ -43,7 +43,7 @@ FIRST_LAYOUT = "SELECT NULL::INTEGER AS run_number, NULL::FLOAT[] AS embedding W
 LABELS = "CREATE VIEW labels AS FROM newest('all_rows')"
 SCORES_OF = """
     CREATE MACRO scores_of(view) AS TABLE
-    SELECT uri, run_id, class_id, label, score, threshold
+    SELECT uri, run_id, model, class_id, class, label, score, threshold
     FROM (
         SELECT uri, run_id, unnest(all_scores) AS score, (generate_subscripts(all_scores, 1) - 1)::SMALLINT AS class_id
         FROM query_table(view)
@@ -52,8 +52,16 @@ SCORES_OF = """
 """
 SCORES = "CREATE VIEW scores AS FROM scores_of('labels')"
 THRESHOLDS = pa.schema(
-    [("run_id", pa.string()), ("class_id", pa.int16()), ("label", pa.string()), ("threshold", pa.float32())]
+    [
+        ("run_id", pa.string()),
+        ("model", pa.string()),
+        ("class_id", pa.int16()),
+        ("class", pa.string()),
+        ("label", pa.string()),
+        ("threshold", pa.float32()),
+    ]
 )
+"""The classes of each run. `label` is that of the label map: the class's own name without one, null for a class that gives no label."""
 LEDGER = """
     CREATE TABLE ledger AS
     SELECT uri, status, attempts, size_bytes, mtime, etag, model_fingerprint, preprocess_fingerprint, run_id, row_id, labeled_at
@@ -86,7 +94,10 @@ def create_view(
     `like`: the columns if there are no files. By default they are the label table's, and added where files of its first layout lack some.
     """
     if not files:
-        database.from_arrow((schema.LABEL_TABLE if like is None else like).empty_table()).create_view(name)
+        # A table of DuckDB's own: a view of an Arrow table would belong to this connection only.
+        database.register("no_rows", (schema.LABEL_TABLE if like is None else like).empty_table())
+        database.execute(f"CREATE OR REPLACE TABLE no_{name} AS FROM no_rows; CREATE VIEW {name} AS FROM no_{name}")
+        database.unregister("no_rows")
         return
     added = f" UNION ALL BY NAME {FIRST_LAYOUT}" if like is None else ""
     database.execute(f"CREATE VIEW {name} AS FROM {parquet_rows(files)}{added}")
@@ -102,9 +113,9 @@ def create_label_views(database: duckdb.DuckDBPyConnection, files: Sequence[str]
 def create_score_view(database: duckdb.DuckDBPyConnection, records: Mapping[str, RunRecord]) -> None:
     """Create the table `thresholds`, the macro `scores_of`, and the view `scores`: one row per image of `labels` and kept score."""
     rows = [
-        (run_id, class_id, label, threshold)
+        (run_id, record.model, class_id, name, record.label_map.get(name, name), threshold)
         for run_id, record in records.items()
-        for class_id, (label, threshold) in enumerate(record.thresholds.items())
+        for class_id, (name, threshold) in enumerate(record.thresholds.items())
     ]
     columns = zip(*rows, strict=True) if rows else [()] * len(THRESHOLDS)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, THRESHOLDS, strict=True)]

@@ -17,12 +17,13 @@ from mlcls_ray.errors import UsageError, first_names
 from mlcls_ray.explore.page import render
 from mlcls_ray.job.label import label
 from mlcls_ray.labels.calibration import Target, choose_thresholds, rare_classes
+from mlcls_ray.labels.label_map import ResolvedLabelMap, merge_classes
 from mlcls_ray.labels.metrics import agreement, calibration_error, per_class_average_precision
 from mlcls_ray.labels.select import above_threshold
 from mlcls_ray.labels.thresholds import FILE_VERSION, VERSION
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.storage.uris import redact_url
-from mlcls_ray.table.export.base import table_vocabulary
+from mlcls_ray.table.export.base import table_map
 from mlcls_ray.table.label_table import LabelTable, open_labels
 from mlcls_ray.table.records import RunRecord
 
@@ -34,7 +35,8 @@ ROWS_PER_FETCH = 10_000
 class Comparison(NamedTuple):
     """The images that have scores in the table and true labels: `scores` float32 [N, C], `predicted` and `targets` bool [N, C].
 
-    The classes are those that the truth covers.
+    The classes are those that the truth covers. Of a table with a label map they are its labels: the score of one is the greatest of its
+    classes.
     """
 
     uris: list[str]
@@ -43,6 +45,7 @@ class Comparison(NamedTuple):
     targets: np.ndarray
     classes: list[str]
     thresholds: list[float]
+    """Of merged classes the lowest one."""
     missing: int
     """Number of images with true labels and without scores in the table."""
     model: str
@@ -127,34 +130,54 @@ def compare(table: LabelTable, data: Path | None) -> Comparison:
         data: The truth; None: what people said in `mlcls browse`, without the images that they are unsure of.
 
     Raises:
-        UsageError: the table has several vocabularies, no scores, or none of the images.
+        UsageError: the table has several vocabularies or label maps, no scores, or none of the images.
     """
-    classes = table_vocabulary(table)
-    truth = read_truth(data, classes) if data else truth_of_corrections(table, classes)
-    scores, has_scores = _read_scores(table, truth, len(classes))
+    label_map = table_map(table)
+    classes = label_map.labels
+    truth = _read_truth(data, label_map) if data else truth_of_corrections(table, classes)
+    scores, has_scores = _read_scores(table, truth, len(label_map.vocabulary))
     if not has_scores.any():
         raise UsageError(
             f"'{redact_url(table.store.root)}' has scores of none of the {len(truth.uris)} images of '{data}'"
         )
-    thresholds = list(table.newest.thresholds.values())
+    limits = table.newest.label_thresholds
+    thresholds = [limits[name] for name in classes]
+    is_above = above_threshold(scores, np.array(list(table.newest.thresholds.values()), np.float32))
+    scores, predicted = merge_classes(scores, label_map.groups), merge_classes(is_above, label_map.groups)
     if not truth.covered.any():
         raise UsageError(f"data '{data}' covers no class of the model")
     covered = np.flatnonzero(truth.covered)
     scores, targets = scores[has_scores][:, covered], truth.targets[has_scores][:, covered]
-    names, limits = [classes[class_id] for class_id in covered], [thresholds[class_id] for class_id in covered]
+    names = [classes[class_id] for class_id in covered]
     never_true = () if truth.is_listed else tuple(np.array(names)[~targets.any(axis=0)].tolist())
     return Comparison(
         uris=[uri for uri, has_score in zip(truth.uris, has_scores, strict=True) if has_score],
         scores=scores,
-        predicted=above_threshold(scores, np.array(limits, np.float32)),
+        predicted=predicted[has_scores][:, covered],
         targets=targets,
         classes=names,
-        thresholds=limits,
+        thresholds=[thresholds[class_id] for class_id in covered],
         missing=int((~has_scores).sum()),
         model=table.newest.model,
         left_out=tuple(name for name, is_covered in zip(classes, truth.covered, strict=True) if not is_covered),
         never_true=never_true,
     )
+
+
+def _read_truth(data: Path, label_map: ResolvedLabelMap) -> Truth:
+    """Read the truth in the words of the labels, or else in those of the model, which the map turns into labels.
+
+    Raises: as `read_truth`.
+    """
+    try:
+        return read_truth(data, label_map.labels)
+    except UsageError:
+        if label_map.groups is None:
+            raise
+        truth = read_truth(data, label_map.vocabulary)
+    # A label is covered where the truth knows all of its classes.
+    uncovered = merge_classes(~truth.covered[None], label_map.groups)[0]
+    return truth._replace(targets=merge_classes(truth.targets, label_map.groups), covered=~uncovered)
 
 
 def class_notes(comparison: Comparison) -> list[str]:
@@ -270,10 +293,13 @@ def evaluation_page(table: LabelTable, comparison: Comparison, result: Evaluatio
 def write_thresholds(comparison: Comparison, target: Target, path: Path, record: RunRecord) -> np.ndarray:
     """Choose thresholds for a target, write them as YAML for `--threshold`, and return them, float32 [C]. Classes left out are not written.
 
+    The threshold of a label is that of each class that gives it.
+
     Raises:
         UsageError: the file cannot be written.
     """
     thresholds = choose_thresholds(comparison.scores, comparison.targets, target)
+    by_label = {name: round(float(value), 5) for name, value in zip(comparison.classes, thresholds, strict=True)}
     content = {
         VERSION: FILE_VERSION,
         "target": str(target),
@@ -282,7 +308,7 @@ def write_thresholds(comparison: Comparison, target: Target, path: Path, record:
         "images": len(comparison.uris),
         "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "common_threshold": rare_names(comparison),
-        "classes": {name: round(float(value), 5) for name, value in zip(comparison.classes, thresholds, strict=True)},
+        "classes": {name: by_label[label] for name, label in record.resolved_map.by_class if label in by_label},
     }
     try:
         path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -67,6 +67,27 @@ def test_the_manifest_is_frozen_before_run_json(job: LabelJob) -> None:
     assert (written["hardware"]["cpus"], written["config"]["inputs"]) == ([2], list(job.inputs))
 
 
+def test_the_label_map_is_recorded(job: LabelJob) -> None:
+    run = plan_run(check_job(changed(job, map={"cat": "animal", "dog": "animal"})), NODES)
+    record = run.models[0].record
+    assert record.label_map == {"cat": "animal", "dog": "animal"}
+    assert record.threshold_id == f"0.5+{record.resolved_map.id}"
+    (spec,) = run.worker_spec().models
+    assert spec.label_names == ("animal", "animal", "猫")
+    assert spec.provenance.threshold_id == record.threshold_id
+
+
+def test_a_map_of_a_job_names_labels_of_any_of_its_models(job: LabelJob, tmp_path: Path) -> None:
+    out = str(tmp_path / "both")
+    both = changed(job, out=out, model="starter", models=(job.model, "starter"), map={"猫": "Katze", "person": "human"})
+    first, second = check_job(both).models
+    assert first.label_map.changed == {"猫": "Katze"}
+    assert second.label_map.changed == {"person": "human"}
+    assert second.job.map.labels == {"person": "human"}, "a retry of this output knows no other model"
+    with pytest.raises(UsageError, match="map: the model has no label 'persn': did you mean 'person'"):
+        check_job(changed(both, map={"persn": "human"}))
+
+
 def test_a_half_listed_manifest_is_listed_again(job: LabelJob) -> None:
     checked = check_job(job)
     checked.models[0].store.write(f"{layout.manifest_folder('r')}/part-00007.parquet", b"of a listing that died")
@@ -81,7 +102,13 @@ def test_a_run_is_resumed_with_the_same_manifest(job: LabelJob, folder_of_images
 
 
 @pytest.mark.parametrize(
-    ("values", "name"), [({"threshold": 0.9}, "threshold"), ({"model": "starter"}, "model"), ({"limit": 3}, "limit")]
+    ("values", "name"),
+    [
+        ({"threshold": 0.9}, "threshold"),
+        ({"map": {"cat": "Katze"}}, "map"),
+        ({"model": "starter"}, "model"),
+        ({"limit": 3}, "limit"),
+    ],
 )
 def test_a_run_is_not_resumed_as_another(job: LabelJob, values: dict[str, object], name: str) -> None:
     plan_run(check_job(job), NODES)

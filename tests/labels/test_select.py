@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import mlcls_ray
-from mlcls_ray.labels.select import above_threshold, keep_top, select
+from mlcls_ray.labels.select import above_threshold, keep_top, round_beside, select
 
 
 def test_each_class_has_its_own_threshold() -> None:
@@ -62,6 +62,40 @@ def test_keep_top_replaces_the_other_scores_by_nan() -> None:
     kept = keep_top(scores, 2)
     assert np.isnan(kept).tolist() == [[True, False, False], [False, False, True]]
     assert np.array_equal(keep_top(scores, 7), scores)
+
+
+def test_a_label_map_keeps_the_best_class_of_each_label() -> None:
+    """Classes 1 and 3 are one label, class 2 gives none."""
+    groups = np.array([0, 1, -1, 1], np.int32)
+    scores = np.array(
+        [[0.6, 0.7, 0.9, 0.8], [0.6, 0.9, 0.1, 0.8], [0.1, 0.1, 0.9, 0.1], [0.8, 0.8, 0.1, 0.8]], np.float32
+    )
+    selection = select(scores, np.full(4, 0.5, np.float32), groups)
+    assert selection.offsets.tolist() == [0, 2, 4, 4, 6]
+    assert selection.class_ids.tolist() == [3, 0, 1, 0, 0, 1], "best first, equal scores in order of class id"
+    assert selection.scores.tolist() == np.float32([0.8, 0.6, 0.9, 0.6, 0.8, 0.8]).tolist()
+    assert (selection.offsets.dtype, selection.class_ids.dtype) == (np.int32, np.int16)
+
+
+def test_a_map_that_merges_nothing_changes_nothing() -> None:
+    scores = np.random.default_rng(0).random((50, 20), dtype=np.float32)
+    thresholds = np.full(20, 0.5, np.float32)
+    plain, mapped = select(scores, thresholds), select(scores, thresholds, np.arange(20, dtype=np.int32))
+    for before, after in zip(plain, mapped, strict=True):
+        assert before.tolist() == after.tolist()
+
+
+def test_rounding_beside_a_threshold_never_crosses_it() -> None:
+    thresholds = np.array([0.3, 0.7, 0.0, 0.5], np.float32)
+    near = [np.nextafter(thresholds, np.float32(side)) for side in (-1, 2)]
+    scores = np.clip(np.stack([thresholds, *near]), 0, 1)
+    scores[0, 3] = np.nan
+    rounded = round_beside(scores, thresholds)
+    assert above_threshold(rounded, thresholds).tolist() == above_threshold(scores, thresholds).tolist()
+    assert np.array_equal(rounded.astype(np.float16).astype(np.float32), rounded, equal_nan=True)
+    assert np.nanmax(np.abs(rounded - scores)) < 1e-3
+    far = np.random.default_rng(0).random((20, 4), np.float32)
+    assert np.array_equal(round_beside(far, np.float32([2, 2, 2, 2])), far.astype(np.float16).astype(np.float32))
 
 
 def comparisons(tree: ast.AST) -> Iterator[str]:

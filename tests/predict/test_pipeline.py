@@ -96,6 +96,19 @@ def test_every_form_of_threshold(pipeline: Pipeline, photos: list[str]) -> None:
     assert class_ids(f"1.0,{name}=0.0") == [best]
 
 
+def test_a_label_map(pipeline: Pipeline, tiny_folder: Path, photos: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "map.yaml"
+    path.write_text("cat: animal\ndog: animal\n猫: null\n")
+    mapped = create_pipeline(model=tiny_folder, threshold=0.0, map=path)
+    (plain,), (result,) = pipeline.predict(photos[0]), mapped.predict(photos[0])
+    scores = dict(zip(plain["label_names"], plain["scores"], strict=True))
+    assert result["label_names"] == ["animal"]
+    assert result["scores"] == [max(scores["cat"], scores["dog"])]
+    assert result["class_ids"] == [0 if scores["cat"] >= scores["dog"] else 1]
+    with pytest.raises(UsageError, match="map: the model has no label 'bird'"):
+        create_pipeline(model=tiny_folder, map={"bird": "animal"})
+
+
 @pytest.mark.parametrize(
     ("threshold", "message"),
     [
@@ -173,7 +186,7 @@ def test_several_devices_keep_the_order(demo: Path, tiny_folder: Path) -> None:
     """Two engines on the CPU stand for two devices."""
     pipeline = create_pipeline(model=tiny_folder, batch_size=2)
     engines = [*pipeline.engines, load_engine("paddle", pipeline.model, Device("cpu"), 1)]
-    two = Pipeline(pipeline.model, engines, pipeline.batch_size, pipeline.thresholds)
+    two = Pipeline(pipeline.model, engines, pipeline.batch_size, pipeline.thresholds, pipeline.label_map)
     expected, actual = list(pipeline.predict(demo)), list(two.predict(demo))
     assert len(actual) == 12
     assert [result.json for result in actual] == [result.json for result in expected]

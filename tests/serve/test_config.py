@@ -29,6 +29,7 @@ def test_flags_override_the_file_and_are_printed(tmp_path: Path) -> None:
         ("prot: 1", "unknown field 'prot': did you mean 'port'"),
         ("port: 70000", "port: .*65535"),
         ("engine: fast", "engine"),
+        ("map: {person: 3}", "map: person: 3: a label is text"),
     ],
 )
 def test_wrong_values_are_refused_by_name(tmp_path: Path, text: str, message: str) -> None:

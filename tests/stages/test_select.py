@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from mlcls_ray import schema
+from mlcls_ray.labels.label_map import LabelMap
 from mlcls_ray.stages.score import Scores, as_struct
 from mlcls_ray.stages.select import Select
 from mlcls_ray.stages.spec import model_column, model_rows
@@ -101,6 +102,16 @@ def test_each_model_has_rows_of_its_own() -> None:
     assert rows.column("all_scores").to_pylist() == [None, None]
     assert model_rows(table, "n").column("labels").to_pylist() == [["猫"], None, None]
     assert rows.schema.equals(schema.LABEL_TABLE)
+
+
+def test_a_label_map() -> None:
+    """The scores of all classes are kept: another map can be applied to them later."""
+    label_map = LabelMap.model_validate({"cat": "animal", "dog": "animal", "猫": None}).resolve(("cat", "dog", "猫"))
+    rows = model_rows(Select(run_spec(model_spec(label_map=label_map)))(batch()), "m")
+    assert rows.schema.equals(schema.LABEL_TABLE)
+    assert rows.column("labels").to_pylist() == [["animal"], [], None]
+    assert rows.column("class_ids").to_pylist() == [[0], [], None]
+    assert rows.column("all_scores").to_pylist() == selected(batch()).column("all_scores").to_pylist()
 
 
 def test_embeddings() -> None:

@@ -14,6 +14,11 @@ from sklearn.metrics import average_precision_score
 from mlcls_ray import open_labels
 from mlcls_ray.cli.train import calibrate
 from mlcls_ray.errors import UsageError
+from mlcls_ray.labels.calibration import Target
+from mlcls_ray.labels.label_map import parse_label_map
+from mlcls_ray.labels.thresholds import Thresholds
+from mlcls_ray.storage.store import Store
+from mlcls_ray.table.relabel import relabel
 from mlcls_ray.train.evaluate import (
     class_notes,
     compare,
@@ -22,8 +27,10 @@ from mlcls_ray.train.evaluate import (
     evaluation_page,
     rare_names,
     worst_images,
+    write_thresholds,
 )
 from tests.conftest import run_cli
+from tests.explore.browse.many import write_run
 
 TRUE = {
     "astronaut.jpg": "person", "grace-hopper.jpg": "person;tie", "photographer.jpg": "person", "boats.jpg": "boat", "cat.jpg": "cat",
@@ -136,3 +143,48 @@ def test_rare_classes_are_named(out: Path, truth: Path, tmp_path: Path, capsys: 
         capsys.readouterr().out,
     )
     assert yaml.safe_load((tmp_path / "t.yaml").read_text())["common_threshold"] == comparison.classes
+
+
+MAPPED = {"car": "vehicle", "truck": "vehicle", "boat": None}
+
+
+@pytest.fixture
+def mapped(tmp_path: Path) -> str:
+    """Four images of the classes boat, car, dog and truck, labeled by a map."""
+    out = str(tmp_path / "out")
+    scores = np.float32([[0.9, 0.6, 0.1, 0.8], [0.1, 0.7, 0.55, 0.2], [0.2, 0.3, 0.25, 0.1], [0.95, 0.1, 0.9, 0.51]])
+    write_run(
+        out, "one", [f"/{number}.jpg" for number in range(4)], classes=("boat", "car", "dog", "truck"), scores=scores
+    )
+    relabel(Store(out), Thresholds(), run_id="mapped", label_map=parse_label_map(MAPPED))
+    return out
+
+
+def test_a_truth_in_new_words_or_in_those_of_the_model(mapped: str, tmp_path: Path) -> None:
+    new, old = tmp_path / "new.csv", tmp_path / "old.csv"
+    new.write_text("uri,labels\n/0.jpg,vehicle\n/1.jpg,vehicle;dog\n/2.jpg,vehicle\n/3.jpg,dog\n")
+    old.write_text("uri,labels\n/0.jpg,truck;boat\n/1.jpg,car;dog\n/2.jpg,car;truck\n/3.jpg,boat;dog\n")
+    for path in (new, old):
+        comparison = compare(open_labels(mapped), path)
+        assert comparison.classes == ["vehicle", "dog"]
+        assert comparison.scores == pytest.approx(
+            np.array([[0.8, 0.1], [0.7, 0.55], [0.3, 0.25], [0.51, 0.9]]), abs=1e-3
+        )
+        assert comparison.predicted.tolist() == [[True, False], [True, True], [False, False], [True, True]]
+        assert comparison.targets.tolist() == [[True, False], [True, True], [True, False], [False, True]]
+    old.write_text("uri,labels\n/0.jpg,trcuk\n")
+    with pytest.raises(UsageError, match="unknown class 'trcuk': did you mean 'truck'"):
+        compare(open_labels(mapped), old)
+    (tmp_path / "label.txt").write_text("car\ndog\n")
+    old.write_text("uri,labels\n/1.jpg,car;dog\n")
+    assert compare(open_labels(mapped), old).classes == ["dog"], "of the vehicles the truth knows only one kind"
+
+
+def test_the_threshold_of_a_merged_label_is_that_of_its_classes(mapped: str, tmp_path: Path) -> None:
+    truth, file = tmp_path / "truth.csv", tmp_path / "t.yaml"
+    truth.write_text("uri,labels\n/0.jpg,vehicle\n/1.jpg,vehicle;dog\n/2.jpg,\n/3.jpg,dog\n")
+    table = open_labels(mapped)
+    write_thresholds(compare(table, truth), Target("f1"), file, table.newest)
+    classes = yaml.safe_load(file.read_text())["classes"]
+    assert list(classes) == ["car", "dog", "truck"]
+    assert classes["car"] == classes["truck"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlcls_ray.errors import UsageError, suggest
-from mlcls_ray.explore.browse.index import Index
+from mlcls_ray.explore.browse.index import Index, Places
 from mlcls_ray.explore.review import DISAGREES, LATER
 from mlcls_ray.table.sql import quoted
 
@@ -156,7 +156,7 @@ def _distance(chosen: Filter, index: Index, values: dict[str, Any]) -> str:
     if chosen.label is None:
         return "margin"
     score = score_of(index, chosen.label, values, "key")
-    return f"abs({score} - {_by_run(index, chosen.label, lambda place, threshold: f'{threshold!r}::FLOAT')})"
+    return f"abs({score} - {_by_run(index, chosen.label, _threshold)})"
 
 
 def score_of(index: Index, label: str, values: dict[str, Any], name: str) -> str:
@@ -168,25 +168,32 @@ def score_of(index: Index, label: str, values: dict[str, Any], name: str) -> str
         UsageError: no run has the class.
     """
     values[name] = label
-    kept = _by_run(
-        index,
-        label,
-        lambda place, threshold: f"if(all_scores[{place}] > {threshold!r}, {threshold!r}, all_scores[{place}])::FLOAT",
-    )
+    kept = _by_run(index, label, _kept_score)
     return f"coalesce(model_scores[nullif(list_position(model_labels, ${name}), 0)], {kept})"
 
 
-def _by_run(index: Index, label: str, expression: Any) -> str:
-    """Write an expression of a class's place and threshold, which each run has for itself."""
+def _kept_score(places: Places) -> str:
+    """Write the score of a label that an image does not have: the greatest of its classes, each at most at its threshold."""
+    scores = [f"if(all_scores[{place}] > {limit!r}, {limit!r}, all_scores[{place}])::FLOAT" for place, limit in places]
+    return scores[0] if len(scores) == 1 else f"greatest({', '.join(scores)})"
+
+
+def _threshold(places: Places) -> str:
+    """Write the threshold of a label: the lowest of its classes."""
+    return f"{min(limit for _, limit in places)!r}::FLOAT"
+
+
+def _by_run(index: Index, label: str, expression: Callable[[Places], str]) -> str:
+    """Write an expression of the places of a label's classes, which each run has for itself."""
     places = index.places_of(label)
     if not places:
         raise UsageError(f"no run knows the class '{label}'{suggest(label, index.labels)}")
-    runs: dict[tuple[int, float], list[str]] = {}
+    runs: dict[Places, list[str]] = {}
     for run_id, place in places.items():
         runs.setdefault(place, []).append(run_id)
-    if len(runs) == 1 and len(places) == len(index.table.successes):
-        return str(expression(*next(iter(runs))))
+    if len(runs) == 1 and len(places) == len(index.records) and index.has_all_records:
+        return expression(next(iter(runs)))
     cases = " ".join(
-        f"WHEN run_id IN ({', '.join(map(quoted, ids))}) THEN {expression(*place)}" for place, ids in runs.items()
+        f"WHEN run_id IN ({', '.join(map(quoted, ids))}) THEN {expression(place)}" for place, ids in runs.items()
     )
     return f"CASE {cases} END"

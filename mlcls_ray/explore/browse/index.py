@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from mlcls_ray.errors import RunError
 from mlcls_ray.table.corrected import create_corrections
-from mlcls_ray.table.corrections import correction_files, read_corrections
+from mlcls_ray.table.corrections import correction_files, read_corrections, translate
 from mlcls_ray.table.label_table import LabelTable
 from mlcls_ray.table.sql import quoted
 from mlcls_ray.table.views import query_rows
@@ -34,8 +34,9 @@ IMAGES = """
 """`margin`: how near the nearest score of an image is to the threshold of its class."""
 LIMITS = """
     CREATE TABLE limits AS
-    SELECT run_id, list(threshold ORDER BY class_id) AS limits FROM thresholds GROUP BY run_id
+    SELECT run_id, list(CASE WHEN label IS NOT NULL THEN threshold END ORDER BY class_id) AS limits FROM thresholds GROUP BY run_id
 """
+"""`limits`: the threshold of each class, null for one that gives no label."""
 CORRECTED_IMAGES = """
     CREATE TABLE corrected_images (
         id INTEGER, verdict VARCHAR, corrected_labels VARCHAR[], corrected_by VARCHAR, corrected_at TIMESTAMPTZ, corrected_run VARCHAR
@@ -62,6 +63,10 @@ TAKE = (
     UPDATED.format(view="touched_corrections"),
 )
 """Take `new_corrections` in: what counts is computed again for the images that they are about."""
+
+
+Places = tuple[tuple[int, float], ...]
+"""The place (from 1) in a run's vocabulary and the threshold of each class of a label; several where a label map merges them."""
 
 
 class Index:
@@ -96,13 +101,19 @@ class Index:
         database.execute(SHOWN)
         self.files = set(correction_files(table.store))
         """The files of corrections that the index has read."""
-        create_corrections(database, read_corrections(table.store, sorted(self.files)))
+        create_corrections(database, translate(read_corrections(table.store, sorted(self.files)), table.records))
         database.execute(UPDATED.format(view="corrections"))
         ((self.rows, self.has_embeddings),) = database.execute(
             "SELECT count(*), coalesce(bool_or(has_embedding), false) FROM browse.images"
         ).fetchall()
-        self.labels = sorted({label for record in table.records.values() for label in record.thresholds})
-        """All classes of all runs."""
+        runs = {run_id for (run_id,) in database.execute("SELECT DISTINCT run_id FROM browse.images").fetchall()}
+        self.records = {run_id: record for run_id, record in table.records.items() if run_id in runs}
+        """The records of the runs that the newest rows are of."""
+        self.has_all_records = len(self.records) == len(runs)
+        self.labels = sorted({label for record in self.records.values() for label in record.label_thresholds})
+        """All labels that these runs can give."""
+        self.maps = {run_id: record.resolved_map for run_id, record in self.records.items()}
+        """The label of each class, by run."""
 
     def close(self) -> None:
         """Remove the index's file."""
@@ -123,12 +134,14 @@ class Index:
         with self.cursor() as cursor:
             return query_rows(cursor, query, values)
 
-    def places_of(self, label: str) -> dict[str, tuple[int, float]]:
-        """Return the place (from 1) and the threshold of a label in the vocabulary of each run that has it."""
+    def places_of(self, label: str) -> dict[str, Places]:
+        """Return the places of a label's classes, by run, for the runs that can give it."""
         places = {}
-        for run_id, record in self.table.records.items():
-            if label in record.thresholds:
-                places[run_id] = (list(record.thresholds).index(label) + 1, record.thresholds[label])
+        for run_id, record in self.records.items():
+            limits = zip(self.maps[run_id].names, record.thresholds.values(), strict=True)
+            found = tuple((place, limit) for place, (name, limit) in enumerate(limits, start=1) if name == label)
+            if found:
+                places[run_id] = found
         return places
 
 
@@ -141,7 +154,7 @@ def take_new_corrections(index: Index) -> list[int]:
     names = set(correction_files(index.table.store)) - index.files
     if not names:
         return []
-    rows = read_corrections(index.table.store, sorted(names))
+    rows = translate(read_corrections(index.table.store, sorted(names)), index.table.records)
     ids = add_corrections(index, rows)
     index.files |= names
     return ids

@@ -120,14 +120,19 @@ class Queries:
         if not rows:
             return None
         row = rows[0]
-        thresholds = record.thresholds if (record := self.index.table.records.get(row["run_id"])) else {}
+        record = self.index.records.get(row["run_id"])
+        thresholds = record.label_thresholds if record else {}
+        names = record.resolved_map.names if record else ()
+        scores: dict[str, float] = {}
+        for name, score in zip(names, row.pop("all_scores") or [None] * len(names), strict=True):
+            if name is not None and score is not None:
+                scores[name] = max(score, scores.get(name, 0.0))
         exact = dict(zip(row["model_labels"] or [], row["model_scores"] or [], strict=True))
-        kept = row.pop("all_scores") or [None] * len(thresholds)
         row["classes"] = sorted(
             (
-                {"label": label, "score": exact.get(label, score), "threshold": thresholds[label]}
-                for label, score in zip(thresholds, kept, strict=True)
-                if label in exact or score is not None
+                {"label": label, "score": score, "threshold": thresholds[label]}
+                for label, score in {**scores, **exact}.items()
+                if label in thresholds
             ),
             key=lambda entry: -entry["score"],
         )

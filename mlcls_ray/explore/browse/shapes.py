@@ -94,19 +94,21 @@ def facts(session: Session, view: View) -> dict[str, Any]:
 
 
 def thresholds_file(view: View, classes: dict[str, float]) -> str:
-    """Write a thresholds file, as `mlcls relabel --threshold` takes it.
+    """Write a thresholds file, as `mlcls relabel --threshold` takes it. That of a label is that of all classes that give it.
 
     Raises:
         UsageError: a class that the newest run does not know.
     """
     newest = view.index.table.newest
-    Thresholds(classes=classes).resolve(tuple(newest.thresholds), list(newest.thresholds.values()))
+    names = newest.resolved_map
+    Thresholds(classes=classes).resolve(names.labels, [0.0] * len(names.labels))
     if not classes:
         raise UsageError("no threshold was changed")
+    changed = {name: classes[label] for name, label in names.by_class if label in classes}
     content = {
         VERSION: FILE_VERSION,
         "model": newest.model,
         "model_fingerprint": newest.model_fingerprint,
-        "classes": classes,
+        "classes": changed,
     }
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+import yaml
 
 from mlcls_ray import open_labels
 from mlcls_ray.config import S3Options
@@ -19,6 +20,8 @@ from mlcls_ray.explore.browse.filters import Filter, ScoreRange
 from mlcls_ray.explore.browse.index import Index
 from mlcls_ray.explore.browse.queries import Queries
 from mlcls_ray.explore.browse.session import Session, Subject
+from mlcls_ray.explore.browse.shapes import thresholds_file
+from mlcls_ray.labels.label_map import parse_label_map
 from mlcls_ray.labels.thresholds import parse_thresholds
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table.relabel import relabel
@@ -196,6 +199,37 @@ def test_the_preview_of_a_threshold_is_what_relabel_does(
     uris = {row["id"]: row["uri"] for row in Queries(index).items([*preview.gained, *preview.lost])}
     assert all(after[uris[one]] and not before[uris[one]] for one in preview.gained)
     assert all(before[uris[one]] and not after[uris[one]] for one in preview.lost)
+
+
+def test_a_label_map(tmp_path: Path) -> None:
+    """The page knows the new labels: their scores and thresholds are those of their classes, and dropped ones are not there."""
+    out = str(tmp_path / "out")
+    write_run(out, "one", URIS, classes=CLASSES, scores=SCORES)
+    label_map = parse_label_map({"cat": "animal", "dog": "animal", "boat": None})
+    relabel(Store(out), parse_thresholds({"cat": 0.7}), run_id="two", label_map=label_map)
+    session = Session(Subject(out=out))
+    index, queries = session.view.index, session.view.queries
+    assert index.labels == ["animal", "otter"], "no image has its labels from the first run any more"
+    found = (
+        open_labels(out)
+        .sql("SELECT uri, labels, all_scores FROM labels WHERE status = 'ok'")
+        .to_arrow_table()
+        .to_pylist()
+    )
+    expected = {row["uri"] for row in found if max(row["all_scores"][1:3]) >= 0.8}
+    chosen = Filter(scores=(ScoreRange(label="animal", low=0.8),))
+    assert {row["uri"] for row in paged(queries, chosen)} == expected
+    (first,) = queries.page(Filter(text=found[0]["uri"].rpartition("/")[2]))
+    image = queries.image(first["id"])
+    assert image is not None
+    assert {entry["label"]: entry["threshold"] for entry in image["classes"]} == {"animal": 0.5, "otter": 0.5}
+    preview = queries.preview("animal", 0.9)
+    assert preview.before == sum("animal" in row["labels"] for row in found)
+    assert preview.after == sum(max(row["all_scores"][1:3]) > 0.9 for row in found)
+    assert yaml.safe_load(thresholds_file(session.view, {"animal": 0.9}))["classes"] == {"cat": 0.9, "dog": 0.9}
+    done = session.view.corrector.apply([first["id"]], Operation(kind="add", label="animal"))
+    assert done.ids == [first["id"]]
+    session.close()
 
 
 def test_a_class_that_no_run_knows(index: Index) -> None:
