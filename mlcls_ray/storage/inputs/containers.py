@@ -7,6 +7,7 @@ ever unpacked to disk: a member's name is a name only.
 from __future__ import annotations
 
 import errno
+import os
 import re
 import threading
 from abc import abstractmethod
@@ -74,7 +75,7 @@ class Container(InputKind):
     """Endings of such files' names: a dot and letters or digits, in lower case."""
 
     def takes(self, text: str, s3: S3Options, uri_column: str | None) -> bool:
-        return scheme_of(text) not in HTTP and has_suffix(text, self.suffixes)
+        return scheme_of(text) not in HTTP and has_suffix(text, self.suffixes, s3)
 
     def can_read(self, member: MemberUri) -> bool:
         """Tell by its suffix whether a member's container is of this kind."""
@@ -89,6 +90,9 @@ class Container(InputKind):
             if not paths:
                 raise UsageError(f"input '{text}' matches no file")
             for path in paths:
+                if scheme == LOCAL and os.path.isdir(path):  # on the way to others, and not to be entered
+                    yield InputEntry(uri_of_path(path))
+                    continue
                 info = filesystem.info(path)
                 # A member changes when its container does.
                 etag = etag_of(info) or f"{info['size']:x}-{int(info.get('mtime') or 0):x}"

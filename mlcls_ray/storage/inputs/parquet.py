@@ -42,7 +42,7 @@ class ParquetImages(Container):
 
     def takes(self, text: str, s3: S3Options, uri_column: str | None) -> bool:
         """Look into the file; the first match of a glob, or part of a folder, that can be read decides for all."""
-        if not super().takes(text, s3, uri_column) and not has_parts(text, self.suffixes):
+        if not super().takes(text, s3, uri_column) and not has_parts(text, self.suffixes, s3):
             return False
         filesystem, path = open_filesystem(text, s3)
         with contextlib.suppress(OSError):

@@ -72,7 +72,7 @@ class UriList(InputKind):
         """
 
     def takes(self, text: str, s3: S3Options, uri_column: str | None) -> bool:
-        return has_suffix(without_query(text), self.suffixes) or has_parts(text, self.suffixes)
+        return has_suffix(without_query(text), self.suffixes, s3) or has_parts(text, self.suffixes, s3)
 
     def list_entries(self, text: str, s3: S3Options, uri_column: str | None, left_out: LeftOut) -> Iterator[InputEntry]:
         filesystem, pattern = open_filesystem(text, s3)
