@@ -165,7 +165,7 @@ class Archive(Container):
                 yield Member(damage_name(place.at))
             elif is_image_name(name):
                 place = Place(_bounded(place.at), _bounded(place.size))
-                yield Member(_quoted(name), _bounded(size_bytes), place)
+                yield Member(quoted_name(name), _bounded(size_bytes), place)
             else:
                 left_out.add(name)
 
@@ -177,7 +177,7 @@ class Archive(Container):
         with self._lock:  # one thread reads the directory that all are waiting for
             if path not in self._places:
                 files = self.list_files(filesystem, path)
-                keep_newest(self._places, path, {_quoted(file): place for file, _, place in files})
+                keep_newest(self._places, path, {quoted_name(file): place for file, _, place in files})
             place = self._places[path].get(name)
         if place is None:
             raise ImageError(Status.MISSING, f"the archive has no member '{name}'")
@@ -240,6 +240,6 @@ def _bounded(number: int) -> int:
     return max(0, min(number, LARGEST))
 
 
-def _quoted(name: str) -> str:
+def quoted_name(name: str) -> str:
     """Percent-encode a member's name. Bytes that are not UTF-8 are surrogates in `name`, as in Python's paths."""
     return quote(name, safe="/ ", errors="surrogateescape")
