@@ -14,8 +14,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from types import FrameType
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -188,6 +191,7 @@ def end_on_sigterm() -> None:
         interrupt(signal.SIGINT, frame)
 
     signal.signal(signal.SIGTERM, handle)
+    sys.meta_path.insert(0, _SigtermKeeper())
 
 
 def take_sigterm_back() -> None:
@@ -195,6 +199,29 @@ def take_sigterm_back() -> None:
     handler = signal.getsignal(signal.SIGTERM)
     if threading.current_thread() is threading.main_thread() and callable(handler):
         signal.signal(signal.SIGTERM, handler)
+
+
+class _SigtermKeeper(MetaPathFinder):
+    """Takes SIGTERM back at the end of `import paddle`, whichever command imports it, and wherever."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != "paddle":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_take_back(module: ModuleType) -> None:
+                try:
+                    execute(module)
+                finally:
+                    take_sigterm_back()
+
+            spec.loader.exec_module = execute_and_take_back  # type: ignore[method-assign]
+        return spec
 
 
 @contextlib.contextmanager

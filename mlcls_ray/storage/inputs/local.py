@@ -25,21 +25,31 @@ class LocalFiles(InputKind):
     def list_entries(self, text: str, s3: S3Options, uri_column: str | None, left_out: LeftOut) -> Iterator[InputEntry]:
         filesystem, path = open_filesystem(text)
         if looks_like_glob(text, filesystem, path):
-            yield from _glob(text, path, left_out)
+            yield from matches(text, path, left_out=left_out)
         elif os.path.isdir(path):
             yield from walk(path, left_out=left_out)
         else:
             yield local_entry(uri_of_path(path))
 
 
-def _glob(text: str, pattern: str, left_out: LeftOut) -> Iterator[InputEntry]:
+def matches(
+    text: str, pattern: str, suffixes: Collection[str] = IMAGE_SUFFIXES, left_out: LeftOut | None = None
+) -> Iterator[InputEntry]:
+    """Yield the files with these suffixes that a local glob matches, and the folders on the way that may not be entered.
+
+    `text`: the glob as the user wrote it, for messages. `left_out` counts the files with other suffixes.
+
+    Raises:
+        UsageError: it matches nothing, or cannot be listed.
+    """
+    left_out = LeftOut() if left_out is None else left_out
     is_empty = True
     try:
         for match in expand_glob(pattern):
             is_empty = False
             if match.is_closed:
                 yield InputEntry(uri_of_path(match.path))
-            elif is_image_name(match.path):
+            elif is_image_name(match.path, suffixes):
                 yield from _regular_file(match.path)
             elif os.path.isfile(match.path):
                 left_out.add(match.path)
