@@ -121,6 +121,16 @@ def test_sigterm_is_ctrl_c(library: str, background: str) -> None:
     ), done.stderr
 
 
+def test_sigterm_is_ctrl_c_as_soon_as_paddle_is_imported() -> None:
+    """Wherever a command imports it."""
+    code = (
+        "import os, signal, sys\nfrom mlcls_ray.terminal import end_on_sigterm\nend_on_sigterm()\nimport paddle\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGTERM)\nexcept KeyboardInterrupt:\n    sys.exit(130)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 130, done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_command_that_is_interrupted_says_so(number: signal.Signals, tmp_path: Path) -> None:
     """While it waits for a list, before Ray starts."""

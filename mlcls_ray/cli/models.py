@@ -40,7 +40,11 @@ def models(model: str | None = None) -> None:
     table.add_row(STARTER, f"{STARTER_MAP:.1f}*", str(STARTER_SIZE), "–", "ships with the package")
     for name, published in PUBLISHED.items():
         folder = cached_folder(name)
-        facts = (f"{published.mean_average_precision:.2f}", str(published.input_size), f"{published.download_mb:.0f} MB")
+        facts = (
+            f"{published.mean_average_precision:.2f}",
+            str(published.input_size),
+            f"{published.download_mb:.0f} MB",
+        )
         table.add_row(name, *facts, str(folder) if folder else "no")
     console = Terminal()
     print_table(console, table)

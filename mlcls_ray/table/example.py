@@ -59,16 +59,18 @@ def _embed(table: LabelTable, text: str, run_id: str, fingerprint: str) -> list[
     try:
         model = open_model(source, table.store.s3)
     except UsageError as error:
-        raise UsageError(f"'{name}' is not in the table, and cannot be compared with it: {error}") from None
+        raise UsageError(f"'{name}' has no embedding in the table, and cannot be compared with it: {error}") from None
     if model.fingerprint != fingerprint:
         raise UsageError(
-            f"'{name}' is not in the table, and cannot be compared with it: '{source}' is another model now"
+            f"'{name}' has no embedding in the table, and cannot be compared with it: '{source}' is another model now"
         )
     try:
         path = uri_of_path(path_of_uri(text)) if is_local(text) else text
         image = decode(Fetcher(FetchOptions(s3=table.store.s3)).fetch(path).image_bytes).image
     except ImageError as error:
-        raise UsageError(f"'{name}' is not in the table, and cannot be read: {error.status.value}: {error}") from None
+        raise UsageError(
+            f"'{name}' has no embedding in the table, and cannot be read: {error.status.value}: {error}"
+        ) from None
     engine = load_embedder(embedding_engine(CPU), model, CPU, os.cpu_count() or 1, is_brief=True)
     pixels = model.preprocess.to_pixels(image)
     engine.warm_up(1)
