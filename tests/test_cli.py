@@ -228,10 +228,9 @@ def test_an_error_without_a_message_of_ours(error: Exception, reason: str) -> No
     assert _reason(error) == reason
 
 
-def test_each_command_takes_verbose(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["models", "starter", "--verbose"])
-    printed = capsys.readouterr()
-    assert (printed.out.splitlines()[15], printed.err) == ("cat", "80 classes of starter\n")
+def test_each_command_takes_verbose() -> None:
+    printed = run_cli("models", "starter", "--verbose")
+    assert (printed.stdout.splitlines()[15], printed.stderr) == ("cat", "80 classes of starter\n")
 
 
 def test_a_cluster_that_is_not_there(folder_of_images: Path, tiny_folder: Path, tmp_path: Path) -> None:

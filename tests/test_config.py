@@ -92,7 +92,7 @@ def test_wrong_values_are_named(tmp_path: Path, text: str, message: str) -> None
 
 
 def test_all_wrong_values_are_named_at_once(tmp_path: Path) -> None:
-    text = "modle: x\nworkers: many\nbatch_size: -3\nplacement: many\ns3: {endpoint: x, timeout_s: soon}\n"
+    text = "batchsize: x\nworkers: many\nbatch_size: -3\nplacement: many\ns3: {endpoint: x, timeout_s: soon}\n"
     (tmp_path / "job.yaml").write_text(text)
     with pytest.raises(UsageError) as caught:
         load_job(tmp_path / "job.yaml", {})

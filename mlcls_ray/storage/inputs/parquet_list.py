@@ -59,4 +59,5 @@ def _mean_bytes(table: pq.ParquetFile, column: str) -> float:
     groups = [table.metadata.row_group(number) for number in range(table.num_row_groups)]
     chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
     sizes = [chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == column]
-    return float(sum(sizes)) / max(1, table.metadata.num_rows)
+    total, rows = float(sum(sizes)), int(table.metadata.num_rows)
+    return total / max(1, rows)
