@@ -16,8 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
+from importlib.machinery import ModuleSpec, PathFinder
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -191,7 +190,7 @@ def end_on_sigterm() -> None:
         interrupt(signal.SIGINT, frame)
 
     signal.signal(signal.SIGTERM, handle)
-    sys.meta_path.insert(0, _SigtermKeeper())
+    sys.meta_path.insert(0, _PaddleFinder())
 
 
 def take_sigterm_back() -> None:
@@ -201,26 +200,49 @@ def take_sigterm_back() -> None:
         signal.signal(signal.SIGTERM, handler)
 
 
-class _SigtermKeeper(MetaPathFinder):
-    """Takes SIGTERM back at the end of `import paddle`, whichever command imports it, and wherever."""
+@contextlib.contextmanager
+def deferring_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back while the body imports native code, which would make an ImportError of them, or take SIGTERM for itself.
+
+    Raises:
+        KeyboardInterrupt: at the end, if one came.
+    """
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+    if threading.current_thread() is not threading.main_thread() or not handlers:
+        yield
+        return
+    arrived: list[int] = []
+    for number in handlers:
+        signal.signal(number, lambda number, frame: arrived.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if arrived and callable(interrupt := handlers[signal.Signals(arrived[0])]):
+            interrupt(arrived[0], None)
+
+
+class _PaddleFinder(MetaPathFinder):
+    """Defers interrupts during `import paddle`, whichever command imports it, and wherever."""
+
+    NAMES = ("paddle", "paddle.base")
+    """The second one puts the handler of C++ in the place of ours, long before the first one is imported as a whole."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != "paddle":
+        spec = PathFinder.find_spec(fullname, path) if fullname in self.NAMES else None
+        if spec is None or spec.loader is None:
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(fullname)
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
+        execute = spec.loader.exec_module
 
-            def execute_and_take_back(module: ModuleType) -> None:
-                try:
-                    execute(module)
-                finally:
-                    take_sigterm_back()
+        def execute_undisturbed(module: ModuleType) -> None:
+            with deferring_interrupts():
+                execute(module)
 
-            spec.loader.exec_module = execute_and_take_back  # type: ignore[method-assign]
+        spec.loader.exec_module = execute_undisturbed  # type: ignore[method-assign]
         return spec
 
 
