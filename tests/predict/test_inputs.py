@@ -206,7 +206,8 @@ def test_other_types_are_refused(inputs: object, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["http://a..b/x.jpg", "http://[::1", "http://xn--a/b.jpg", "ftp://h/x.jpg", "gs://b/x.jpg"]
+    "uri",
+    ["http://a..b/x.jpg", "http://[::1", "http://xn--a/b.jpg", "http://h:99999/x.jpg", "ftp://h/x.jpg", "gs://b/x.jpg"],
 )
 def test_a_uri_that_cannot_be_opened_is_a_page_with_an_error(uri: str) -> None:
     first, second = read_inputs([uri, np.zeros((4, 4, 3), np.uint8)])

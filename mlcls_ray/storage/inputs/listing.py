@@ -74,10 +74,11 @@ def _check_name(text: str, scheme: str, s3: S3Options) -> None:
     name = redact_url(text)
     if scheme in HTTP:
         try:
-            has_host = bool(urlsplit(text).hostname)
+            parts = urlsplit(text)
+            is_valid = bool(parts.hostname) and parts.port != 0  # a port that is none raises
         except ValueError:
-            has_host = False
-        if not has_host:
+            is_valid = False
+        if not is_valid:
             raise UsageError(f"input '{name}' is not a valid URL")
     path = without_query(text)
     if scheme in HTTP and has_suffix(path, ARCHIVES, s3):
