@@ -55,6 +55,13 @@ PACKED = {
     b"%PDF": "PDF",
 }  # fmt: skip
 
+OTHER_TEXTS = {
+    b"<!doctype html": "an HTML page, perhaps of a login or an error", b"<html": "an HTML page, perhaps of a login or an error",
+    b"<?xml": "XML, perhaps an error of an object store",
+    b"version https://git-lfs": "a pointer of Git LFS; `git lfs pull` fetches the list",
+}  # fmt: skip
+"""The starts, in lower case, of texts that stand in a list's place, each line of which would become a row."""
+
 
 class UriList(InputKind):
     """A file that lists uris. Blank ones are left out; what is listed is taken as it is, whatever its suffix."""
@@ -174,6 +181,9 @@ def text_lines(stream: IO[bytes], name: str) -> IO[str]:
     for magic, format_name in PACKED.items():
         if start.startswith(magic):
             raise UsageError(f"list '{name}' is a {format_name} file; unpack it, lists are plain text")
+    for text, what in OTHER_TEXTS.items():
+        if start.lstrip().lower().startswith(text):
+            raise UsageError(f"list '{name}' is {what}")
     if b"\0" in start:
         raise UsageError(f"list '{name}' is not UTF-8 text: it has NUL bytes, as UTF-16 does; save it as UTF-8")
     return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
