@@ -122,5 +122,5 @@ def test_an_engine_that_gives_none(job: LabelJob) -> None:
 
 
 def test_search_wants_something(labeled: str) -> None:
-    with pytest.raises(UsageError, match="give --label, --like, or both"):
+    with pytest.raises(UsageError, match="give --label, --not, --unlabeled, --like"):
         app(["search", labeled], result_action="return_value")
