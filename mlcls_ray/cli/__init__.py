@@ -78,12 +78,12 @@ RENAMED: Mapping[str, str] = {"probe": "estimate"}
 VERBOSE = "MLCLS_VERBOSE"
 """With this environment variable, or `--verbose`, every command shows tracebacks; those that label show Ray's own messages too."""
 PADDLEX_FLAGS: Mapping[str, str] = {
-    "--get_pipeline_config": "mlcls config NAME",
-    "--serve": "mlcls serve",
-    "--paddle2onnx": "mlcls export MODEL --format onnx --out FOLDER",
-    "--install": "pip install 'mlcls-ray[EXTRA]'",
-    "--pipeline": "mlcls predict --input …",
-    "--input": "mlcls predict --input …",
+    "get_pipeline_config": "mlcls config NAME",
+    "serve": "mlcls serve",
+    "paddle2onnx": "mlcls export MODEL --format onnx --out FOLDER",
+    "install": "pip install 'mlcls-ray[EXTRA]'",
+    "pipeline": "mlcls predict --input …",
+    "input": "mlcls predict --input …",
 }
 """Flags of the command `paddlex`, which has no subcommands, and what does the same here."""
 
@@ -214,11 +214,11 @@ def _refuse_other_names(words: Sequence[str]) -> None:
         return
     if words[0] in RENAMED:
         raise UsageError(f"`mlcls {words[0]}` is called `mlcls {RENAMED[words[0]]}` now")
-    flags = {word.partition("=")[0].replace("-", "_").replace("__", "--", 1) for word in words if word.startswith("--")}
+    flags = {word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")}
     foreign = PADDLEX_FLAGS if words[0].startswith("--") else list(PADDLEX_FLAGS)[:1]
     for flag in foreign:
         if flag in flags:
-            raise UsageError(f"{flag} is a flag of the command `paddlex`; here it is `{PADDLEX_FLAGS[flag]}`")
+            raise UsageError(f"--{flag} is a flag of the command `paddlex`; here it is `{PADDLEX_FLAGS[flag]}`")
 
 
 def _leave(code: int, message: str = "", is_verbose: bool = False) -> NoReturn:
