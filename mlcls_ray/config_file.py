@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from mlcls_ray.config import RENAMED, LabelJob
-from mlcls_ray.errors import UsageError, short_message, suggest
+from mlcls_ray.errors import UsageError, name_failures, short_message, suggest
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 NO_NAMES: Mapping[str, str] = {}
 COMMENT_WIDTH = 120
+OWN_ERRORS = ("value_error", "threshold")
+"""Raised by validators of ours: the message says it all."""
 
 
 def load_job(path: Path | None, flags: Mapping[str, Any]) -> LabelJob:
@@ -75,8 +78,26 @@ def read_mapping(path: Path, what: str) -> Mapping[str, Any]:
 
 
 def describe(error: ValidationError, model: type[BaseModel], renamed: Mapping[str, str] = NO_NAMES) -> str:
-    """Describe the first problem of a configuration in one line: the field, its value, and a way out."""
+    """Describe the problems of a configuration in one line: of each the field, its value, and a way out."""
+    problems: list[str] = []
     details = error.errors()
+    while details:
+        first = details[0]
+        same = [detail for detail in details if _is_alternative(first, detail, model)] or [first]
+        problems.append(_problem(same, model, renamed))
+        details = [detail for detail in details if all(detail is not other for other in same)]
+    return name_failures(problems)
+
+
+def _is_alternative(first: ErrorDetails, other: ErrorDetails, model: type[BaseModel]) -> bool:
+    """Tell whether two problems are one: of a union, pydantic reports each of its members, under a name of its own."""
+    place = first["loc"][:-1]
+    is_own = first["type"] in (*OWN_ERRORS, "extra_forbidden", "missing") or bool(_fields_at(model, place))
+    return not is_own and other["loc"][:-1] == place and other["input"] is first["input"]
+
+
+def _problem(details: Sequence[ErrorDetails], model: type[BaseModel], renamed: Mapping[str, str]) -> str:
+    """Describe one problem; several `details` are the alternatives of a union."""
     first = details[0]
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
@@ -85,16 +106,12 @@ def describe(error: ValidationError, model: type[BaseModel], renamed: Mapping[st
         return f"unknown field '{field}'{suggest(str(first['loc'][-1]), _fields_at(model, first['loc'][:-1]))}"
     if first["type"] == "missing":
         return f"{field}: this field is required; {flag_of(field)} or a line in the --config file gives it"
-    if first["type"] in ("value_error", "threshold"):  # raised by a validator of ours: the message says it all
+    if first["type"] in OWN_ERRORS:
         message = first["msg"].removeprefix("Value error, ")
         return message if not field or message.startswith(f"{field}:") else f"{field}: {message}"
-    alternatives = [
-        detail for detail in details if detail["loc"][:-1] == first["loc"][:-1] and detail["input"] is first["input"]
-    ]
-    if len(alternatives) > 1:  # a union: pydantic reports each of its members, under a name of its own
+    if len(details) > 1:
         field = ".".join(map(str, first["loc"][:-1]))
-        return f"{field}: {', or '.join(detail['msg'] for detail in alternatives)} (it is {first['input']!r})"
-    return f"{field}: {first['msg']} (it is {first['input']!r})"
+    return f"{field}: {', or '.join(detail['msg'] for detail in details)} (it is {first['input']!r})"
 
 
 def flag_of(field: str) -> str:

@@ -50,7 +50,7 @@ INPUT_KINDS: Mapping[str, str] = {
     "csv_list": "mlcls_ray.storage.inputs.uri_list:CsvList",
     "tsv_list": "mlcls_ray.storage.inputs.uri_list:TsvList",
     "jsonl_list": "mlcls_ray.storage.inputs.jsonl:JsonLines",
-    "parquet_list": "mlcls_ray.storage.inputs.uri_list:ParquetList",
+    "parquet_list": "mlcls_ray.storage.inputs.parquet_list:ParquetList",
     "http": "mlcls_ray.storage.inputs.http:HttpUrl",
     "local": "mlcls_ray.storage.inputs.local:LocalFiles",
     "remote": "mlcls_ray.storage.inputs.remote:RemoteFiles",

@@ -14,8 +14,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from types import FrameType
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -188,6 +190,7 @@ def end_on_sigterm() -> None:
         interrupt(signal.SIGINT, frame)
 
     signal.signal(signal.SIGTERM, handle)
+    sys.meta_path.insert(0, _PaddleFinder())
 
 
 def take_sigterm_back() -> None:
@@ -195,6 +198,52 @@ def take_sigterm_back() -> None:
     handler = signal.getsignal(signal.SIGTERM)
     if threading.current_thread() is threading.main_thread() and callable(handler):
         signal.signal(signal.SIGTERM, handler)
+
+
+@contextlib.contextmanager
+def deferring_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back while the body imports native code, which would make an ImportError of them, or take SIGTERM for itself.
+
+    Raises:
+        KeyboardInterrupt: at the end, if one came.
+    """
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+    if threading.current_thread() is not threading.main_thread() or not handlers:
+        yield
+        return
+    arrived: list[int] = []
+    for number in handlers:
+        signal.signal(number, lambda number, frame: arrived.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if arrived and callable(interrupt := handlers[signal.Signals(arrived[0])]):
+            interrupt(arrived[0], None)
+
+
+class _PaddleFinder(MetaPathFinder):
+    """Defers interrupts during `import paddle`, whichever command imports it, and wherever."""
+
+    NAMES = ("paddle", "paddle.base")
+    """The second one puts the handler of C++ in the place of ours, long before the first one is imported as a whole."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path) if fullname in self.NAMES else None
+        if spec is None or spec.loader is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def execute_undisturbed(module: ModuleType) -> None:
+            with deferring_interrupts():
+                execute(module)
+
+        spec.loader.exec_module = execute_undisturbed  # type: ignore[method-assign]
+        return spec
 
 
 @contextlib.contextmanager

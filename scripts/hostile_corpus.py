@@ -13,10 +13,12 @@ import sys
 import warnings
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from hostile_images import encoded, image_files, png_chunk
+from hostile_inputs import write_inputs
 from PIL import Image, ImageCms
 
 Expected = dict[bytes, str | None]
@@ -190,12 +192,19 @@ def _socket(path: bytes) -> None:
 def main() -> None:
     if len(sys.argv) != 2 or os.path.exists(sys.argv[1]):
         sys.exit("usage: scripts/hostile_corpus DIR (a folder that does not exist yet)")
-    expected = write_corpus(Path(sys.argv[1]))
-    with open(sys.argv[1].rstrip("/") + ".expected.tsv", "w", encoding="utf-8") as stream:
+    folder = sys.argv[1].rstrip("/")
+    expected = {os.fsdecode(name): status for name, status in write_corpus(Path(folder)).items()}
+    _write_expected(f"{folder}.expected.tsv", expected)
+    inputs = write_inputs(Path(f"{folder}.inputs"))
+    _write_expected(f"{folder}.inputs.expected.tsv", inputs)
+    print(f"{folder}: {len(expected)} entries; {folder}.inputs: {len(inputs)} rows of lists and archives")
+
+
+def _write_expected(path: str, expected: Mapping[str, str | None]) -> None:
+    with open(path, "w", encoding="utf-8") as stream:
         stream.write("file\tstatus\n")
         for name, status in sorted(expected.items()):
-            stream.write(f"{os.fsdecode(name)!a}\t{status or 'not listed'}\n")
-    print(f"{sys.argv[1]}: {len(expected)} entries")
+            stream.write(f"{name!a}\t{status or 'not listed'}\n")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ import yaml
 from cyclopts import App
 from rich.console import Console
 
-from mlcls_ray.cli import COMMANDS, app, docstring, main
+from mlcls_ray.cli import COMMANDS, _reason, app, docstring, main
+from mlcls_ray.errors import ImageError, Status
 from mlcls_ray.table.compact import ROWS
 from tests.conftest import ROOT, run_cli, run_installed
 
@@ -179,6 +180,16 @@ def test_a_service_and_a_fine_tuning_print_their_configuration(capsys: pytest.Ca
         (["compact", "nowhere", "--run-id", "r"], "run 'r' is not committed"),
         (["verify"], "out"),
         (["lebal"], "lebal"),
+        (["lebal", "--verbose"], "lebal"),
+        (["predict"], "no input: give images"),
+        (["search", "nowhere"], "give --label, --not, --unlabeled, --like"),
+        (["search", "nowhere", "--label", "a", "--unlabeled"], "give one of them"),
+        (["--pipeline", "x", "--input", "a.jpg"], "`mlcls predict --input …`"),
+        (["--input=a.jpg", "--pipeline=x"], "`mlcls predict --input …`"),
+        (["--serve", "--pipeline", "x"], "`mlcls serve`"),
+        (["--get_pipeline_config", "x"], "`mlcls config NAME`"),
+        (["predict", "--get-pipeline-config", "x"], "`mlcls config NAME`"),
+        (["--paddle2onnx"], "`mlcls export MODEL --format onnx"),
     ],
 )
 def test_an_error_is_one_line_with_exit_code_2(
@@ -195,10 +206,31 @@ def test_an_error_is_one_line_with_exit_code_2(
     assert end.value.code == 2
     printed = capsys.readouterr()
     assert printed.out == ""
+    if "--verbose" in words:
+        assert printed.err.startswith("Traceback")
+        return
     assert printed.err.startswith("mlcls: ")
     assert len(printed.err.splitlines()) == 1
     assert message.lower() in printed.err.lower()
     assert not (tmp_path / "o").exists() or not any(os.scandir(tmp_path / "o"))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (FileNotFoundError(2, "No such file", "a.jpg"), "'a.jpg': No such file"),
+        (OSError(28, "No space left"), "No space left"),
+        (ImageError(Status.CORRUPT, "half of it"), "corrupt: half of it"),
+        (KeyError("x"), "KeyError: 'x'"),
+    ],
+)
+def test_an_error_without_a_message_of_ours(error: Exception, reason: str) -> None:
+    assert _reason(error) == reason
+
+
+def test_each_command_takes_verbose() -> None:
+    printed = run_cli("models", "starter", "--verbose")
+    assert (printed.stdout.splitlines()[15], printed.stderr) == ("cat", "80 classes of starter\n")
 
 
 def test_a_cluster_that_is_not_there(folder_of_images: Path, tiny_folder: Path, tmp_path: Path) -> None:

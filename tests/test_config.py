@@ -93,6 +93,18 @@ def test_wrong_values_are_named(tmp_path: Path, text: str, message: str) -> None
     assert "\n" not in str(caught.value)
 
 
+def test_all_wrong_values_are_named_at_once(tmp_path: Path) -> None:
+    text = "batchsize: x\nworkers: many\nbatch_size: -3\nplacement: many\ns3: {endpoint: x, timeout_s: soon}\n"
+    (tmp_path / "job.yaml").write_text(text)
+    with pytest.raises(UsageError) as caught:
+        load_job(tmp_path / "job.yaml", {})
+    message = str(caught.value)
+    assert all(f"{field}:" in message for field in ("workers", "batch_size", "placement", "s3.timeout_s")), message
+    assert "'s3.endpoint': did you mean" in message
+    assert message.endswith("; and 1 more")
+    assert message.count("batch_size") == 1, "the alternatives of a union are one problem"
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

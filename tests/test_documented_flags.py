@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9.-]*[a-z0-9]")
 FOREIGN = re.compile(
     r"\b(pip|uv|git|docker|kubectl|ray (?:start|job|stop|up|status|get-auth-token)|paddlex|juicefs|aws|curl|pytest|ruff|mypy|systemctl"
-    r"|label-studio|fiftyone|scripts/[\w/.]+|apt-get|python -m pip|codespell|nvidia-smi|npu-smi|serve run|RawModule|by tar)\b"
+    r"|label-studio|fiftyone|scripts/[\w/.]+|apt-get|python -m pip|codespell|nvidia-smi|npu-smi|serve run|RawModule|by tar|by zip)\b"
 )
 """Commands that are not ours: the rest of their line, or of their inline code, has their flags."""
 OWN = re.compile(r"\bmlcls |jobs/\w+\.py")

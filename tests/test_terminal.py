@@ -122,6 +122,42 @@ def test_sigterm_is_ctrl_c(library: str, background: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_paddle_is_imported(number: signal.Signals) -> None:
+    """Its C++ would make an ImportError of it, and end the process at SIGTERM from then on; a thread may be there already."""
+    code = f"""
+import os, signal, sys, threading
+from mlcls_ray.terminal import end_on_sigterm
+end_on_sigterm()
+def interrupt():
+    while "paddle" not in sys.modules:
+        pass
+    os.kill(os.getpid(), {int(number)})
+threading.Thread(target=interrupt).start()
+try:
+    import paddle
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 130, done.stderr
+
+
+def test_sigterm_after_paddle_was_imported() -> None:
+    code = """
+import os, signal, sys
+from mlcls_ray.terminal import end_on_sigterm
+end_on_sigterm()
+import paddle
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 130, done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_command_that_is_interrupted_says_so(number: signal.Signals, tmp_path: Path) -> None:
     """While it waits for a list, before Ray starts."""
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -6,19 +6,21 @@ A command's module is imported when the command runs or shows its help: `mlcls -
 from __future__ import annotations
 
 import ast
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from io import TextIOWrapper
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from cyclopts import App, CycloptsError, Group
 
 from mlcls_ray import __version__
 from mlcls_ray.cli.console import Terminal
-from mlcls_ray.errors import MlclsError, RunError, RunInterruptedError, UsageError, short_message
+from mlcls_ray.errors import ImageError, MlclsError, RunError, RunInterruptedError, UsageError, short_message
 from mlcls_ray.terminal import end_on_sigterm, plain
 
 COMMANDS: Mapping[str, Mapping[str, str]] = {
@@ -75,7 +77,16 @@ FAMILIES: Mapping[str, str] = {
 RENAMED: Mapping[str, str] = {"probe": "estimate"}
 """Old names of commands, which are refused by a message that names the new one."""
 VERBOSE = "MLCLS_VERBOSE"
-"""With this environment variable every command shows tracebacks; the commands that label also take `--verbose`."""
+"""With this environment variable, or `--verbose`, every command shows tracebacks; those that label show Ray's own messages too."""
+PADDLEX_FLAGS: Mapping[str, str] = {
+    "get_pipeline_config": "mlcls config NAME",
+    "serve": "mlcls serve",
+    "paddle2onnx": "mlcls export MODEL --format onnx --out FOLDER",
+    "install": "pip install 'mlcls-ray[EXTRA]'",
+    "pipeline": "mlcls predict --input …",
+    "input": "mlcls predict --input …",
+}
+"""Flags of the command `paddlex`, which has no subcommands, and what does the same here."""
 
 
 def build_app() -> App:
@@ -97,17 +108,31 @@ def build_app() -> App:
     return app
 
 
+class Function(NamedTuple):
+    """A command's function, as its source says it."""
+
+    docstring: str
+    flags: frozenset[str]
+
+
+NO_FUNCTION = Function("", frozenset())
+
+
 @lru_cache
-def _functions(module: str) -> dict[str, str]:
-    """The docstrings of a module's functions, read without importing it."""
+def _functions(module: str) -> dict[str, Function]:
+    """The functions of a module, read without importing it."""
     tree = ast.parse((Path(__file__).parent / f"{module}.py").read_text(encoding="utf-8"))
-    return {node.name: ast.get_docstring(node) or "" for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return {
+        node.name: Function(ast.get_docstring(node) or "", frozenset(argument.arg for argument in node.args.kwonlyargs))
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+    }
 
 
 def docstring(target: str) -> str:
     """The docstring of a command's function, `module:function`."""
     module, _, function = target.partition(":")
-    return _functions(module)[function]
+    return _functions(module)[function].docstring
 
 
 app = build_app()
@@ -123,10 +148,14 @@ def main(words: Sequence[str] | None = None) -> None:
         words = sys.argv[1:]
         end_on_sigterm()
     is_verbose = "--verbose" in words or bool(os.environ.get(VERBOSE))
+    if not is_verbose:
+        _quiet_libraries()
+    if not _takes_verbose(words):
+        words = [word for word in words if word != "--verbose"]
     if isinstance(sys.stdout, TextIOWrapper):  # a locale without the letters of a file's name
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        _refuse_old_names(words)
+        _refuse_other_names(words)
         try:
             app(words, exit_on_error=False, print_error=False)
         except SystemExit:
@@ -146,13 +175,51 @@ def main(words: Sequence[str] | None = None) -> None:
     except Exception as error:
         if is_verbose:
             raise
-        first_line = str(error).strip().partition("\n")[0]
-        _leave(RunError.exit_code, f"{type(error).__name__}: {first_line} ({VERBOSE}=1 shows where)")
+        _leave(RunError.exit_code, f"{_reason(error)} (--verbose shows where)")
 
 
-def _refuse_old_names(words: Sequence[str]) -> None:
-    if words and words[0] in RENAMED:
+def _reason(error: Exception) -> str:
+    """Say in one line what an error is that no command has a message for."""
+    if isinstance(error, OSError) and error.strerror:
+        names = [repr(name) for name in (error.filename, error.filename2) if name is not None]
+        return ": ".join((*names, error.strerror))
+    first_line = str(error).strip().partition("\n")[0]
+    return (
+        f"{error.status.value}: {first_line}"
+        if isinstance(error, ImageError)
+        else f"{type(error).__name__}: {first_line}"
+    )
+
+
+def _takes_verbose(words: Sequence[str]) -> bool:
+    """Tell whether the command has a use of its own for `--verbose`."""
+    target = next((commands[words[0]] for commands in COMMANDS.values() if words and words[0] in commands), "")
+    module, _, function = target.partition(":")
+    return bool(target) and "verbose" in _functions(module).get(function, NO_FUNCTION).flags
+
+
+def _quiet_libraries() -> None:
+    """Hide warnings of Paddle and matplotlib about themselves, which no user can act on. Called before Paddle is imported."""
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # Paddle lets the root logger print what is INFO
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    warnings.filterwarnings("ignore", module=r"paddle\.")
+
+
+def _refuse_other_names(words: Sequence[str]) -> None:
+    """Refuse an old name of a command, and the form of a command of PaddleX.
+
+    Raises:
+        UsageError: with the command of today.
+    """
+    if not words:
+        return
+    if words[0] in RENAMED:
         raise UsageError(f"`mlcls {words[0]}` is called `mlcls {RENAMED[words[0]]}` now")
+    flags = {word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")}
+    foreign = PADDLEX_FLAGS if words[0].startswith("--") else list(PADDLEX_FLAGS)[:1]
+    for flag in foreign:
+        if flag in flags:
+            raise UsageError(f"--{flag} is a flag of the command `paddlex`; here it is `{PADDLEX_FLAGS[flag]}`")
 
 
 def _leave(code: int, message: str = "", is_verbose: bool = False) -> NoReturn:

@@ -85,6 +85,7 @@ def search(
     label: Annotated[list[str] | None, Parameter(negative=())] = None,
     like: str | None = None,
     without: Annotated[list[str] | None, Parameter(name=["--without", "--not"], negative=())] = None,
+    unlabeled: Annotated[bool, Parameter(negative=())] = False,
     min_score: float = 0.0,
     limit: int | None = None,
     copy: Path | None = None,
@@ -93,7 +94,7 @@ def search(
     vanished: Vanished = False,
     s3: S3Flags = NO_FLAGS,
 ) -> None:
-    """List the images with certain labels, highest score first, or those that look like a given image; or collect them in a folder.
+    """List the images with or without certain labels, highest score first, or those that look like an image; or collect them in a folder.
 
     `mlcls search out --label dog --without person --copy dogs`
 
@@ -102,12 +103,14 @@ def search(
     label
         Label that the image must have. Given several times: it must have all of them.
     like
-        URI of an image in the table, as the table spells it. Lists the most similar images first, by the cosine of their embeddings;
-        needs a run with --embeddings.
+        An image: its URI as the table spells it, a path, or an image that is not in the table. Lists the most similar images first, by
+        the cosine of their embeddings; needs a run with --embeddings.
     without
         Label that the image must not have.
+    unlabeled
+        Images without any label.
     min_score
-        Smallest score of each label in --label.
+        Smallest score of each label in --label; without --label, of the image's surest label.
     limit
         Largest number of images to list. Default: all.
     copy
@@ -115,25 +118,31 @@ def search(
     link
         Link to the images from this folder; local images only.
     """
+    from mlcls_ray.table.example import find_example
     from mlcls_ray.table.search import find_alike, find_images, gather
 
     if copy and link:
         raise UsageError("give --copy or --link, not both")
-    if not label and not like:
-        raise UsageError("give --label, --like, or both")
+    if not (label or like or without or unlabeled):
+        raise UsageError("give --label, --not, --unlabeled, --like, or some of them")
+    if label and unlabeled:
+        raise UsageError("--unlabeled lists images without any label, and --label those with one: give one of them")
     if like and others:
         raise UsageError("--like compares the embeddings of one model: leave --with out")
-    table = open_present_together(out, others, s3, vanished)
-    database = table.database
+    wanted = (label or [], without or [], min_score, limit, unlabeled)
     if like:
-        matches = find_alike(database, like, label or [], without or [], min_score, limit)
+        table = open_present(out, s3, vanished=vanished)
+        with showing_steps(on_terminal_only=True) as steps:
+            example = find_example(table, like, steps)
+        store_s3, matches = table.s3, find_alike(table.database, example, *wanted)
     else:
-        matches = find_images(database, label or [], without or [], min_score, limit)
+        together = open_present_together(out, others, s3, vanished)
+        store_s3, matches = together.s3, find_images(together.database, *wanted)
     for uri, score in matches:
         print(f"{score:.3f}\t{plain(uri)}")
     folder = copy or link
     if folder:
-        gather([uri for uri, _ in matches], folder, link is not None, table.s3)
+        gather([uri for uri, _ in matches], folder, link is not None, store_s3)
     print(f"{len(matches):,} image(s)" + (f" in {folder}" if folder else ""), file=sys.stderr)
 
 

@@ -9,14 +9,25 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from mlcls_ray.errors import UsageError
-from mlcls_ray.terminal import make_console, showing_steps
+from mlcls_ray.terminal import make_console, print_plain, showing_steps
 
 app = App(name="models")
 
 
 @app.default
-def models() -> None:
-    """List the named models, with mAP on COCO 2017, input size and download size."""
+def models(model: str | None = None) -> None:
+    """List the named models, with mAP on COCO 2017, input size and download size; or the classes of one model.
+
+    `mlcls models starter`
+
+    Parameters
+    ----------
+    model
+        Name of a model, or a model folder, whose classes to list: the words that it can label images with, one a line.
+    """
+    if model is not None:
+        _print_classes(model)
+        return
     from rich.table import Table
 
     from mlcls_ray.cli.console import Terminal, print_table
@@ -27,9 +38,13 @@ def models() -> None:
     for column in ("name", "mAP %", "input", "download", "on this machine"):
         table.add_column(column, justify="right" if column in ("mAP %", "input", "download") else "left")
     table.add_row(STARTER, f"{STARTER_MAP:.1f}*", str(STARTER_SIZE), "–", "ships with the package")
-    for name, model in PUBLISHED.items():
+    for name, published in PUBLISHED.items():
         folder = cached_folder(name)
-        facts = (f"{model.mean_average_precision:.2f}", str(model.input_size), f"{model.download_mb:.0f} MB")
+        facts = (
+            f"{published.mean_average_precision:.2f}",
+            str(published.input_size),
+            f"{published.download_mb:.0f} MB",
+        )
         table.add_row(name, *facts, str(folder) if folder else "no")
     console = Terminal()
     print_table(console, table)
@@ -38,6 +53,18 @@ def models() -> None:
         "*On a sample of 167 COCO images, not the full set.",
         soft_wrap=not console.is_terminal,
     )
+
+
+def _print_classes(model: str) -> None:
+    from mlcls_ray.models.cache import cached_folder, open_model
+    from mlcls_ray.models.zoo import PUBLISHED, STARTER
+
+    # All published models know COCO's classes, as the starter does: none is fetched for their names.
+    is_elsewhere = model in PUBLISHED and cached_folder(model) is None
+    vocabulary = open_model(STARTER if is_elsewhere else model).vocabulary
+    for name in vocabulary:
+        print_plain(name)
+    print_plain(f"{len(vocabulary)} classes of {model}", error=True)
 
 
 @app.command
@@ -121,7 +148,7 @@ def export(
     label_list
         File with the classes of .pdparams weights, one per line. Default: COCO's 80 classes.
     """
-    from mlcls_ray.engines.export import export_checkpoint, export_model, export_untrained
+    from mlcls_ray.engines.export import check_new, export_checkpoint, export_model, export_untrained
     from mlcls_ray.models.cache import open_model
     from mlcls_ray.models.outdated import outdated_note
     from mlcls_ray.predict.inputs import read_inputs
@@ -130,23 +157,31 @@ def export(
     if images is not None:
         decoded = [page.image for page in read_inputs(images) if page.image is not None]
 
-    if random_weights or model.endswith(".pdparams"):
-        folder = out / "paddle" if format != "paddle" else out
+    from mlcls_ray.storage.whole import written_whole
+
+    def write_folder(folder: Path) -> str:
+        """Write the network in Paddle's format into `folder`; returns what was written."""
         if random_weights:
             export_untrained(model, folder, seed)
-            summary = f"{model} with random weights (seed {seed})"
-        else:
-            checked = export_checkpoint(Path(model), folder, network, label_list, decoded)
-            summary = f"the weights of {model}; largest difference of a score {checked.difference:.1e}, over {checked.images} images"
-        if format == "paddle":
-            print(f"{out}: {summary}")
-            return
-        model = str(folder)
-        out = out / format
+            return f"{model} with random weights (seed {seed})"
+        checked = export_checkpoint(Path(model), folder, network, label_list, decoded)
+        return f"the weights of {model}; largest difference of a score {checked.difference:.1e}, over {checked.images} images"
+
+    is_folder = not (random_weights or model.endswith(".pdparams"))
+    if not is_folder and format == "paddle":
+        print(f"{out}: {write_folder(out)}")
+        return
     with showing_steps() as steps:
         steps.say(f"converting {model}, and comparing its scores with Paddle's")
-        exported = export_model(model, format, out, decoded)
-    if (note := outdated_note(open_model(model))) is not None:
+        if is_folder:
+            source, exported = model, export_model(model, format, out, decoded)
+        else:
+            check_new(out)
+            with written_whole(out) as both:
+                write_folder(both / "paddle")
+                exported = export_model(str(both / "paddle"), format, both / format, decoded)
+            source, exported = str(out / "paddle"), exported._replace(folder=out / format)
+    if (note := outdated_note(open_model(source))) is not None:
         print(note, file=sys.stderr)
     print(
         f"{exported.folder}: largest difference of a score to Paddle's {exported.difference:.1e}, over {exported.images} images"

@@ -22,8 +22,8 @@ else:
 
 
 def predict(
-    *,
-    input: Annotated[str, Parameter(name=["--input", "-i"])],
+    *images: str,
+    input: Annotated[list[str] | None, Parameter(name=["--input", "-i"], negative=(), consume_multiple=True)] = None,
     pipeline: str = "multi_label_image_classification",
     options: PredictFlags = NO_FLAGS,
     save_path: str = "output",
@@ -37,8 +37,10 @@ def predict(
 
     Parameters
     ----------
+    images
+        Images, folders (searched recursively), globs, PDFs, or http(s):// URLs.
     input
-        An image, a folder (searched recursively), a PDF, or an http(s):// URL.
+        The same, by PaddleX's flag.
     pipeline
         PaddleX's name of the pipeline, or a YAML file in either of its formats.
     save_path
@@ -50,6 +52,9 @@ def predict(
     on_error
         If an input cannot be read: stop (raise), leave it out (skip), or print the reason and go on (return).
     """
+    inputs = [*images, *(input or [])]
+    if not inputs:
+        raise UsageError("no input: give images, folders, globs or URLs, by themselves or with --input")
     with showing_steps(on_terminal_only=True) as steps:
         steps.say("opening the model")
         from mlcls_ray.labels.thresholds import parse_thresholds
@@ -68,7 +73,7 @@ def predict(
             use_hpip=use_hpip or None,
         )
     failed = 0
-    for result in loaded.predict(input, on_error=on_error):
+    for result in loaded.predict(inputs, on_error=on_error):
         result.print()
         if result.error is not None:
             failed += 1

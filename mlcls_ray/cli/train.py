@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,7 +40,6 @@ def finetune(*, options: FinetuneFlags = NO_FLAGS, config: Config = None, print_
     if print_config:
         print(dump_config(job), end="")
         return
-    _silence_libraries()
     with showing_steps() as steps:
         steps.say("reading the data and the initial weights")
         from mlcls_ray.train.finetune import finetune as train
@@ -158,13 +154,6 @@ def calibrate(
         f"{save}: {len(thresholds)} thresholds from {len(compared.uris):,} images. "
         "Both lines are measured on these images; evaluate the thresholds on others"
     )
-
-
-def _silence_libraries() -> None:
-    """Hide warnings of Paddle and matplotlib about themselves, which no user can act on. Called before Paddle is imported."""
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # Paddle lets the root logger print what is INFO
-    os.environ.setdefault("GLOG_minloglevel", "2")
-    warnings.filterwarnings("ignore", module=r"paddle\.")
 
 
 def _open(out: str | None, model: str | None, data: Path | None, work: Path, s3: Mapping[str, Any]) -> LabelTable:

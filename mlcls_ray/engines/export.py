@@ -23,6 +23,7 @@ from mlcls_ray.models.cache import open_model
 from mlcls_ray.models.convert.onnx import ONNX, OPENVINO, cached_onnx, to_openvino
 from mlcls_ray.models.zoo import STARTER_FOLDER
 from mlcls_ray.registry import ENGINES, NETWORKS, load
+from mlcls_ray.storage.whole import written_whole
 
 Format = Literal["paddle", "onnx", "openvino", "paddle-lite"]
 TOLERANCE = 1e-3
@@ -40,7 +41,7 @@ class Exported(NamedTuple):
 
 
 def export_model(source: str, format: Format, out: Path, images: Sequence[np.ndarray] | None = None) -> Exported:
-    """Write a model in a format into a new folder, and compare its scores with Paddle's.
+    """Write a model in a format into a new folder, and compare its scores with Paddle's. The folder is there at the end, or not at all.
 
     Args:
         source: a name or an inference folder.
@@ -53,11 +54,12 @@ def export_model(source: str, format: Format, out: Path, images: Sequence[np.nda
     check_new(out)
     model = open_model(source)
     pixels = _pixels(model, images)
-    out.mkdir(parents=True, exist_ok=True)
-    for path in label_files(model.folder):
-        shutil.copyfile(path, out / path.name)
-    actual = WRITERS[format](model, out, pixels)
-    return compare_scores(_paddle_scores(model, pixels), actual, out)
+    with written_whole(out) as folder:
+        folder.mkdir()
+        for path in label_files(model.folder):
+            shutil.copyfile(path, folder / path.name)
+        actual = WRITERS[format](model, folder, pixels)
+        return compare_scores(_paddle_scores(model, pixels), actual, out)
 
 
 def export_untrained(name: str, out: Path, seed: int = 0, input_size: int = 0) -> Path:
@@ -80,8 +82,9 @@ def export_untrained(name: str, out: Path, seed: int = 0, input_size: int = 0) -
     preprocess = spec.preprocess
     if input_size:
         preprocess = preprocess.model_copy(update={"size": (input_size, input_size)})
-    export_network(WithSigmoid(build_network(spec, len(vocabulary), seed)), preprocess.input_size[0], out)
-    write_config(out, spec.name, preprocess, vocabulary, DEFAULT_THRESHOLD)
+    with written_whole(out) as folder:
+        export_network(WithSigmoid(build_network(spec, len(vocabulary), seed)), preprocess.input_size[0], folder)
+        write_config(folder, spec.name, preprocess, vocabulary, DEFAULT_THRESHOLD)
     return out
 
 
@@ -117,12 +120,13 @@ def export_checkpoint(
     vocabulary = read_vocabulary(label_list) if label_list else load_model(STARTER_FOLDER).vocabulary
     layer = build_network(spec, len(vocabulary))
     load_pdparams(layer, weights)
-    export_network(WithSigmoid(layer), spec.input_size, out)
-    write_config(out, spec.name, spec.preprocess, vocabulary, DEFAULT_THRESHOLD)
-    model = load_model(out)
-    pixels = _pixels(model, images)
-    expected = np.concatenate([score_network(layer, pixels[[row]], spec.preprocess) for row in range(len(pixels))])
-    return compare_scores(expected, _paddle_scores(model, pixels), out)
+    with written_whole(out) as folder:
+        export_network(WithSigmoid(layer), spec.input_size, folder)
+        write_config(folder, spec.name, spec.preprocess, vocabulary, DEFAULT_THRESHOLD)
+        model = load_model(folder)
+        pixels = _pixels(model, images)
+        expected = np.concatenate([score_network(layer, pixels[[row]], spec.preprocess) for row in range(len(pixels))])
+        return compare_scores(expected, _paddle_scores(model, pixels), out)
 
 
 def compare_scores(expected: np.ndarray, actual: np.ndarray, out: Path) -> Exported:

@@ -86,6 +86,8 @@ def decode_tiff(image_bytes: bytes, max_pixels: int) -> Iterator[Decoded]:
                 image = _by_pillow(opened, directory)
             except MemoryError:
                 raise
+            except UnidentifiedImageError:
+                raise corrupt("the TIFF's header is damaged") from None
             except Exception as error:  # of Pillow's parsers
                 raise corrupt(f"{type(error).__name__}: {error}") from None
         elif layout in _OPENCVS - ({(_LAB, 8, 3)} if is_planar else set()) and compression not in _NOT_OPENCVS:

@@ -13,15 +13,13 @@ from typing import Any, NamedTuple
 from mlcls_ray.config import EngineOrAuto
 from mlcls_ray.devices import DEVICE_KINDS, Device
 from mlcls_ray.engines.devices import check_device, check_paddle_device, count_devices
-from mlcls_ray.errors import UsageError, short_message
+from mlcls_ray.errors import RunError, UsageError, short_message
 from mlcls_ray.job.surroundings import check_surroundings, needs_own_token
 from mlcls_ray.terminal import SILENT, Steps, own_sigterm_handler, suppress_native_output
 
-QUIET = {
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
-}
+QUIET = {"RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+QUIET_BACKEND = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
+"""Only for a Ray of our own, whose start is silent: a driver of another one would print a line that it has read the variable."""
 LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray resolves 127.0.0.1 to the machine's public address, and then listens everywhere, unless this variable says that there will be
 no cluster. Its name is history."""
@@ -47,7 +45,8 @@ def connect(address: str | None, verbose: bool = False, device: Device | None = 
         UsageError: the cluster cannot be reached; or Ray is to be started here, and the device is not there.
     """
     target = cluster_address(address)
-    for name, value in {**({} if target else LOOPBACK_ONLY | ON_DEMAND), **({} if verbose else QUIET)}.items():
+    own = {} if target else LOOPBACK_ONLY | ON_DEMAND | ({} if verbose else QUIET_BACKEND)
+    for name, value in {**own, **({} if verbose else QUIET)}.items():
         os.environ.setdefault(name, value)
     import ray  # it reads the environment above when it is imported
 
@@ -73,8 +72,12 @@ def connect(address: str | None, verbose: bool = False, device: Device | None = 
                 stack.enter_context(own_node())
             try:
                 ray.init(**options)
-            except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            except Exception as error:  # Ray has no class of its own for a node that does not start in time
                 if not target:
+                    raise RunError(
+                        f"Ray does not start: {short_message(error)} Is the machine out of memory, or busy with other work? Try again"
+                    ) from error
+                if not isinstance(error, (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError)):
                     raise
                 raise UsageError(
                     f"the Ray cluster at '{target}' cannot be reached: {short_message(error)}. "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from glob import has_magic
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,8 @@ from mlcls_ray.images.pdf import MAGIC as PDF_MAGIC
 from mlcls_ray.images.pdf import render_pages
 from mlcls_ray.prefetch import prefetch_map
 from mlcls_ray.storage.fetch import Fetcher
-from mlcls_ray.storage.inputs.local import walk
+from mlcls_ray.storage.inputs.local import matches, walk
+from mlcls_ray.storage.inputs.scan import expand_glob
 from mlcls_ray.storage.uris import LOCAL, path_of_uri, scheme_of, uri_of_path
 
 DEFAULTS = FetchOptions()
@@ -91,14 +93,19 @@ def expand(inputs: Any) -> Iterator[Source]:
 
 
 def _expand_path(text: str) -> Iterator[Source]:
+    suffixes = SUFFIXES | {".pdf"}
     try:
-        is_folder = scheme_of(text) == LOCAL and os.path.isdir(path_of_uri(text))
+        path = os.path.abspath(path_of_uri(text)) if scheme_of(text) == LOCAL else ""
     except UsageError:
-        is_folder = False  # reading it fails with this message, and its result has it
-    if not is_folder:
+        path = ""  # reading it fails with this message, and its result has it
+    if os.path.isdir(path):
+        entries = walk(path_of_uri(text), suffixes)
+    elif has_magic(path) and not os.path.lexists(path) and next(expand_glob(path), None):
+        entries = matches(text, path, suffixes)
+    else:
         yield Source(text, text)
         return
-    for entry in walk(path_of_uri(text), SUFFIXES | {".pdf"}):
+    for entry in entries:
         yield Source(entry.uri, entry.uri)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from mlcls_ray.errors import ImageError, Status
 from mlcls_ray.logs import hide_library_urls
@@ -63,6 +64,7 @@ class HttpReader:
         chunks: list[bytes] = []
         received = 0
         try:
+            urlsplit(url).port  # noqa: B018 (raises ValueError for a port beyond 65535, of which httpx would ask another one)
             with deadline.after(self.timeout_s), client.stream("GET", url) as response:
                 if response.status_code >= 400:
                     status = http_status(response.status_code)

@@ -15,16 +15,19 @@ from mlcls_ray.storage.fetch import Fetcher
 from mlcls_ray.storage.store import check_new_target
 from mlcls_ray.storage.uris import is_local, path_of_uri, redact_url, without_query
 from mlcls_ray.storage.whole import written_whole
+from mlcls_ray.table.example import Example
 
 NO_LIMIT = 2**62
 
 WITH_LABELS = """
     SELECT uri, score FROM (
-        SELECT image.uri, list_min(
-            list_transform($labels::VARCHAR[], lambda label: image.scores[list_position(image.labels, label)])
+        SELECT image.uri, coalesce(
+            list_min(list_transform($labels::VARCHAR[], lambda label: image.scores[list_position(image.labels, label)])),
+            list_max(image.scores), 0
         ) AS score
         FROM labels AS image
-        WHERE list_has_all(image.labels, $labels) AND NOT list_has_any(image.labels, $without)
+        WHERE image.status = 'ok' AND list_has_all(image.labels, $labels::VARCHAR[])
+          AND NOT list_has_any(image.labels, $without::VARCHAR[]) AND NOT ($unlabeled AND len(image.labels) > 0)
     )
     WHERE score >= $min_score ORDER BY score DESC, uri LIMIT $limit
 """
@@ -34,11 +37,10 @@ ALIKE = """
         FROM labels AS image
         WHERE image.model_fingerprint = $model AND image.uri <> $uri AND image.embedding IS NOT NULL
           AND list_has_all(image.labels, $labels::VARCHAR[]) AND NOT list_has_any(image.labels, $without::VARCHAR[])
+          AND NOT ($unlabeled AND len(image.labels) > 0)
     )
     WHERE cosine >= $min_score ORDER BY cosine DESC, uri LIMIT $limit
 """
-EMBEDDING = "SELECT image.embedding, image.model_fingerprint FROM newest('all_rows') AS image WHERE image.uri = $uri"
-ANY_EMBEDDING = "SELECT uri FROM labels AS image WHERE image.embedding IS NOT NULL LIMIT 1"
 LABELS_IN_USE = "SELECT DISTINCT unnest(image.labels) FROM labels AS image"
 
 
@@ -48,11 +50,13 @@ def find_images(
     without: Sequence[str],
     min_score: float,
     limit: int | None = None,
+    unlabeled: bool = False,
 ) -> list[tuple[str, float]]:
-    """Find the images that have all of `labels` and none of `without`.
+    """Find the images that have all of `labels` and none of `without`; `unlabeled`: and no label at all.
 
     Returns:
-        Uris with the lowest score of the labels, highest first, from `min_score` on.
+        Uris with the lowest score of the labels, highest first, from `min_score` on. Without `labels` the score is that of the surest
+        label; 0 where there is none.
 
     Raises:
         UsageError: no image has a label of that name.
@@ -60,45 +64,46 @@ def find_images(
     check_labels(database, [*labels, *without])
     rows = database.execute(
         WITH_LABELS,
-        {"labels": list(labels), "without": list(without), "min_score": min_score, "limit": _limit(limit)},
+        {
+            "labels": list(labels),
+            "without": list(without),
+            "min_score": min_score,
+            "limit": _limit(limit),
+            "unlabeled": unlabeled,
+        },
     ).fetchall()
     return [(str(uri), float(score)) for uri, score in rows]
 
 
 def find_alike(
     database: duckdb.DuckDBPyConnection,
-    uri: str,
+    example: Example,
     labels: Sequence[str],
     without: Sequence[str],
     min_score: float,
     limit: int | None = None,
+    unlabeled: bool = False,
 ) -> list[tuple[str, float]]:
-    """Find the images of the same model that look like `uri`, that have all of `labels` and none of `without`.
+    """Find the images of the same model that look like the example, that have all of `labels` and none of `without`.
 
     Returns:
-        Uris (without `uri` itself) with the cosine of their embedding and that of `uri`, highest first, from `min_score` on.
+        Uris (without the example's) with the cosine of their embedding and that of the example, highest first, from `min_score` on.
 
     Raises:
-        UsageError: the table has no such uri, or no embedding of it; or no image has a label of that name.
+        UsageError: no image has a label of that name.
     """
     check_labels(database, [*labels, *without])
-    if database.execute(ANY_EMBEDDING).fetchone() is None:
-        raise UsageError("the table has no embeddings: label with --embeddings")
-    row = database.execute(EMBEDDING, {"uri": uri}).fetchone()
-    if row is None or row[0] is None:
-        reason = "is not in the table" if row is None else "has no embedding: it was labeled without, or is not ok"
-        raise UsageError(f"'{uri}' {reason}")
-    embedding, fingerprint = row
     rows = database.execute(
         ALIKE,
         {
-            "embedding": embedding,
-            "model": fingerprint,
-            "uri": uri,
+            "embedding": example.embedding,
+            "model": example.model_fingerprint,
+            "uri": example.uri,
             "labels": list(labels),
             "without": list(without),
             "min_score": min_score,
             "limit": _limit(limit),
+            "unlabeled": unlabeled,
         },
     ).fetchall()
     return [(str(other), float(cosine)) for other, cosine in rows]

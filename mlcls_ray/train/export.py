@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import paddle
 
 from mlcls_ray.labels.calibration import Target, best_threshold
 from mlcls_ray.models.cache import TRAINED
 from mlcls_ray.models.convert.paddle import export_network, write_config
+from mlcls_ray.storage.whole import written_whole
 from mlcls_ray.train import checkpoints
 from mlcls_ray.train.dev_scores import score_dev
 from mlcls_ray.train.distributed import ProcessGroup
@@ -24,7 +27,9 @@ def export_best(trainer: Trainer) -> None:
     network = build(setup.spec, len(setup.classes), head=setup.job.head)
     network.set_state_dict({name: paddle.to_tensor(value) for name, value in weights.items()})
     folder = setup.job.out / TRAINED
-    export_network(with_sigmoid(network), setup.preprocess.input_size[0], folder)
     name = setup.job.name or setup.job.out.name
-    write_config(folder, setup.spec.name, setup.preprocess, setup.classes, round(threshold, 4), name)
+    with written_whole(folder) as whole:
+        export_network(with_sigmoid(network), setup.preprocess.input_size[0], whole)
+        write_config(whole, setup.spec.name, setup.preprocess, setup.classes, round(threshold, 4), name)
+        shutil.rmtree(folder, ignore_errors=True)  # of an earlier, shorter training
     write_model_card(folder.parent, setup, scores, threshold, trainer.state)

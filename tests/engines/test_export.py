@@ -141,6 +141,23 @@ def test_other_scores_are_refused(tmp_path: Path) -> None:
         compare_scores(scores, scores * np.nan, tmp_path)
 
 
+def test_nothing_is_left_of_an_export_that_fails(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("one\ntwo\n")
+    (tmp_path / "PP-LCNet_x1_0_ML.pdparams").write_bytes(b"no weights")
+    words = (
+        "export",
+        tmp_path / "PP-LCNet_x1_0_ML.pdparams",
+        "--label-list",
+        tmp_path / "labels.txt",
+        "--format",
+        "onnx",
+    )
+    run_cli(*words, "--out", tmp_path / "out", check=2)
+    with pytest.raises(UsageError, match="no image to compare"):
+        export_model("starter", "onnx", tmp_path / "out", images=[])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["PP-LCNet_x1_0_ML.pdparams", "labels.txt"]
+
+
 def test_no_image_to_compare_on(tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("not an image")
     words = ("export", "starter", "--out", tmp_path / "out", "--images", tmp_path / "text.jpg")

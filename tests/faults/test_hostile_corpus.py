@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from hostile_corpus import write_corpus
+from hostile_inputs import GLOBS, write_inputs
 
 from mlcls_ray.job.label import label
 from mlcls_ray.storage.store import Store
@@ -23,9 +24,10 @@ from tests.conftest import ROOT, quick_job
 def test_each_file_gets_its_status(tmp_path: Path, tiny_folder: Path, placement: str) -> None:
     corpus = tmp_path / "corpus"
     expected = write_corpus(corpus)
+    listed = write_inputs(tmp_path / "inputs")
     out = tmp_path / "out"
     job = quick_job(
-        inputs=(str(corpus),),
+        inputs=(str(corpus), *(f"{tmp_path}/inputs/{pattern}" for pattern in GLOBS)),
         out=str(out),
         model=str(tiny_folder),
         run_id="r",
@@ -36,11 +38,20 @@ def test_each_file_gets_its_status(tmp_path: Path, tiny_folder: Path, placement:
     label(job)
     assert verify(Store(str(out))) == []
     rows = pq.read_table(out / layout.labels_folder("r"), columns=["uri", "status", "error_message"]).to_pylist()
-    actual = {os.path.relpath(os.fsencode(path_of_uri(row["uri"])), os.fsencode(corpus)): row["status"] for row in rows}
-    assert actual == {name: status for name, status in expected.items() if status is not None}
+    by_name = {_name(row["uri"]).removeprefix(f"{tmp_path}/"): row["status"] for row in rows}
+    assert len(by_name) == len(rows)
+    assert by_name == {
+        **{f"corpus/{os.fsdecode(name)}": status for name, status in expected.items() if status is not None},
+        **{name if "://" in name else f"inputs/{name}": status for name, status in listed.items()},
+    }
     assert all(row["error_message"] for row in rows if row["status"] != "ok")
     annotated = os.listdir(out / layout.annotated_folder("r"))
-    assert len(annotated) == sum(status == "ok" for status in expected.values())
+    assert len(annotated) == sum(status == "ok" for status in (*expected.values(), *listed.values()))
+
+
+def _name(uri: str) -> str:
+    """Return a local path, also of a name that is not UTF-8; other uris as they are."""
+    return path_of_uri(uri) if uri.startswith("file://") else uri
 
 
 def test_bombs_do_not_fill_memory(tmp_path: Path) -> None:

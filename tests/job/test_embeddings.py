@@ -17,6 +17,7 @@ from mlcls_ray.config import LabelJob, Thresholds
 from mlcls_ray.errors import UsageError
 from mlcls_ray.job.label import label
 from mlcls_ray.storage.store import Store
+from mlcls_ray.table.example import find_example
 from mlcls_ray.table.label_table import open_labels
 from mlcls_ray.table.publish import publish
 from mlcls_ray.table.relabel import relabel
@@ -63,18 +64,32 @@ def test_what_is_ok_has_one(labeled: str) -> None:
 
 
 def test_the_most_alike_is_the_copy(labeled: str, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    database = open_labels(labeled).database
+    table = open_labels(labeled)
     original, copy = (str(images / name) for name in ("a/01.jpg", "copy.jpg"))
-    found = find_alike(database, original, [], [], 0.0)
+    found = find_alike(table.database, find_example(table, original), [], [], 0.0)
     assert found[0] == (copy, pytest.approx(1.0))
     assert original not in dict(found)
     assert [cosine for _, cosine in found] == sorted((cosine for _, cosine in found), reverse=True)
     app(["search", labeled, "--like", original, "--limit", "1"], result_action="return_value")
     assert copy in capsys.readouterr().out
-    with pytest.raises(UsageError, match=r"'nowhere\.jpg' is not in the table"):
-        find_alike(database, "nowhere.jpg", [], [], 0.0)
-    with pytest.raises(UsageError, match="has no embedding"):
-        find_alike(database, str(images / "empty.jpg"), [], [], 0.0)
+    for name, reason in (("nowhere.jpg", "missing"), ("empty.jpg", "empty")):
+        with pytest.raises(UsageError, match=f"{name}' has no embedding in the table, and cannot be read: {reason}"):
+            find_example(table, str(images / name))
+
+
+def test_an_example_by_its_path_or_from_elsewhere(
+    labeled: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = open_labels(labeled)
+    monkeypatch.chdir(images)
+    assert find_example(table, "a/01.jpg") == find_example(table, f"file://{images}/a/01.jpg")
+    assert find_example(table, "a/01.jpg").uri == str(images / "a/01.jpg")
+    shutil.copy("a/01.jpg", tmp_path / "new.jpg")
+    found = find_alike(table.database, find_example(table, str(tmp_path / "new.jpg")), [], [], 0.0)
+    assert {uri for uri, cosine in found if cosine == pytest.approx(1.0, abs=1e-3)} >= {
+        str(images / "a/01.jpg"),
+        str(images / "copy.jpg"),
+    }
 
 
 def test_it_outlives_relabel_and_a_table_format(labeled: str) -> None:
@@ -96,7 +111,7 @@ def test_runs_with_and_without(job: LabelJob, labeled: str) -> None:
     database = open_labels(labeled).database
     assert database.execute(f"SELECT count(*) FROM labels WHERE {schema.EMBEDDING} IS NOT NULL").fetchall()[0][0] > 0
     with pytest.raises(UsageError, match="no embeddings: label with --embeddings"):
-        find_alike(open_labels(labeled, run_id="plain").database, "a", [], [], 0.0)
+        find_example(open_labels(labeled, run_id="plain"), "a")
     with pytest.raises(UsageError, match="started with embeddings False, not with True"):
         label(job.model_copy(update={"run_id": "plain", "limit": 3}))
 
@@ -107,5 +122,5 @@ def test_an_engine_that_gives_none(job: LabelJob) -> None:
 
 
 def test_search_wants_something(labeled: str) -> None:
-    with pytest.raises(UsageError, match="give --label, --like, or both"):
+    with pytest.raises(UsageError, match="give --label, --not, --unlabeled, --like"):
         app(["search", labeled], result_action="return_value")

@@ -112,6 +112,17 @@ def test_order_is_that_of_lists_folders_and_mappings(folder: Path) -> None:
     assert paths == ["b/1.jpg", "a.webp", "b/1.jpg", "b/2.png", "a.webp", None, "b/1.jpg", "b/2.png"]
 
 
+def test_globs_are_those_of_a_job(folder: Path) -> None:
+    """PaddleX knows none. A file with a wildcard in its name is itself, and a glob without matches is an input that is missing."""
+    (folder / "x[1].jpg").write_bytes((folder / "b" / "1.jpg").read_bytes())
+    paths = [
+        page.path
+        for page in read_inputs([str(folder / "b" / "*"), str(folder / "**" / "x?1?.jpg"), str(folder / "x[1].jpg")])
+    ]
+    assert [path and Path(path).name for path in paths] == ["1.jpg", "2.png", "x[1].jpg", "x[1].jpg"]
+    assert getattr(read_one(str(folder / "*.bmp")).error, "status", None) is Status.MISSING
+
+
 def test_an_unreadable_file_does_not_affect_its_neighbours(folder: Path) -> None:
     """PaddleX stops there, or returns the batch before it twice."""
     inputs = [
@@ -195,7 +206,8 @@ def test_other_types_are_refused(inputs: object, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["http://a..b/x.jpg", "http://[::1", "http://xn--a/b.jpg", "ftp://h/x.jpg", "gs://b/x.jpg"]
+    "uri",
+    ["http://a..b/x.jpg", "http://[::1", "http://xn--a/b.jpg", "http://h:99999/x.jpg", "ftp://h/x.jpg", "gs://b/x.jpg"],
 )
 def test_a_uri_that_cannot_be_opened_is_a_page_with_an_error(uri: str) -> None:
     first, second = read_inputs([uri, np.zeros((4, 4, 3), np.uint8)])

@@ -16,7 +16,7 @@ from mlcls_ray.storage.fetch import Fetcher
 OPTIONS = FetchOptions(fetch_attempts=1)
 ODD_URIS = [
     "http://a..b/x.jpg", "http://[::1", "http://xn--a/b.jpg", f"http://{'a' * 70}.com/x.jpg", "http://h:port/x.jpg", "http://",
-    "ftp://h/x.jpg", "gs://b/x.jpg", "s3:///x", "a\0b.jpg", "x" * 5000,
+    "http://127.0.0.1:99999/x.jpg", "ftp://h/x.jpg", "gs://b/x.jpg", "s3:///x", "a\0b.jpg", "x" * 5000,
 ]  # fmt: skip
 
 

@@ -55,6 +55,11 @@ def test_search(out: Path, tmp_path: Path) -> None:
     )
     run_cli("search", out, "--label", "cat", "--link", tmp_path / "linked")
     assert (tmp_path / "linked" / "cat.jpg").read_bytes()[:2] == b"\xff\xd8"
+    others = run_cli("search", out, "--not", "person").stdout.splitlines()
+    unlabeled = run_cli("search", out, "--unlabeled").stdout.splitlines()
+    assert (len(others), len(unlabeled)) == (12 - 4, 3)
+    assert all(line.startswith("0.000\t") for line in unlabeled)
+    assert set(unlabeled) < set(others)
     assert "did you mean 'person'" in run_cli("search", out, "--label", "persn", check=2).stderr
 
 

@@ -14,6 +14,8 @@ suffix; a kind whose files have other names (`x.tfrecord-00000-of-00010`) also n
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
@@ -21,12 +23,14 @@ from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
 from mlcls_ray.images.decode import SUFFIXES as IMAGE_SUFFIXES
 from mlcls_ray.storage.inputs.left_out import LeftOut
-from mlcls_ray.storage.uris import HTTP, is_local, looks_like_glob, path_of_uri, redact_url, scheme_of
+from mlcls_ray.storage.inputs.scan import Match, expand_glob
+from mlcls_ray.storage.uris import HTTP, is_local, looks_like_glob, open_filesystem, path_of_uri, redact_url, scheme_of
 
 
 class InputEntry(NamedTuple):
@@ -65,23 +69,45 @@ class InputKind(ABC):
         """
 
 
-def has_suffix(text: str, suffixes: tuple[str, ...]) -> bool:
-    """Tell whether an input ends in one of the suffixes (lower case), and is no local folder of that name."""
-    return text.lower().endswith(suffixes) and not (is_local(text) and os.path.isdir(path_of_uri(text)))
+def has_suffix(text: str, suffixes: tuple[str, ...], s3: S3Options) -> bool:
+    """Tell whether an input ends in one of the suffixes (lower case), and is no folder or prefix of that name."""
+    return text.lower().endswith(suffixes) and not is_folder(text, s3)
 
 
-def has_parts(text: str, suffixes: tuple[str, ...]) -> bool:
-    """Tell whether an input is a local folder `x.parquet` with files of that suffix inside, as Spark writes a table or a list."""
-    if not is_local(text) or not text.rstrip("/").lower().endswith(suffixes):
+def has_parts(text: str, suffixes: tuple[str, ...], s3: S3Options) -> bool:
+    """Tell whether an input is a folder or prefix `x.parquet` with files of that suffix inside, as Spark writes a table or a list."""
+    if not text.rstrip("/").lower().endswith(suffixes) or not is_folder(text, s3):
         return False
-    folder = path_of_uri(text)
-    return os.path.isdir(folder) and bool(part_files(fsspec.filesystem("file"), os.path.abspath(folder), suffixes))
+    filesystem, path = open_filesystem(text, s3)
+    return any(name.lower().endswith(suffixes) for name in part_files(filesystem, path, suffixes))
+
+
+def is_folder(text: str, s3: S3Options) -> bool:
+    """Tell whether an input is a folder, or a prefix of objects; not where its file system cannot be asked, which listing it will tell."""
+    if scheme_of(text) in HTTP:
+        return False
+    if is_local(text):
+        return os.path.isdir(path_of_uri(text))
+    filesystem, path = open_filesystem(text, s3)
+    with contextlib.suppress(Exception):  # each package has errors of its own
+        return bool(filesystem.isdir(path) and not filesystem.isfile(path))
+    return False
 
 
 def part_files(filesystem: fsspec.AbstractFileSystem, path: str, suffixes: tuple[str, ...]) -> list[str]:
-    """List the parts under a folder, sorted. Names that start with "_" or "." are not data, such as `_SUCCESS` and `.part-0.crc`."""
+    """List the parts under a folder, sorted. Names that start with "_" or "." are not data, such as `_SUCCESS` and `.part-0.crc`.
+
+    A local folder inside that may not be entered is listed itself: reading it will tell why not.
+    """
     root = path.rstrip("/")
-    return sorted(name for name in filesystem.find(root) if name.lower().endswith(suffixes) and _is_data(name, root))
+    closed: list[str] = []
+    if isinstance(filesystem, LocalFileSystem):
+        matches = list(expand_glob(f"{glob.escape(root)}/**/*"))
+        closed = [match.path for match in matches if match.is_closed]
+        names = [match.path for match in matches if os.path.isfile(match.path)]
+    else:
+        names = filesystem.find(root)
+    return sorted([*closed, *(name for name in names if name.lower().endswith(suffixes) and _is_data(name, root))])
 
 
 def container_files(
@@ -89,20 +115,29 @@ def container_files(
 ) -> list[str]:
     """List the files of an input that is a file, a glob, or a folder of parts; empty where a glob or a folder has none.
 
-    `path`: of the input in the file system.
+    Local folders on the way that may not be entered are listed themselves. `path`: of the input in the file system.
     """
     if scheme_of(text) in HTTP:
         return [path]
     if looks_like_glob(text, filesystem, path):
         is_asked = path.rpartition("/")[2].startswith(("_", "."))
         found: list[str] = []
-        for name, info in sorted(filesystem.glob(path, detail=True).items()):
-            if info.get("type") == "directory":
+        for name, is_closed in _expanded(filesystem, path):
+            if is_closed:
+                found.append(name)
+            elif filesystem.isdir(name):
                 found += part_files(filesystem, name, suffixes)
             elif is_asked or _is_data(name, os.path.dirname(name)):
                 found.append(name)
         return found
     return part_files(filesystem, path, suffixes) if filesystem.isdir(path) else [path]
+
+
+def _expanded(filesystem: fsspec.AbstractFileSystem, pattern: str) -> list[Match]:
+    """List what a glob matches, sorted."""
+    if isinstance(filesystem, LocalFileSystem):
+        return sorted(expand_glob(pattern))
+    return [Match(name) for name in sorted(filesystem.glob(pattern))]
 
 
 def _is_data(name: str, root: str) -> bool:

@@ -7,6 +7,7 @@ ever unpacked to disk: a member's name is a name only.
 from __future__ import annotations
 
 import errno
+import os
 import re
 import threading
 from abc import abstractmethod
@@ -74,7 +75,7 @@ class Container(InputKind):
     """Endings of such files' names: a dot and letters or digits, in lower case."""
 
     def takes(self, text: str, s3: S3Options, uri_column: str | None) -> bool:
-        return scheme_of(text) not in HTTP and has_suffix(text, self.suffixes)
+        return scheme_of(text) not in HTTP and has_suffix(text, self.suffixes, s3)
 
     def can_read(self, member: MemberUri) -> bool:
         """Tell by its suffix whether a member's container is of this kind."""
@@ -89,6 +90,9 @@ class Container(InputKind):
             if not paths:
                 raise UsageError(f"input '{text}' matches no file")
             for path in paths:
+                if scheme == LOCAL and os.path.isdir(path):  # on the way to others, and not to be entered
+                    yield InputEntry(uri_of_path(path))
+                    continue
                 info = filesystem.info(path)
                 # A member changes when its container does.
                 etag = etag_of(info) or f"{info['size']:x}-{int(info.get('mtime') or 0):x}"
@@ -161,7 +165,7 @@ class Archive(Container):
                 yield Member(damage_name(place.at))
             elif is_image_name(name):
                 place = Place(_bounded(place.at), _bounded(place.size))
-                yield Member(_quoted(name), _bounded(size_bytes), place)
+                yield Member(quoted_name(name), _bounded(size_bytes), place)
             else:
                 left_out.add(name)
 
@@ -173,7 +177,7 @@ class Archive(Container):
         with self._lock:  # one thread reads the directory that all are waiting for
             if path not in self._places:
                 files = self.list_files(filesystem, path)
-                keep_newest(self._places, path, {_quoted(file): place for file, _, place in files})
+                keep_newest(self._places, path, {quoted_name(file): place for file, _, place in files})
             place = self._places[path].get(name)
         if place is None:
             raise ImageError(Status.MISSING, f"the archive has no member '{name}'")
@@ -236,6 +240,6 @@ def _bounded(number: int) -> int:
     return max(0, min(number, LARGEST))
 
 
-def _quoted(name: str) -> str:
+def quoted_name(name: str) -> str:
     """Percent-encode a member's name. Bytes that are not UTF-8 are surrogates in `name`, as in Python's paths."""
     return quote(name, safe="/ ", errors="surrogateescape")

@@ -51,7 +51,7 @@ def check_inputs(inputs: Sequence[str], s3: S3Options) -> None:
         raise UsageError("no input: give a folder, a file, a glob, a list of uris, or an s3:// or http(s):// uri")
     for text in inputs:
         scheme = scheme_of(text)
-        _check_name(text, scheme)
+        _check_name(text, scheme, s3)
         if scheme in HTTP:
             continue
         filesystem, path = open_filesystem(text, s3)
@@ -65,7 +65,7 @@ def check_inputs(inputs: Sequence[str], s3: S3Options) -> None:
             raise UsageError(f"input '{text}' cannot be read: permission denied")
 
 
-def _check_name(text: str, scheme: str) -> None:
+def _check_name(text: str, scheme: str, s3: S3Options) -> None:
     """Refuse an input that could only become one row without sense: a list or an archive of a kind that is not read, or no URL.
 
     Raises:
@@ -74,17 +74,18 @@ def _check_name(text: str, scheme: str) -> None:
     name = redact_url(text)
     if scheme in HTTP:
         try:
-            has_host = bool(urlsplit(text).hostname)
+            parts = urlsplit(text)
+            is_valid = bool(parts.hostname) and parts.port != 0  # a port that is none raises
         except ValueError:
-            has_host = False
-        if not has_host:
+            is_valid = False
+        if not is_valid:
             raise UsageError(f"input '{name}' is not a valid URL")
     path = without_query(text)
-    if scheme in HTTP and has_suffix(path, ARCHIVES):
+    if scheme in HTTP and has_suffix(path, ARCHIVES, s3):
         raise UsageError(f"input '{name}': archives are read from disks and object stores, not over http; download it")
-    if has_suffix(path, COMPRESSED_LISTS):
+    if has_suffix(path, COMPRESSED_LISTS, s3):
         raise UsageError(f"input '{name}': a compressed list cannot be read; unpack it")
-    if has_suffix(path, OTHER_LISTS):
+    if has_suffix(path, OTHER_LISTS, s3):
         raise UsageError(f"input '{name}' cannot be read; lists are {', '.join(LISTS)}, archives are .tar and .zip")
 
 

@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import IO
+from urllib.parse import unquote
 
 import fsspec
 import pyarrow as pa
@@ -17,9 +18,10 @@ from mlcls_ray.errors import ImageError, Status, UsageError, one_image
 from mlcls_ray.images.decode import decode
 from mlcls_ray.storage.fetched import too_large
 from mlcls_ray.storage.inputs.base import container_files, has_parts
-from mlcls_ray.storage.inputs.containers import Container, Member, keep_newest
+from mlcls_ray.storage.inputs.containers import Container, Member, keep_newest, quoted_name
 from mlcls_ray.storage.inputs.left_out import LeftOut
-from mlcls_ray.storage.inputs.uri_list import COLUMNS, is_text
+from mlcls_ray.storage.inputs.parquet_list import holds_text, is_text
+from mlcls_ray.storage.inputs.uri_list import COLUMNS
 from mlcls_ray.storage.uris import MemberUri, open_filesystem
 
 IMAGE_COLUMNS = ("image", "jpg", "image_bytes", "bytes", "img", "png", "webp")
@@ -42,7 +44,7 @@ class ParquetImages(Container):
 
     def takes(self, text: str, s3: S3Options, uri_column: str | None) -> bool:
         """Look into the file; the first match of a glob, or part of a folder, that can be read decides for all."""
-        if not super().takes(text, s3, uri_column) and not has_parts(text, self.suffixes):
+        if not super().takes(text, s3, uri_column) and not has_parts(text, self.suffixes, s3):
             return False
         filesystem, path = open_filesystem(text, s3)
         with contextlib.suppress(OSError):
@@ -60,14 +62,14 @@ class ParquetImages(Container):
             raise UsageError(f"'{path}' has no column of image bytes")  # another kind of file, not a damaged one
         with filesystem.open(path, "rb") as stream:
             rows = pq.ParquetFile(stream).metadata.num_rows
-        yield from (Member(f"{column}/{row}") for row in range(rows))
+        yield from (Member(f"{quoted_name(column)}/{row}") for row in range(rows))
 
     def read_member(self, filesystem: fsspec.AbstractFileSystem, path: str, member: MemberUri, max_bytes: int) -> bytes:
         column, _, number = member.name.rpartition("/")
         if not number.isdecimal():
             raise ImageError(Status.MISSING, f"'{member.name}' is not a column and a row")
         with self._lock:  # one thread reads the row group that all are waiting for
-            values, row = self._row_group(filesystem, path, column, int(number))
+            values, row = self._row_group(filesystem, path, unquote(column), int(number))
         if row >= len(values):
             raise ImageError(Status.MISSING, f"the file has no row {number}")
         value = values[row].as_py()
@@ -113,11 +115,15 @@ class ParquetImages(Container):
 def _image_column(filesystem: fsspec.AbstractFileSystem, path: str, uri_column: str | None) -> str | None:
     """Name the column of image bytes (binary, or Hugging Face's struct with `bytes`); None where there is none."""
     with filesystem.open(path, "rb") as stream:
-        schema = pq.read_schema(stream)
+        table = pq.ParquetFile(stream)
+        schema = table.schema_arrow
         names = [field.name for field in schema if _holds_bytes(field.type)]
+        may_list = [name for name in names if name == uri_column or name.lower() in COLUMNS]
+        listed = {name for name in may_list if holds_text(table, name)}
+        names = [name for name in names if name not in listed]
         if uri_column:
             return uri_column if uri_column in names else None
-        texts = {field.name.lower() for field in schema if is_text(field.type)}
+        texts = {field.name.lower() for field in schema if field.name in listed or is_text(field.type)}
         chosen = next((name for name in IMAGE_COLUMNS if name in names), names[0] if len(names) == 1 else None)
         if chosen is None or texts.isdisjoint(COLUMNS):
             return chosen

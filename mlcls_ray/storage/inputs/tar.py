@@ -36,7 +36,7 @@ class TarArchive(Archive):
     def takes(self, text: str, s3: S3Options, uri_column: str | None) -> bool:
         if super().takes(text, s3, uri_column):
             return True
-        if has_suffix(text, COMPRESSED) and scheme_of(text) not in HTTP:
+        if scheme_of(text) not in HTTP and has_suffix(text, COMPRESSED, s3):
             raise UsageError(
                 f"input '{text}': members of a compressed archive cannot be read one by one; pack it as .tar"
             )

@@ -1,4 +1,4 @@
-"""Files that list uris: text (one per line), CSV, Parquet. Relative paths are relative to the list's own folder.
+"""Files that list uris: text (one per line), CSV, and what all lists share. Relative paths are relative to the list's own folder.
 
 A list that comes from elsewhere (`s3://`, `https://`) must not name files of this machine.
 """
@@ -17,7 +17,6 @@ from urllib.parse import quote
 
 import fsspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError, suggest
@@ -56,12 +55,21 @@ PACKED = {
     b"%PDF": "PDF",
 }  # fmt: skip
 
+OTHER_TEXTS = {
+    b"<!doctype html": "an HTML page, perhaps of a login or an error", b"<html": "an HTML page, perhaps of a login or an error",
+    b"<?xml": "XML, perhaps an error of an object store",
+    b"version https://git-lfs": "a pointer of Git LFS; `git lfs pull` fetches the list",
+}  # fmt: skip
+"""The starts, in lower case, of texts that stand in a list's place, each line of which would become a row."""
+
 
 class UriList(InputKind):
     """A file that lists uris. Blank ones are left out; what is listed is taken as it is, whatever its suffix."""
 
     suffixes: ClassVar[tuple[str, ...]]
     """Endings of such files' names, in lower case."""
+    has_columns: ClassVar[bool] = True
+    """False if a line is a uri, and nothing else."""
 
     @abstractmethod
     def read_uris(self, stream: IO[bytes], name: str, uri_column: str | None) -> Iterator[str]:
@@ -72,7 +80,7 @@ class UriList(InputKind):
         """
 
     def takes(self, text: str, s3: S3Options, uri_column: str | None) -> bool:
-        return has_suffix(without_query(text), self.suffixes) or has_parts(text, self.suffixes)
+        return has_suffix(without_query(text), self.suffixes, s3) or has_parts(text, self.suffixes, s3)
 
     def list_entries(self, text: str, s3: S3Options, uri_column: str | None, left_out: LeftOut) -> Iterator[InputEntry]:
         filesystem, pattern = open_filesystem(text, s3)
@@ -85,9 +93,11 @@ class UriList(InputKind):
             for path in paths:
                 name, folder = _name_and_folder(text, path, is_alone=paths == [pattern])
                 with _open(filesystem, path) as stream:
-                    for value in self.read_uris(stream, name, uri_column):
+                    for number, value in enumerate(self.read_uris(stream, name, uri_column), start=1):
                         if value.strip():
                             uri = _trimmed(value, folder, filesystem)
+                            if not self.has_columns and "\t" in uri:
+                                _check_no_cells(uri, folder, f"list '{name}', line {number}")
                             _check_package(uri, name, readable)
                             yield _entry(_absolute(_bounded(uri), folder, text))
         except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
@@ -98,6 +108,7 @@ class TextList(UriList):
     """A text file with one uri per line."""
 
     suffixes = (".txt",)
+    has_columns = False
 
     def read_uris(self, stream: IO[bytes], name: str, uri_column: str | None) -> Iterator[str]:
         return iter(text_lines(stream, name))
@@ -135,23 +146,6 @@ class TsvList(CsvList):
     delimiter = "\t"
 
 
-class ParquetList(UriList):
-    """A Parquet file with a column of uris."""
-
-    suffixes = (".parquet",)
-
-    def read_uris(self, stream: IO[bytes], name: str, uri_column: str | None) -> Iterator[str]:
-        table = pq.ParquetFile(stream)
-        column = choose_column(table.schema_arrow.names, name, uri_column)
-        kind = table.schema_arrow.field(column).type
-        if not is_text(kind):
-            raise UsageError(
-                f"list '{name}': the column '{column}' is {kind}; uris are text, and image bytes are binary or a struct with 'bytes'"
-            )
-        for batch in table.iter_batches(columns=[column]):
-            yield from (value or "" for value in batch.column(0).to_pylist())
-
-
 def _open(filesystem: fsspec.AbstractFileSystem, path: str) -> IO[bytes]:
     """Open a list. One from a web server is fetched first: if its connection ends early it is fetched again."""
     if not is_http(path):
@@ -187,21 +181,12 @@ def text_lines(stream: IO[bytes], name: str) -> IO[str]:
     for magic, format_name in PACKED.items():
         if start.startswith(magic):
             raise UsageError(f"list '{name}' is a {format_name} file; unpack it, lists are plain text")
+    for text, what in OTHER_TEXTS.items():
+        if start.lstrip().lower().startswith(text):
+            raise UsageError(f"list '{name}' is {what}")
     if b"\0" in start:
         raise UsageError(f"list '{name}' is not UTF-8 text: it has NUL bytes, as UTF-16 does; save it as UTF-8")
     return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Tell whether an Arrow type holds uris. A column of nulls only is an empty list."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-        or pa.types.is_null(kind)
-    )
 
 
 def choose_column(columns: list[str], name: str, uri_column: str | None) -> str:
@@ -216,6 +201,8 @@ def choose_column(columns: list[str], name: str, uri_column: str | None) -> str:
         found = [column for column in columns if column.strip().lower() == candidate]
         if found:
             return min(found, key=lambda column: column != candidate)
+    if not columns:
+        raise UsageError(f"list '{name}' is empty: it has no header")
     expected = uri_column or COLUMNS[0]
     raise UsageError(f"list '{name}' has no column '{expected}'{suggest(expected, columns)} (--uri-column names it)")
 
@@ -228,6 +215,23 @@ def _name_and_folder(text: str, path: str, is_alone: bool) -> tuple[str, str]:
         return redact_url(text), without_query(text).rpartition("/")[0]
     uri = f"{scheme_of(text)}://{path}"
     return uri, uri.rpartition("/")[0]
+
+
+def _check_no_cells(uri: str, folder: str, line: str) -> None:
+    """Check that a tab in a plain list is part of a name, and does not separate a uri from something else.
+
+    Raises:
+        UsageError: it separates. Each row would be `missing`.
+    """
+    first = uri.partition("\t")[0].rstrip()
+    is_path = "://" not in f"{folder}{uri}"
+    names_cells = (
+        is_path and os.path.lexists(os.path.join(folder, first)) and not os.path.lexists(os.path.join(folder, uri))
+    )
+    if is_http(uri) or names_cells:
+        raise UsageError(
+            f"{line}: a tab follows '{redact_url(first)}'; a list of uris and more is a .tsv file, with a header"
+        )
 
 
 def _check_package(uri: str, name: str, readable: set[str]) -> None:

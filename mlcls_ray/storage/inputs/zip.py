@@ -6,6 +6,7 @@ range: its local header, which says how it is compressed, and its data.
 
 from __future__ import annotations
 
+import stat
 import struct
 import zlib
 from collections.abc import Iterator
@@ -35,6 +36,9 @@ LONGEST_COMMENT = 0xFFFF
 HEADER_ROOM = 512
 """Bytes that a local header usually has at most, with the name and the extra fields."""
 READ_AHEAD = 8 << 20
+UNIX = 3
+LINK = Place(2, 0)
+"""The place that stands for a symbolic link, as in tar archives. A member's header cannot begin here: what is in front has no such size."""
 
 
 class ZipArchive(Archive):
@@ -51,6 +55,10 @@ class ZipArchive(Archive):
             raise DamagedError(f"archive '{path}' cannot be read: {error}") from None
 
     def read_place(self, filesystem: fsspec.AbstractFileSystem, path: str, place: Place, max_bytes: int) -> bytes:
+        if place == LINK:
+            raise ImageError(
+                Status.UNSUPPORTED, "a link in the archive, which is not followed; pack by zip without --symlinks"
+            )
         longest = max_bytes + max_bytes // 1000 + 1024  # deflate makes random bytes a little longer
         if place.size > longest:
             raise too_large(place.size, max_bytes)
@@ -103,7 +111,7 @@ def _read_directory(stream: IO[bytes]) -> Iterator[tuple[str, int, Place]]:
     position = start
     while position < end:
         entry = ENTRY.unpack(stream.read(ENTRY.size))
-        signature, _, _, flags, _, _, _, _, packed_size, size, name_bytes, extra_bytes, comment_bytes = entry[:13]
+        signature, made_by, _, flags, _, _, _, _, packed_size, size, name_bytes, extra_bytes, comment_bytes = entry[:13]
         if signature != b"PK\1\2":
             raise BadZipFile("its directory is damaged")
         name, extra = stream.read(name_bytes), stream.read(extra_bytes)
@@ -111,7 +119,8 @@ def _read_directory(stream: IO[bytes]) -> Iterator[tuple[str, int, Place]]:
         position += ENTRY.size + name_bytes + extra_bytes + comment_bytes
         size, packed_size, offset = _large_numbers(extra, size, packed_size, entry[-1])
         text = name.decode("utf-8", "surrogateescape") if flags & IS_UTF8 else name.decode("cp437")
-        yield text, size, Place(offset + shift, packed_size)
+        is_link = made_by >> 8 == UNIX and stat.S_ISLNK(entry[-2] >> 16)
+        yield text, size, LINK if is_link else Place(offset + shift, packed_size)
 
 
 def _find_directory(stream: IO[bytes]) -> tuple[int, int, int]:
@@ -136,6 +145,9 @@ def _find_directory(stream: IO[bytes]) -> tuple[int, int, int]:
     start = tail_start + end - size
     if offset > start:
         raise BadZipFile("its directory is damaged")
+    stream.seek(0)
+    if start > offset and stream.read(4) == b"PK\3\4":
+        raise BadZipFile("another zip file is in front of it, whose files it does not name")
     return start, start + size, start - offset
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from pathlib import Path
@@ -10,7 +11,15 @@ import pytest
 
 from mlcls_ray.errors import Status, UsageError
 from mlcls_ray.storage.inputs.local import walk
-from tests.storage.inputs.samples import entries_of, make_folder, status_of, uris_of
+from tests.storage.inputs.samples import (
+    closed,
+    entries_of,
+    make_folder,
+    obeying_permissions,
+    status_of,
+    uris_of,
+    write_tar,
+)
 
 
 @pytest.fixture
@@ -43,15 +52,71 @@ def test_a_file_with_a_wildcard_in_its_name_is_itself(folder: Path) -> None:
     assert uris_of(folder / "a[1].jpg") == [str(folder / "a[1].jpg")]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder")
+def names_in(folder: Path, *inputs: object) -> list[str]:
+    return [os.path.relpath(uri, folder) for uri in uris_of(*inputs)]
+
+
 def test_a_folder_that_may_not_be_entered_is_a_row(folder: Path) -> None:
-    (folder / "b").chmod(0)
-    try:
-        uris = uris_of(folder)
-        assert [os.path.relpath(uri, folder) for uri in uris] == ["a.webp", "b", "c/deep/er/x.tiff"]
-        assert status_of(uris[1]) is Status.DENIED
-    finally:
-        (folder / "b").chmod(0o755)
+    with closed(folder / "b"):
+        assert names_in(folder, folder) == ["a.webp", "b", "c/deep/er/x.tiff"]
+        assert status_of(str(folder / "b")) is Status.DENIED
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*/*", ["b"]),
+        ("**/*.tiff", ["b", "c/deep/er/x.tiff"]),
+        ("[b]/1.*", ["b"]),
+        ("?/1.JPG", ["b"]),
+        ("*", ["a.webp"]),
+    ],
+)
+def test_a_glob_passes_over_no_folder_in_silence(folder: Path, pattern: str, names: list[str]) -> None:
+    with closed(folder / "b"):
+        assert names_in(folder, folder / pattern) == names
+
+
+def test_a_glob_of_archives_or_lists_passes_over_no_folder_in_silence(folder: Path) -> None:
+    shard = write_tar(folder / "c" / "x.tar", ["1.jpg"])
+    (folder / "c" / "l.txt").write_text("/a.jpg\n")
+    with closed(folder / "b"):
+        uris = uris_of(folder / "*" / "*.tar")
+        assert [uri.partition("?")[0] for uri in uris] == [str(folder / "b"), f"{shard}#1.jpg"]
+        with pytest.raises(UsageError, match="b' cannot be read: .*denied"):
+            uris_of(folder / "*" / "*.txt")
+
+
+def test_a_file_that_may_not_be_looked_at_is_a_row(folder: Path) -> None:
+    (folder / "b").chmod(0o444)  # its names can be read, and no more
+    with obeying_permissions():
+        assert names_in(folder, folder / "b") == names_in(folder, folder / "*" / "*") == ["b/1.JPG", "b/2.png"]
+    (folder / "b").chmod(0o755)
+
+
+PATTERNS = (
+    "*", "b/*", "*/*", "**", "**/*", "c/**/*.tiff", "[ac]/**/*", "**/deep/**/*.jpg", "**/**/1.JPG", ".h/*", ".*/*.jpg", "b*/?.*",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_what_globs_match(folder: Path, pattern: str) -> None:
+    """As Python's `glob` does, each path once."""
+    for name in ("c/deep/deep/y.jpg", ".h/z.jpg"):
+        (folder / name).parent.mkdir()
+        (folder / name).touch()
+    (folder / "link").symlink_to(folder / "b")
+    found = {path for path in glob.glob(f"{folder}/{pattern}", recursive=True) if os.path.isfile(path)}
+    uris = uris_of(folder / pattern)
+    assert set(uris) == {path for path in found if not path.endswith(".txt")}
+    assert len(set(uris)) == len(uris)
+    (folder / "c" / "up").symlink_to(folder)
+    assert uris_of(folder / pattern) == uris, "no way back"
+
+
+def test_a_dangling_link_that_a_glob_matches_is_a_row(folder: Path) -> None:
+    (folder / "gone.jpg").symlink_to(folder / "nothing")
+    assert status_of(uris_of(folder / "gone.*")[0]) is Status.MISSING
 
 
 def test_a_folder_that_goes_while_it_is_listed_is_a_row(folder: Path) -> None:

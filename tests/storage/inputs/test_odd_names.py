@@ -125,7 +125,9 @@ def test_a_local_input_is_itself(local: Place, name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=() if name in ("a?b", "[x]", "a*b", "a b ", "a#b", "x.tar#y") else pytest.mark.slow)
+        pytest.param(
+            name, marks=() if name in ("a?b", "[x]", "a*b", "a b ", "a#b", "x.tar#y", "x.zip") else pytest.mark.slow
+        )
         for name in ODD_NAMES
         if "\n" not in name and "\\" not in name  # the servers' own limits
     ],

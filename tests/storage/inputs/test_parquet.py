@@ -29,6 +29,13 @@ def test_rows_are_read_in_any_order(struct: bool, tmp_path: Path) -> None:
     assert status_of(uris[0], fetcher(max_bytes=10)) is Status.TOO_LARGE
 
 
+def test_a_column_of_any_name(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"photo #1?/raw": IMAGES}), tmp_path / "x.parquet")
+    uris = uris_of(tmp_path / "x.parquet")
+    assert uris[1] == f"{tmp_path}/x.parquet#photo %231%3F/raw/1"
+    assert [fetcher().fetch_once(uri).image_bytes for uri in uris] == IMAGES
+
+
 def test_globs(tmp_path: Path) -> None:
     for number in range(2):
         write_parquet(tmp_path / f"part-{number}.parquet")

@@ -93,6 +93,12 @@ def test_encodings_that_say_their_name(folder: Path, encoding: str) -> None:
         ("open.tsv", b'uri\tc\n"b.jpg\ty\nc.jpg\tz\n', "open.tsv', line 2: .*is a quote not closed"),
         ("comma.csv", b"id,uri\n1,https://h/w_1,h_2/a.jpg\n", "comma.csv', line 2: more cells than the header has"),
         ("cut.txt", "a.jpg\n".encode("utf-16")[:-1], "cut.txt' cannot be read: .*truncated data"),
+        ("cells.txt", b"a.webp\nb/1.JPG\t0,1\n", "cells.txt', line 2: a tab follows 'b/1.JPG'; .* is a .tsv file"),
+        ("cells.txt", b"https://h/a.jpg?sig=s\ta cat\n", "cells.txt', line 1: a tab follows 'https://h/a.jpg';"),
+        ("page.txt", b"\n<!DOCTYPE html><html>\n", "page.txt' is an HTML page"),
+        ("lfs.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "lfs.csv' is a pointer of Git LFS"),
+        ("denied.jsonl", b"<?xml version='1.0'?><Error/>", "denied.jsonl' is XML"),
+        ("none.csv", b"", "none.csv' is empty: it has no header"),
         ("gs.csv", b"uri\na.jpg\ngs://b/a.jpg\n", r"gs.csv': 'gs://b/a.jpg': .*gcsfs.* 'mlcls-ray\[gcs\]'"),
     ],
 )
@@ -121,6 +127,24 @@ def test_a_parquet_column_of_another_type_is_named(tmp_path: Path, column: str, 
     pq.write_table(pa.table({column: values}), tmp_path / "list.parquet")
     with pytest.raises(UsageError, match=f"list.parquet': the column '{column}' is {kind}"):
         uris_of(tmp_path / "list.parquet")
+
+
+def test_uris_that_are_stored_as_bytes_are_text(tmp_path: Path) -> None:
+    """As Impala writes strings. A column of hashes is none."""
+    for column in ("url", "image", "page"):
+        pq.write_table(pa.table({column: [b"/a.jpg", None, "/ü.jpg".encode()]}), tmp_path / "list.parquet")
+        uris = [
+            entry.uri for entry in entries_of(tmp_path / "list.parquet", column=column if column == "page" else None)
+        ]
+        assert uris == ["/a.jpg", "/ü.jpg"]
+    pq.write_table(pa.table({"url": [bytes(range(16))]}), tmp_path / "list.parquet")
+    assert uris_of(tmp_path / "list.parquet") == [f"{tmp_path}/list.parquet#url/0"], "bytes that are no text are images"
+
+
+def test_a_tab_may_be_part_of_a_name(folder: Path) -> None:
+    (folder / "a.webp\tb.jpg").touch()
+    (folder / "list.txt").write_text("a.webp\tb.jpg\ns3://b/a\tb.jpg\n")
+    assert uris_of(folder / "list.txt") == [str(folder / "a.webp\tb.jpg"), "s3://b/a\tb.jpg"]
 
 
 def test_folders_of_parts_and_globs_of_lists(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import stat
 import struct
 import uuid
 import zipfile
@@ -102,6 +103,25 @@ def test_an_archive_behind_a_program(tmp_path: Path) -> None:
     path.write_bytes(b"#!/bin/sh\n" * 1000 + path.read_bytes())
     (entry,) = entries_of(path)
     assert fetcher().fetch_once(entry.uri).image_bytes == IMAGES[0]
+
+
+def test_two_archives_in_one_file(tmp_path: Path) -> None:
+    """Only the last one's directory is found: the files of the first would be missing in silence."""
+    first, second = (write_zip(tmp_path / f"{name}.zip", [f"{name}.jpg"]) for name in "ab")
+    second.write_bytes(first.read_bytes() + second.read_bytes())
+    with pytest.raises(UsageError, match="b.zip' cannot be read: another zip file is in front of it"):
+        entries_of(second)
+    names = [entry.uri.partition("?")[0].rpartition("/")[2] for entry in entries_of(tmp_path / "*.zip")]
+    assert names == ["a.zip#a.jpg", "b.zip#damaged-from-0"]
+
+
+def test_links_lead_nowhere(tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("1.jpg")
+    link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+    (entry,) = entries_of(tmp_path / "a.zip")
+    assert status_of(entry.uri) is status_of(strip_credentials(entry.uri)) is Status.UNSUPPORTED
 
 
 def test_names_in_cp437_and_names_that_lead_elsewhere(tmp_path: Path) -> None:
