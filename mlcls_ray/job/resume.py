@@ -62,8 +62,11 @@ def _differences(
         "preprocessing": (record.preprocess_fingerprint, preprocess_fingerprint(job, model)),
         "threshold": (record.threshold_id, thresholds.id),
     }
-    for name in ("inputs", "limit", "uri_column", "incremental", "retry", "embeddings"):
-        values[name] = (record.config.get(name), config[name])
+    for name in ("inputs", "pages", "limit", "uri_column", "incremental", "retry", "embeddings"):
+        before = record.config.get(
+            name, LabelJob.model_fields[name].get_default()
+        )  # a run of a version without this option
+        values[name] = (before, config[name])
     return {name: pair for name, pair in values.items() if pair[0] != pair[1]}
 
 
