@@ -36,6 +36,8 @@ def decode_jpeg_2000(image_bytes: bytes, max_pixels: int) -> Decoded:
             image = to_rgb(opened)
     except (ImageError, MemoryError):
         raise
+    except Image.DecompressionBombError as error:  # the file around the code stream claims another size
+        raise ImageError(Status.TOO_LARGE, str(error)) from None
     except Exception as error:  # of Pillow's parser
         raise corrupt(f"the JPEG 2000's data are damaged or end early ({type(error).__name__}: {error})") from None
     return Decoded(image, "jpeg2000", image.shape[1], image.shape[0])

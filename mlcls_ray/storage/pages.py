@@ -66,7 +66,7 @@ def _later_pages(uri: str, read: ReadBytes) -> list[int]:
 def _local_pages(path: str) -> list[int]:
     """Number the pages of a local file, of which no more is read than what says where they are."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # opening a FIFO would wait for ever
-    with open(descriptor, "rb") as stream, mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as document:
+    with open(descriptor, "rb"), mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as document:
         return find_pages(document[:_HEAD]).numbers(document)
 
 
