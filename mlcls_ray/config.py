@@ -89,6 +89,10 @@ class InputOptions(Options):
         description="Column that holds the URIs in a list with columns. "
         "Default: the first that exists of uri, url, path, image, filename, file.",
     )
+    pages: Literal["first", "all"] = Field(
+        default="first",
+        description="Pages to label of TIFF and PDF files: the first, or each one as a row of its own (`scan.tif#page=2`).",
+    )
     limit: PositiveInt | None = Field(default=None, description="Label only the first N inputs. Default: all of them.")
     incremental: bool = Field(
         default=False,

@@ -54,7 +54,8 @@ STATUSES = {
     Status.NOT_AN_IMAGE: "Its first bytes are of no image format.",
     Status.CORRUPT: "Pixels are missing or unsure: it is damaged or cut.",
     Status.TOO_LARGE: "It has more than `max_bytes` or `max_pixels`, or so many parts that decoding would take for ever.",
-    Status.UNSUPPORTED: "It is of a format or kind that is not read, such as HEIC or a TIFF of floats, or an encrypted archive member.",
+    Status.UNSUPPORTED: "It is of a format or kind that is not read, such as Photoshop or a TIFF of floats, or not without an extra; or "
+    "it is an encrypted archive member.",
     Status.ENGINE: "The network failed on this image.",
 }
 

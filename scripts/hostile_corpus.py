@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from hostile_formats import format_files
 from hostile_images import encoded, image_files, png_chunk
 from hostile_inputs import write_inputs
 from PIL import Image, ImageCms
@@ -113,8 +114,8 @@ def _files() -> dict[bytes, tuple[bytes, str]]:
         b"bad/escape.jpg": (b"\x1b]0;title\x07\x1b[2J[b]\n\r", "not_an_image"),
         b"bad/zip.jpg": (_zip(), "not_an_image"),
         b"bad/vector.jpg": (b'<svg xmlns="http://www.w3.org/2000/svg"><rect/></svg>', "unsupported"),
-        b"bad/phone.jpg": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 200, "unsupported"),
-        b"bad/document.jpg": (b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n", "unsupported"),
+        b"bad/phone.jpg": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 200, "corrupt"),
+        b"bad/document.jpg": (b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n", "corrupt"),
         b"bad/postscript.jpg": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nquit\n", "unsupported"),
         b"bomb/png.png": (_png_bomb(), "too_large"),
         b"bomb/jpeg.jpg": (_jpeg_bomb(), "too_large"),
@@ -140,7 +141,7 @@ def _files() -> dict[bytes, tuple[bytes, str]]:
         b"`id`.jpg", b"clear\x1b[2J\x1b[31m.jpg", b"bell\x07\x08.jpg", "csi\x9b2J.jpg".encode(), "turned\u202egpj.exe.jpg".encode(),
         b"tab\t.jpg", b"return\r.jpg",
     ]  # fmt: skip
-    return files | image_files() | {b"names/" + name: (jpeg, "ok") for name in names}
+    return files | image_files() | format_files() | {b"names/" + name: (jpeg, "ok") for name in names}
 
 
 def write_corpus(folder: Path) -> Expected:

@@ -152,7 +152,7 @@ def folder_of_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "text.jpg").write_text("<html>not found</html>")
     (folder / "cut.jpg").write_bytes(encode(picture(300, 200), quality=95)[:2000])
     (folder / "dangling.jpg").symlink_to(folder / "nowhere.jpg")
-    (folder / "phone.heif.jpg").write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 64)
+    (folder / "layers.psd.jpg").write_bytes(b"8BPS\0\1" + b"\0" * 64)
     (folder / "notes.txt").write_text("not an image, not taken\n")
     return folder
 
@@ -162,7 +162,7 @@ BAD_IN_FOLDER = {
     "text.jpg": "not_an_image",
     "cut.jpg": "corrupt",
     "dangling.jpg": "missing",
-    "phone.heif.jpg": "unsupported",
+    "layers.psd.jpg": "unsupported",
 }
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from mlcls_ray import schema
 from mlcls_ray.cli.console import Terminal, print_lines, print_table
 from mlcls_ray.errors import NAMED_FAILURES, Status
-from mlcls_ray.storage.inputs.left_out import name_left_out
+from mlcls_ray.storage.inputs.left_out import name_extras, name_left_out
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import redact_url
 from mlcls_ray.table import layout
@@ -82,6 +82,8 @@ def print_summary(
         write(changes_line(record.changes))
     if record and record.left_out:
         write(f"left out by their names, not read: {plain(name_left_out(record.left_out))}")
+        if extras := name_extras(record.left_out):
+            write(f"  can be read: {extras}")
     for line in failures:
         write(f"  {line}")
     if failures and (rest := count_failures(success.fragments) - len(failures)) > 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from mlcls_ray.images.decoded import Decoded, check_pixels, corrupt, unsupported
+from mlcls_ray.images.decoded import Decoded, Reader, check_pixels, corrupt, single, unsupported
 from mlcls_ray.images.opencv import imdecode
 
 MAGIC = b"BM"
@@ -50,3 +50,6 @@ def decode_bmp(image_bytes: bytes, max_pixels: int) -> Decoded:
     if image is None:
         raise unsupported(kind)
     return Decoded(image, "bmp", width, height)
+
+
+READER = Reader("BMP", is_bmp, single(decode_bmp), (".bmp", ".dib"))

@@ -15,17 +15,16 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mlcls_ray.errors import ImageError, Status
-from mlcls_ray.images import MAX_PIXELS, bmp, jpeg, png, pnm, tiff
-from mlcls_ray.images.decoded import Decoded, check_pixels, unsupported
-from mlcls_ray.images.formats import FORMATS, SUFFIXES, unidentified
-from mlcls_ray.images.orientation import SIDES_SWAPPED, read_orientation, turn
-from mlcls_ray.images.tiff_tags import MAGICS as TIFF_MAGICS
+from mlcls_ray.images import MAX_PIXELS, jpeg, pnm
+from mlcls_ray.images.decoded import Decoded, check_pixels
+from mlcls_ray.images.formats import FORMATS, SUFFIXES, find_reader, unidentified
+from mlcls_ray.images.orientation import SIDES_SWAPPED
+from mlcls_ray.images.pillow import to_rgb
 
 __all__ = [
     "FORMATS",
     "SIDES_SWAPPED",
     "SUFFIXES",
-    "TIFF_MAGICS",
     "Decoded",
     "check_jpeg",
     "decode",
@@ -83,7 +82,7 @@ def decode_pages(
     min_size: tuple[int, int] | None = None,
     buffer: np.ndarray | None = None,
 ) -> Iterator[Decoded]:
-    """Decode each page of a TIFF, one at a time, or the first frame of any other image. Yields at least one page, or raises.
+    """Decode each page of a TIFF or a PDF, one at a time, or the first frame of any other image. Yields at least one page, or raises.
 
     Raises:
         ImageError: `empty`, `not_an_image`, `unsupported`, `too_large` or `corrupt`.
@@ -91,12 +90,8 @@ def decode_pages(
     try:
         if image_bytes.startswith(jpeg.MAGIC):
             yield jpeg.decode_jpeg(image_bytes, max_pixels, min_size, buffer)
-        elif image_bytes.startswith(png.SIGNATURE):
-            yield png.decode_png(image_bytes, max_pixels)
-        elif image_bytes.startswith(TIFF_MAGICS):
-            yield from tiff.decode_tiff(image_bytes, max_pixels)
-        elif bmp.is_bmp(image_bytes):
-            yield bmp.decode_bmp(image_bytes, max_pixels)
+        elif reader := find_reader(image_bytes):
+            yield from reader.read(image_bytes, max_pixels)
         elif pnm.is_plain(image_bytes):
             yield _decode_other(pnm.to_binary(image_bytes, max_pixels), max_pixels)
         elif image_bytes:
@@ -138,36 +133,3 @@ class _BoundedReader(io.BytesIO):
         if self.reads_left < 0:
             raise ImageError(Status.TOO_LARGE, "it consists of too many small pieces to be read in bounded time")
         return super().read(size)
-
-
-def to_rgb(opened: Image.Image) -> np.ndarray:
-    """Convert an open Pillow image to what `decode` makes of its file: uint8 [H, W, 3], upright.
-
-    Raises:
-        ImageError: `unsupported`: its samples are floats, or integers of 32 bits, whose range nobody knows.
-    """
-    opened.load()
-    # Read after loading: Pillow turns a TIFF itself and drops the tag, and a PNG's EXIF may follow its pixels.
-    exif = _exif_block(opened)
-    if opened.mode == "F" or (opened.mode == "I" and opened.format not in ("PNG", "PPM")):
-        raise unsupported(f"a picture of {'floats' if opened.mode == 'F' else '32-bit integers'}")
-    if opened.mode == "CMYK" and opened.format in ("JPEG", "MPO"):
-        image = jpeg.from_cmyk(255 - np.asarray(opened))  # Pillow inverts every CMYK JPEG
-    else:
-        image = np.asarray(_to_eight_bits(opened).convert("RGB"))
-    return turn(image, read_orientation(exif))
-
-
-def _exif_block(opened: Image.Image) -> bytes:
-    """The EXIF block of the image's file, or of an image that was made in memory; Pillow's own reader would also look into XMP."""
-    if opened.format is None:
-        return opened.getexif().tobytes()
-    block = opened.info.get("exif", b"") if opened.format != "TIFF" else b""
-    return block if isinstance(block, bytes) else b""
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Keep the high byte of wider samples; Pillow's own conversion would clip them at 255."""
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
-    return image

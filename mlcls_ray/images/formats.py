@@ -7,40 +7,43 @@ import re
 from PIL import Image, features
 
 from mlcls_ray.errors import ImageError, Status
-from mlcls_ray.images.decoded import corrupt, unsupported
+from mlcls_ray.images import bmp, brands, heif, jpeg_2000, jpeg_xl, pdf, png, raw, tiff
+from mlcls_ray.images.decoded import Pages, Reader, corrupt, unsupported
 
 Image.init()
 FORMATS = tuple(name for name in ("DIB", "WEBP", "GIF", "PPM", "SUN", "AVIF") if name in Image.OPEN)
 """Pillow's names of the formats that it opens for us (most builds have AVIF), besides JPEG, PNG, TIFF and BMP, which have modules of
 their own here. No other format is tried: Pillow's EPS reader, for one, starts a program."""
 
-SUFFIXES = frozenset(
+READERS = (
+    png.READER, heif.READER, raw.READER, tiff.READER, bmp.READER, jpeg_xl.READER, jpeg_2000.READER, pdf.READER,
+)  # fmt: skip
+"""The formats with a module here, one line for each; besides JPEG, which is decoded at a fraction of its size as well.
+
+Camera RAW is told before TIFF, which most of it looks like."""
+
+_SUFFIXES = frozenset(
     (
-        ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm", ".pgm",
-        ".pbm", ".pnm", ".sr", ".ras", ".avif",
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".sr", ".ras", ".avif",
     )
 )  # fmt: skip
-"""The file name suffixes, in lower case, by which a folder's images are found."""
+SUFFIXES = _SUFFIXES.union(*(reader.suffixes for reader in READERS if reader.is_installed))
+"""The file name suffixes, in lower case, by which a folder's images are found: not those of formats whose extra is not installed."""
+
+DOCUMENT_SUFFIXES = tuple(
+    suffix for reader in READERS if reader.pages and reader.is_installed for suffix in reader.suffixes
+)
+"""The suffixes of formats that have pages."""
 
 _READ = (b"\xff\xd8", b"\x89PNG", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x59\xa6\x6a\x95")
 _NOT_READ = {
-    b"%PDF": "PDF", b"%!PS": "PostScript", b"\xc5\xd0\xd3\xc6": "PostScript", b"8BPS": "Photoshop", b"gimp xcf": "GIMP's XCF",
-    b"\0\0\0\x0cjP  ": "JPEG 2000", b"\xff\x4f\xff\x51": "JPEG 2000", b"\0\0\0\x0cJXL ": "JPEG XL", b"\xff\x0a": "JPEG XL",
+    b"%!PS": "PostScript", b"\xc5\xd0\xd3\xc6": "PostScript", b"8BPS": "Photoshop", b"gimp xcf": "GIMP's XCF",
     b"II\xbc": "JPEG XR", b"\x97JB2\r\n\x1a\n": "JBIG2", b"\x8aMNG\r\n\x1a\n": "MNG", b"\x8bJNG\r\n\x1a\n": "JNG",
     b"\0\0\1\0": "ICO", b"icns": "ICNS", b"v/1\x01": "OpenEXR", b"#?RADIANCE": "Radiance HDR", b"#?RGBE": "Radiance HDR",
     b"qoif": "QOI", b"DDS ": "DDS", b"\xabKTX ": "KTX", b"FLIF": "FLIF", b"BPG\xfb": "BPG", b"AT&TFORM": "DjVu", b"SIMPLE  =": "FITS",
     b"SDPX": "DPX", b"XPDS": "DPX", b"\x80\x2a\x5f\xd7": "Cineon", b"\x01\xda": "SGI image", b"/* XPM": "XPM", b"FORM": "IFF image",
     b"\xd7\xcd\xc6\x9a": "WMF", b"P7\n": "PAM", b"PF\n": "PFM", b"Pf\n": "PFM", b"NITF": "NITF", b"\x89HDF": "HDF5",
-    b"FUJIFILMCCD-RAW": "camera RAW", b"IIU\0": "camera RAW", b"IIRO": "camera RAW", b"IIRS": "camera RAW", b"MMOR": "camera RAW",
-    b"FOVb": "camera RAW", b"\0MRM": "camera RAW", b"II\x1a\0\0\0HEAPCCDR": "camera RAW",
 }  # fmt: skip
-_BRANDS = {
-    "HEIC/HEIF": {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1", b"miaf"},
-    "camera RAW": {b"crx "},
-    "JPEG XS": {b"jxs "},
-}  # fmt: skip
-"""Brands of the ISO base media format, by what they stand for."""
-_AVIF = {b"avif", b"avis"}
 _PCX = re.compile(rb"\x0a[\x00\x02-\x05]\x01[\x01\x02\x04\x08]")
 _TGA_END = b"TRUEVISION-XFILE.\0"
 _UTF16 = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"<\0": "utf-16-le", b"\0<": "utf-16-be"}
@@ -52,14 +55,31 @@ _LOOKED_AT = 64 << 10
 """Bytes in which an SVG's first element is looked for, behind its comments."""
 
 
+def find_reader(image_bytes: bytes) -> Reader | None:
+    """The reader of a file's format, by its first bytes; None where JPEG's decoder or Pillow is the one, or none."""
+    return next((reader for reader in READERS if reader.is_it(image_bytes)), None)
+
+
+def find_pages(document: bytes) -> Pages:
+    """What can be done with the pages of a document.
+
+    Raises:
+        ImageError: `missing`: it is of a format without pages.
+    """
+    reader = find_reader(document)
+    if reader is None or reader.pages is None:
+        raise ImageError(Status.MISSING, "it is no document with pages")
+    return reader.pages
+
+
 def unidentified(image_bytes: bytes) -> ImageError:
     """Explain why nobody could open the bytes: a format that is not read, a damaged image, or no image at all."""
     head = image_bytes[:1024]
     for magic, name in _NOT_READ.items():
         if head.startswith(magic) and (magic != b"FORM" or head[8:12] in (b"ILBM", b"PBM ", b"RGBN", b"ACBM", b"CIMG")):
             return unsupported(name)
-    if head[4:8] == b"ftyp":
-        return _of_brands(head)
+    if (name_of_brands := brands.name_of_brands(head)) is not None:
+        return _of_brands(name_of_brands, head)
     if head.startswith(_READ) or (head.startswith(b"RIFF") and head[8:12] == b"WEBP"):
         return corrupt("it starts like an image, but its header is damaged")
     if head.startswith(b"\0\0\2\0") and head[4:5] > b"\0":
@@ -77,20 +97,14 @@ def unidentified(image_bytes: bytes) -> ImageError:
     return ImageError(Status.NOT_AN_IMAGE, f"starts with {head[:16]!r}")
 
 
-def _of_brands(head: bytes) -> ImageError:
-    size = min(int.from_bytes(head[:4], "big"), len(head))
-    brands = {head[8:12], *(head[place : place + 4] for place in range(16, size - 3, 4))}
-    if head[8:12] in _AVIF or (brands & _AVIF and head[8:12] in _BRANDS["HEIC/HEIF"]):
+def _of_brands(name: str, head: bytes) -> ImageError:
+    if name == brands.AVIF:
         if features.check("avif"):
             return corrupt("a damaged AVIF file")
         return ImageError(Status.UNSUPPORTED, "AVIF is not read: this build of Pillow has no AVIF")
-    for name, known in _BRANDS.items():
-        if head[8:12] in known:
-            return unsupported(name)
-    for name, known in _BRANDS.items():
-        if brands & known:
-            return unsupported(name)
-    return ImageError(Status.NOT_AN_IMAGE, f"a video or sound file (MP4 brand {head[8:12]!r})")
+    if name == brands.OTHER:
+        return ImageError(Status.NOT_AN_IMAGE, f"a video or sound file (MP4 brand {head[8:12]!r})")
+    return unsupported(name)
 
 
 def _is_tga(head: bytes) -> bool:

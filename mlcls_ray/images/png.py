@@ -6,7 +6,7 @@ import struct
 import zlib
 
 from mlcls_ray.errors import ImageError, Status
-from mlcls_ray.images.decoded import Decoded, check_pixels, corrupt, unsupported
+from mlcls_ray.images.decoded import Decoded, Reader, check_pixels, corrupt, single, unsupported
 from mlcls_ray.images.opencv import imdecode
 from mlcls_ray.images.orientation import SIDES_SWAPPED, read_orientation, turn
 
@@ -80,3 +80,6 @@ def _chunks(image_bytes: bytes) -> tuple[list[memoryview], set[bytes], int]:
                 kinds.add(kind)
         place, before = end, kind
     raise ImageError(Status.TOO_LARGE, f"a PNG of more than {MAX_CHUNKS} chunks")
+
+
+READER = Reader("PNG", lambda image_bytes: image_bytes.startswith(SIGNATURE), single(decode_png), (".png", ".apng"))

@@ -15,15 +15,14 @@ from PIL import Image, UnidentifiedImageError
 
 from mlcls_ray.errors import ImageError, Status
 from mlcls_ray.images import tiff_tags as tags
-from mlcls_ray.images.decoded import Decoded, check_pixels, corrupt, unsupported
+from mlcls_ray.images.decoded import MAX_PAGES, Decoded, Pages, Reader, check_pixels, corrupt, unsupported
 from mlcls_ray.images.jpeg import EOI, MISSING_DATA
 from mlcls_ray.images.jpeg_markers import check_scans, has_several_scans, read_header
 from mlcls_ray.images.opencv import imdecode
 from mlcls_ray.images.orientation import turn
+from mlcls_ray.images.tiff_pages import number_pages, take_page
 from mlcls_ray.images.tiff_tags import Directory, read_directories, start_at, without_orientation
 
-MAX_PAGES = 10_000
-"""Pages read of one document."""
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 5, 6, 8
 _COMPRESSIONS = {1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32946, 34925, 50000}
 """None, CCITT, LZW, JPEG, Deflate, PackBits, LZMA, Zstandard."""
@@ -200,3 +199,12 @@ def _name(directory: Directory) -> str:
         else f"compression {tags.NAMES_OF_COMPRESSIONS.get(compression, compression)}",
     ]
     return ", ".join(filter(None, words))
+
+
+READER = Reader(
+    "TIFF",
+    lambda image_bytes: image_bytes.startswith(tags.MAGICS),
+    decode_tiff,
+    (".tif", ".tiff"),
+    pages=Pages(number_pages, take_page),
+)

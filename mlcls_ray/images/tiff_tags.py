@@ -14,17 +14,13 @@ MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """TIFF and BigTIFF, little-endian and big-endian."""
 WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
 STRIP_OFFSETS, ORIENTATION, SAMPLES, ROWS_PER_STRIP, STRIP_COUNTS, PLANAR = 273, 274, 277, 278, 279, 284
-COLOR_MAP, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_COUNTS, EXTRA, SAMPLE_FORMAT, JPEG_TABLES = (
-    320,
-    322,
-    323,
-    324,
-    325,
-    338,
-    339,
-    347,
-)
-_TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q"}
+COLOR_MAP, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_COUNTS, SUB_DIRECTORIES = 320, 322, 323, 324, 325, 330
+EXTRA, SAMPLE_FORMAT, JPEG_TABLES, DNG_VERSION = 338, 339, 347, 50706
+SENSORS = (32803, 34892)
+"""Photometric interpretations of a sensor's pixels: behind a colour filter array, and without one."""
+MAX_INSIDE = 8
+"""Pages inside a page that are looked at."""
+_TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 18: "Q"}
 """The whole numbers among TIFF's types, as `struct` calls them."""
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _MAX_VALUES = 1 << 18
@@ -43,7 +39,7 @@ class Directory:
     """One directory (IFD), which describes one page."""
 
     def __init__(self, image_bytes: bytes, offset: int, order: str, is_big: bool) -> None:
-        self.image_bytes, self.offset, self.order = image_bytes, offset, order
+        self.image_bytes, self.offset, self.order, self.is_big = image_bytes, offset, order, is_big
         count_kind, entry_size, inline = ("Q", 20, 8) if is_big else ("H", 12, 4)
         entry_format, offset_kind = (order + "HHQ", order + "Q") if is_big else (order + "HHI", order + "I")
         self.entries: dict[int, Entry] = {}
@@ -80,8 +76,12 @@ class Directory:
 
     def blob(self, tag: int) -> bytes:
         """The values of a tag of single bytes; empty if there is no such tag."""
-        entry = self.entries.get(tag)
-        return b"" if entry is None else self.image_bytes[entry.place : entry.place + entry.length]
+        return self.raw(tag) if tag in self.entries else b""
+
+    def raw(self, tag: int) -> bytes:
+        """The bytes of a tag's values."""
+        entry = self.entries[tag]
+        return self.image_bytes[entry.place : entry.place + _SIZES.get(entry.kind, 1) * entry.length]
 
     def chunks(self) -> Iterator[bytes]:
         """The bytes of each strip or tile."""
@@ -111,7 +111,7 @@ def read_directories(image_bytes: bytes, max_pages: int) -> Iterator[Directory]:
     Raises:
         ImageError: `corrupt`.
     """
-    order = "<" if image_bytes.startswith(b"II") else ">"
+    order = "<" if image_bytes[:2] == b"II" else ">"
     is_big = image_bytes[2:4] in (b"+\0", b"\0+")
     try:
         (offset,) = struct.unpack_from(order + ("Q" if is_big else "I"), image_bytes, 8 if is_big else 4)
@@ -125,6 +125,19 @@ def read_directories(image_bytes: bytes, max_pages: int) -> Iterator[Directory]:
         offset = directory.next
     if not seen:
         raise corrupt("a TIFF without a page")
+
+
+def is_sensors(directory: Directory) -> bool:
+    """Tell whether a page is camera RAW: it is a DNG, or it or a page inside it holds a sensor's pixels.
+
+    Raises:
+        ImageError: `corrupt`.
+    """
+    inside = [
+        Directory(directory.image_bytes, offset, directory.order, directory.is_big)
+        for offset in directory.values(SUB_DIRECTORIES)[:MAX_INSIDE]
+    ]
+    return DNG_VERSION in directory.entries or any(page.value(PHOTOMETRIC) in SENSORS for page in (directory, *inside))
 
 
 def start_at(directory: Directory) -> bytes | bytearray:

@@ -23,11 +23,11 @@ from mlcls_ray.errors import ImageError, UsageError, one_image
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.preprocess import Preprocess
 from mlcls_ray.images.resize import can_compile
-from mlcls_ray.job.listing import LISTING, no_image
+from mlcls_ray.job.listing import LISTING, list_images, no_image
 from mlcls_ray.models.cache import open_model
 from mlcls_ray.prefetch import prefetch_map
 from mlcls_ray.storage.fetch import Fetcher
-from mlcls_ray.storage.inputs.listing import InputEntry, LeftOut, check_inputs, list_inputs
+from mlcls_ray.storage.inputs.listing import InputEntry, LeftOut, check_inputs
 from mlcls_ray.terminal import SILENT, Steps, counted
 
 SAMPLE = 1000
@@ -115,7 +115,7 @@ def estimate(job: LabelJob, seconds: float = SAMPLE_S, steps: Steps = SILENT) ->
     check_device(device, job.engine, tries_network=False)
     steps.say(LISTING)
     left_out = LeftOut()
-    listed, sample = draw_sample(counted(list_inputs(job.inputs, job.s3, job.uri_column, left_out), steps, "images"))
+    listed, sample = draw_sample(counted(list_images(job, left_out), steps, "images"))
     if not sample:
         raise no_image(job, left_out)
     steps.say("fetching a sample")

@@ -11,8 +11,10 @@ from mlcls_ray.errors import UsageError
 from mlcls_ray.job.check import CheckedJob
 from mlcls_ray.job.placement import preprocess_fingerprint
 from mlcls_ray.job.resume import public_config
-from mlcls_ray.storage.inputs.left_out import name_left_out
+from mlcls_ray.storage.fetch import Fetcher
+from mlcls_ray.storage.inputs.left_out import name_extras, name_left_out
 from mlcls_ray.storage.inputs.listing import InputEntry, LeftOut, list_inputs
+from mlcls_ray.storage.pages import list_pages
 from mlcls_ray.storage.uris import redact_url
 from mlcls_ray.table import layout
 from mlcls_ray.table.incremental import open_changes, open_failed
@@ -83,9 +85,19 @@ def list_pending(checked: CheckedJob, steps: Steps = SILENT) -> Listed:
 def no_image(job: LabelJob, left_out: LeftOut) -> UsageError:
     """Make the error for inputs without images. It names what else is there."""
     rest = f"; left out: {name_left_out(left_out.counts)}" if left_out.counts else ""
+    if extras := name_extras(left_out.counts):
+        rest += f"; can be read: {extras}"
     return UsageError(f"no image found in {', '.join(redact_url(text) for text in job.inputs)}{rest}")
 
 
 def _entries(job: LabelJob, left_out: LeftOut, steps: Steps) -> Iterator[InputEntry]:
+    return counted(islice(list_images(job, left_out), job.limit), steps, "images")
+
+
+def list_images(job: LabelJob, left_out: LeftOut) -> Iterator[InputEntry]:
+    """Yield what the inputs name, with each page of documents if the job is to label them. `left_out` counts what is no image."""
     entries = list_inputs(job.inputs, job.s3, job.uri_column, left_out)
-    return counted(islice(entries, job.limit), steps, "images")
+    if job.pages == "first":
+        return entries
+    fetcher = Fetcher(job)
+    return list_pages(entries, lambda uri: fetcher.fetch(uri).image_bytes, job.fetch_threads)

@@ -68,8 +68,11 @@ def _differences(
         "threshold": (record.threshold_id.partition("+")[0], thresholds.id),
         "map": (record.resolved_map.id or NO_MAP, label_map.id or NO_MAP),
     }
-    for name in ("inputs", "limit", "uri_column", "incremental", "retry", "embeddings"):
-        values[name] = (record.config.get(name), config[name])
+    for name in ("inputs", "pages", "limit", "uri_column", "incremental", "retry", "embeddings"):
+        before = record.config.get(
+            name, LabelJob.model_fields[name].get_default()
+        )  # a run of a version without this option
+        values[name] = (before, config[name])
     return {name: pair for name, pair in values.items() if pair[0] != pair[1]}
 
 

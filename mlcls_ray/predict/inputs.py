@@ -15,9 +15,8 @@ from PIL import Image
 
 from mlcls_ray.config import FetchOptions
 from mlcls_ray.errors import ImageError, Status, UsageError, one_image
-from mlcls_ray.images.decode import SUFFIXES, TIFF_MAGICS, decode, decode_pages, to_rgb
-from mlcls_ray.images.pdf import MAGIC as PDF_MAGIC
-from mlcls_ray.images.pdf import render_pages
+from mlcls_ray.images.decode import SUFFIXES, decode, decode_pages, to_rgb
+from mlcls_ray.images.formats import find_reader
 from mlcls_ray.prefetch import prefetch_map
 from mlcls_ray.storage.fetch import Fetcher
 from mlcls_ray.storage.inputs.local import matches, walk
@@ -127,13 +126,14 @@ def _read_source(source: Source, fetcher: Fetcher) -> Page | _Document:
     if isinstance(content, str):
         is_local = scheme_of(content) == LOCAL
         content = fetcher.fetch(uri_of_path(path_of_uri(content)) if is_local else content).image_bytes
-    if content.startswith((PDF_MAGIC, *TIFF_MAGICS)):
+    reader = find_reader(content)
+    if reader and reader.pages:
         return _Document(source.path, content)
     return Page(source.path, None, decode(content).image)
 
 
 def _pages(document: _Document) -> Iterator[Page]:
-    images = _page_images(document.content)
+    images = (page.image for page in decode_pages(document.content))
     for index in count():
         try:
             with one_image():
@@ -144,12 +144,6 @@ def _pages(document: _Document) -> Iterator[Page]:
         if image is None:
             return
         yield Page(document.path, index, image)
-
-
-def _page_images(content: bytes) -> Iterator[np.ndarray]:
-    if content.startswith(PDF_MAGIC):
-        return render_pages(content)
-    return (page.image for page in decode_pages(content))
 
 
 def from_bgr(array: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from mlcls_ray.storage.fetched import Fetched, http_status, too_large
 from mlcls_ray.storage.http_reader import HttpReader
 from mlcls_ray.storage.inputs.containers import Container, read_member
 from mlcls_ray.storage.inputs.listing import find_container, input_kinds
+from mlcls_ray.storage.pages import PageReader, is_document
 from mlcls_ray.storage.uris import (
     HTTP,
     LOCAL,
@@ -25,6 +26,7 @@ from mlcls_ray.storage.uris import (
     is_local_file,
     open_filesystem,
     parse_member,
+    parse_page,
     path_of_uri,
     scheme_of,
 )
@@ -55,6 +57,7 @@ class Fetcher:
         )
         self._http = HttpReader(options.max_bytes, options.timeout_s, is_public_only)
         self._kinds = input_kinds()
+        self._pages = PageReader(lambda uri: self._fetch_once(uri).image_bytes)
 
     def fetch(self, uri: str) -> Fetched:
         """Read a uri. Transient failures are tried again, with growing random waits.
@@ -76,6 +79,9 @@ class Fetcher:
 
     def _fetch_once(self, uri: str) -> Fetched:
         scheme = scheme_of(uri)
+        page = parse_page(uri)
+        if page and is_document(page.document) and not (scheme == LOCAL and is_local_file(uri)):
+            return Fetched(self._pages.read(page))
         member = None if scheme in HTTP else parse_member(uri)
         container = find_container(member, self._kinds) if member else None
         if scheme in HTTP:

@@ -6,6 +6,9 @@ uri is valid text and leads back to its file. Everything else keeps the form the
 An image inside a file (a member of a tar, a row of a Parquet file) is `container#member`. In the manifest it may also say
 where its bytes are, `container#member?at=OFFSET&size=BYTES`, so that a worker reads only these.
 
+A page of a document, from the second one on, is `document#page=2`, as RFC 8118 has it for PDF; the document's own uri is its first page.
+The document may be a member: `shard.tar#scan.tif#page=2`.
+
 Two functions remove secrets from a uri, for two uses:
 - `redact_url` for people: messages, logs, `run.json`. It removes the whole query of a URL.
 - `strip_credentials` for the label table: it removes only what signs a URL, so that two images still have two names.
@@ -37,7 +40,8 @@ EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "a
 _FILE_URI = re.compile(r"file://(localhost(?=/))?", re.IGNORECASE)
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _MEMBER = re.compile(r"(?s)(?P<container>.+\.\w+)#(?P<name>[^#?]+)(?:\?at=(?P<at>\d{1,18})&size=(?P<size>\d{1,18}))?")
-_PLACE = re.compile(r"(\.\w+#[^#?]+)\?at=\d+&size=\d+\Z")
+_PLACE = re.compile(r"(\.\w+#[^#?]+)\?at=\d+&size=\d+(?=\Z|#page=\d+\Z)")
+_PAGE = re.compile(r"(?s)(?P<document>.+)#page=(?P<number>[1-9]\d{0,8})")
 
 SECRET_PREFIXES = ("x-amz-", "x-goog-", "x-oss-", "x-bce-", "x-cos-")
 SECRET_PARAMETERS = frozenset([
@@ -127,6 +131,22 @@ def parse_member(uri: str) -> MemberUri | None:
     return MemberUri(match["container"], match["name"], place)
 
 
+class PageUri(NamedTuple):
+    """The parts of a page's uri. Pages count from 1."""
+
+    document: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.document}#page={self.number}"
+
+
+def parse_page(uri: str) -> PageUri | None:
+    """Split `document#page=2`; None where a uri does not have this form. Whether the document has pages is told by its bytes."""
+    match = _PAGE.fullmatch(uri) if "#page=" in uri else None
+    return None if match is None else PageUri(match["document"], int(match["number"]))
+
+
 def redact_url(uri: str) -> str:
     """Make a uri safe to show to people: a URL without user, password, query and fragment.
 
@@ -149,7 +169,7 @@ def strip_credentials(uri: str) -> str:
     `?id=6`. A member loses its place, which may change when its container is written again. Messages need `redact_url`.
     """
     if not uri.lower().startswith(("http://", "https://")):
-        return _PLACE.sub(r"\1", uri) if "#" in uri else uri  # no pattern for each of a hundred million files
+        return without_place(uri)
     try:
         parts = urlsplit(uri)
         parameters = parse_qsl(parts.query, keep_blank_values=True)
@@ -232,6 +252,11 @@ def looks_like_glob(uri: str, filesystem: fsspec.AbstractFileSystem, path: str) 
 def is_http(uri: str) -> bool:
     """Tell whether a text is a URL of a web server. Unlike `scheme_of` it takes any text."""
     return uri[: len("https://")].lower().startswith(tuple(f"{scheme}://" for scheme in HTTP))
+
+
+def without_place(uri: str) -> str:
+    """Return a member's uri without the place of its bytes."""
+    return _PLACE.sub(r"\1", uri) if "#" in uri else uri  # no pattern for each of a hundred million files
 
 
 def without_query(uri: str) -> str:

@@ -73,7 +73,8 @@ for path in sorted(pathlib.Path({str(tmp_path / "corpus" / "bomb")!r}).iterdir()
         [ROOT / ".venv/bin/python", "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert dict(line.split() for line in done.stdout.splitlines()) == {
-        "gif.gif": "too_large", "jpeg.jpg": "too_large", "png.png": "too_large", "tiff.tiff": "too_large", "webp.webp": "too_large",
+        "box.jp2": "too_large", "gif.gif": "too_large", "heic.heic": "too_large", "jp2.jp2": "too_large", "jpeg.jpg": "too_large",
+        "jxl.jxl": "too_large", "png.png": "too_large", "tiff.tiff": "too_large", "webp.webp": "too_large",
     }  # fmt: skip
 
 

@@ -135,9 +135,10 @@ BAD = {
     "random bytes": (bytes(range(256)) * 4, Status.NOT_AN_IMAGE),
     "html": (b"<!doctype html><title>404</title>", Status.NOT_AN_IMAGE),
     "svg": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', Status.UNSUPPORTED),
-    "pdf": (b"%PDF-1.7\n%....", Status.UNSUPPORTED),
+    "pdf": (b"%PDF-1.7\n%....", Status.CORRUPT),
     "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", Status.UNSUPPORTED),
-    "heic": (b"\0\0\0\x18ftypheic" + b"\0" * 32, Status.UNSUPPORTED),
+    "heic": (b"\0\0\0\x18ftypheic" + b"\0" * 32, Status.CORRUPT),
+    "photoshop": (b"8BPS\0\1" + b"\0" * 32, Status.UNSUPPORTED),
     "jpeg magic only": (b"\xff\xd8\xff\xe0" + b"\0" * 40, Status.CORRUPT),
 }
 

@@ -124,7 +124,7 @@ def test_what_the_sweep_covers() -> None:
         (Layout(compression=34887), "compression LERC"),
         (Layout(compression=34712), "compression JPEG 2000"),
         (Layout(compression=50002), "compression JPEG XL"),
-        (Layout(photometric=32803, samples=1), "colour filter array"),
+        (Layout(photometric=32844, samples=1), "log L"),
     ],
     ids=str,
 )

@@ -60,11 +60,11 @@ def test_nights_over_a_changing_folder(config: Path) -> None:
     (photos / "new.jpg").write_bytes(encode(picture(seed=9)))
     (photos / "0.jpg").write_bytes(encode(picture(80, 60, seed=10)))
     (photos / "bad.jpg").write_text("no image")
-    (photos / "phone.HEIC").write_text("not read")
+    (photos / "layers.PSD").write_text("not read")
     second = night(config)
     assert (second["rows"], second["statuses"]) == (3, {"not_an_image": 1, "ok": 2})
     assert counts(second) == (6, 2, 1, 0, 0, 0)
-    assert second["left_out"] == {".heic": 1}
+    assert second["left_out"] == {".psd": 1}
     third = night(config, "--keep", "0h")
     assert (third["run_id"], third["rows"], third["pruned"]) == (None, 0, [])
     assert counts(third) == (6, 0, 0, 0, 0, 0)

@@ -50,7 +50,7 @@ def test_a_bar_on_a_terminal(tiny_folder: Path, demo: Path, tmp_path: Path) -> N
 def test_plain_lines_elsewhere(tiny_folder: Path, demo: Path, tmp_path: Path) -> None:
     """In a pipe: a line for each step, none twice, the last of the labeling at 100 %. The run again: that it is there already."""
     photos, out = shutil.copytree(demo, tmp_path / "photos"), tmp_path / "out"
-    for name in ("1.HEIC", "2.heic", "clip.MOV"):
+    for name in ("1.PSD", "2.psd", "clip.MOV"):
         (photos / name).write_bytes(b"x")
     words = (
         "label", photos, "--out", out, "--model", tiny_folder, "--workers", 1, "--engine", "openvino", "--precision", "fp32",
@@ -65,14 +65,14 @@ def test_plain_lines_elsewhere(tiny_folder: Path, demo: Path, tmp_path: Path) ->
     ]  # fmt: skip
     assert len(lines) == len(set(lines)), lines
     assert "\x1b" not in done.stdout + done.stderr
-    assert "left out by their names, not read: 2 .heic, 1 .mov, 1 .tsv\n" in done.stdout
-    assert json.loads((out / "runs/r/run.json").read_text())["left_out"] == {".heic": 2, ".mov": 1, ".tsv": 1}
+    assert "left out by their names, not read: 2 .psd, 1 .mov, 1 .tsv\n" in done.stdout
+    assert json.loads((out / "runs/r/run.json").read_text())["left_out"] == {".psd": 2, ".mov": 1, ".tsv": 1}
     assert f"\nlook at it:  mlcls report {out}\n" in done.stdout
     again = run_installed(*words, "--json")
     assert "run 'r' was committed before, 20" in again.stderr
     assert "12 images: 12 ok\n" in again.stderr, "no rate: nothing was labeled"
     result = json.loads(again.stdout)
-    assert (result["run_id"], result["rows"], result["is_new"], result["left_out"][".heic"]) == ("r", 12, False, 2)
+    assert (result["run_id"], result["rows"], result["is_new"], result["left_out"][".psd"]) == ("r", 12, False, 2)
     assert "s3" not in result
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+
+from mlcls_ray.images.decoded import install_hint
+from mlcls_ray.images.formats import READERS
 
 MOST_SUFFIXES = 100
 """Different suffixes that are counted; files of any other one are counted together."""
@@ -18,7 +21,7 @@ PICTURES = frozenset(
         ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".insp", ".insv", ".lrv",
     )
 )  # fmt: skip
-"""Suffixes of pictures and videos that are not read. They are named before text files and the like."""
+"""Suffixes of pictures and videos that are not read, or not without an extra. They are named before text files and the like."""
 _SUFFIX = re.compile(r"\.(?=[0-9]*[a-z])[a-z0-9]{1,8}")
 
 
@@ -39,6 +42,17 @@ class LeftOut:
         if suffix not in self.counts and len(self.counts) >= MOST_SUFFIXES:
             suffix = OTHERS
         self.counts[suffix] += 1
+
+
+def name_extras(suffixes: Collection[str]) -> str:
+    """Tell which extras read files that were left out: ``.heic by pip install 'mlcls-ray[heic]'``; empty where none does."""
+    lacking = [reader for reader in READERS if reader.extra and not reader.is_installed]
+    named = [
+        f"{', '.join(found)} by {install_hint(reader.extra)}"
+        for reader in lacking
+        if (found := [suffix for suffix in reader.suffixes if suffix in suffixes])
+    ]
+    return "; ".join(named)
 
 
 def name_left_out(counts: Mapping[str, int], most: int = 8) -> str:

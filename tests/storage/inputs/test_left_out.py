@@ -10,25 +10,25 @@ from tests.storage.inputs.samples import left_out_of, write_tar
 
 def test_in_folders_globs_and_archives(tmp_path: Path) -> None:
     folder = tmp_path / "phone"
-    names = ("1.HEIC", "2.heic", "3.NEF", "clip.MOV", "a/notes.txt", "README", "4.jpg", ".DS_Store", ".hidden.heic")
+    names = ("1.PSD", "2.psd", "3.SVG", "clip.MOV", "a/notes.txt", "README", "4.jpg", ".DS_Store", ".hidden.psd")
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
-    by_suffix = {".heic": 2, ".nef": 1, ".mov": 1, ".txt": 1, NO_SUFFIX: 1}
+    by_suffix = {".psd": 2, ".svg": 1, ".mov": 1, ".txt": 1, NO_SUFFIX: 1}
     assert left_out_of(folder) == by_suffix
     assert left_out_of(folder, folder) == {suffix: 2 * count for suffix, count in by_suffix.items()}
-    assert left_out_of(f"{folder}/*") == {".heic": 2, ".nef": 1, ".mov": 1, NO_SUFFIX: 1}
-    assert left_out_of(write_tar(tmp_path / "shard.tar", ["1.jpg", "2.heic"])) == {".json": 2, ".heic": 1}
-    (tmp_path / "list.txt").write_text("/photos/1.heic\n")
+    assert left_out_of(f"{folder}/*") == {".psd": 2, ".svg": 1, ".mov": 1, NO_SUFFIX: 1}
+    assert left_out_of(write_tar(tmp_path / "shard.tar", ["1.jpg", "2.psd"])) == {".json": 2, ".psd": 1}
+    (tmp_path / "list.txt").write_text("/photos/1.psd\n")
     assert left_out_of(tmp_path / "list.txt") == {}, "what a list names is a row"
-    assert left_out_of(folder / "1.HEIC") == {}, "and so is what is named itself"
+    assert left_out_of(folder / "1.PSD") == {}, "and so is what is named itself"
 
 
 def test_pictures_and_videos_are_named_first() -> None:
-    counts = {".json": 12_000, ".mov": 1, ".heic": 2, NO_SUFFIX: 1}
-    assert name_left_out(counts) == f"2 .heic, 1 .mov, 12,000 .json, 1 {NO_SUFFIX}"
-    assert name_left_out(counts, most=2) == "2 .heic, 1 .mov and 12,001 other files"
+    counts = {".json": 12_000, ".mov": 1, ".psd": 2, NO_SUFFIX: 1}
+    assert name_left_out(counts) == f"2 .psd, 1 .mov, 12,000 .json, 1 {NO_SUFFIX}"
+    assert name_left_out(counts, most=2) == "2 .psd, 1 .mov and 12,001 other files"
 
 
 def test_any_names_take_little_memory() -> None:
