@@ -6,68 +6,31 @@ To add an option, add a field to a group here and use it where it takes effect.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    PositiveFloat,
-    PositiveInt,
-    field_validator,
-    model_validator,
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from mlcls_ray.devices import DEVICE_KINDS, Device
+from mlcls_ray.errors import Status
+from mlcls_ray.field_types import (
+    BatchSizeOrAuto,
+    Duration,
+    EngineOrAuto,
+    FailureLimit,
+    ParsedDevice,
+    PrecisionOrAuto,
+    RunId,
+    TableFormat,
 )
-
-from mlcls_ray.devices import DEVICE_KINDS, Device, parse_device
-from mlcls_ray.errors import Status, UsageError
 from mlcls_ray.images import MAX_PIXELS as MAX_PIXELS
 from mlcls_ray.labels.label_map import LabelMap as LabelMap
 from mlcls_ray.labels.thresholds import Thresholds as Thresholds
-from mlcls_ray.registry import CARD_ENGINES, EMBEDDING_ENGINES, ENGINES, TABLE_FORMATS
+from mlcls_ray.registry import CARD_ENGINES, EMBEDDING_ENGINES
 
 RENAMED: Mapping[str, str] = {"workers_per_card": "workers_per_device"}
 """Old names of LabelJob's fields, and today's; the old ones are refused by a message that names the new one."""
-
-Precision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
-PrecisionOrAuto = Literal["auto", "fp32", "tf32", "bf16", "fp16", "int8"]
-BatchSizeOrAuto = Literal["auto"] | PositiveInt
-if TYPE_CHECKING:
-    EngineName = str
-    EngineOrAuto = str
-    TableFormat = str
-else:
-    EngineName = Literal[tuple(ENGINES)]
-    EngineOrAuto = Literal[("auto", *ENGINES)]
-    TableFormat = Literal[("parquet", *TABLE_FORMATS)]
-
-
-def _to_device(value: Any) -> Any:
-    try:
-        return parse_device(value) if isinstance(value, str) else value
-    except UsageError as error:  # pydantic collects ValueErrors only
-        raise ValueError(str(error)) from None
-
-
-ParsedDevice = Annotated[Device, BeforeValidator(_to_device), PlainSerializer(str, return_type=str)]
-"""A device as a field: parsed from text such as `gpu:0,1`, and written as the same text."""
-FailureLimit = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^(\d{1,2}(\.\d+)?|100)%$")]
-
-
-def _check_duration(value: str) -> str:
-    if not re.fullmatch(r"\d{1,6}[smh]", value):
-        raise ValueError(f"'{value}' is not a time: write a number and s, m or h, as in 15m")
-    return value
-
-
-Duration = Annotated[str, AfterValidator(_check_duration)]
-"""A number of seconds, minutes or hours, as in `15m`."""
-RunId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
 class Options(BaseModel):

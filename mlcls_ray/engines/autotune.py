@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from mlcls_ray.config import EngineName, EngineOrAuto, Precision, PrecisionOrAuto
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.engine_config import EngineConfig, default_engine, fixed_batch
 from mlcls_ray.engines.load import engine_spec
 from mlcls_ray.engines.machine import device_identity, package_version
 from mlcls_ray.engines.trials import TrialOptions, TrialRequest, best_batch, score_reference, try_candidate
 from mlcls_ray.errors import RunError, UsageError
+from mlcls_ray.field_types import EngineName, EngineOrAuto, Precision, PrecisionOrAuto
 from mlcls_ray.models.cache import home, once
 from mlcls_ray.registry import ENGINES
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from mlcls_ray.config import Precision
 from mlcls_ray.devices import Device
 from mlcls_ray.errors import RunError
+from mlcls_ray.field_types import Precision
 from mlcls_ray.models.artifact import Model
 
 

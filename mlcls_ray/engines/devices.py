@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mlcls_ray.config import EngineOrAuto
 from mlcls_ray.devices import DEVICE_KINDS, Device
 from mlcls_ray.engines.checks.check import Check, Probes, raise_first
 from mlcls_ray.engines.checks.nvidia import VARIABLE, check_cards, check_driver, nvidia_checks
 from mlcls_ray.engines.nvidia import visible_cards
 from mlcls_ray.errors import UsageError
+from mlcls_ray.field_types import EngineOrAuto
 
 ON_PADDLE = ("paddle", "tensorrt")
 """Engines that reach NVIDIA cards through a Paddle that was built for CUDA."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from mlcls_ray.config import BatchSizeOrAuto, EngineName, EngineOrAuto, Precision, PrecisionOrAuto
 from mlcls_ray.devices import Device
+from mlcls_ray.field_types import BatchSizeOrAuto, EngineName, EngineOrAuto, Precision, PrecisionOrAuto
 
 CPU = Device("cpu")
 BATCH_SIZE, BATCH_SIZE_ON_DEVICES = 16, 64

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mlcls_ray.config import EngineName, Precision, PrecisionOrAuto, find_embedding_conflict
+from mlcls_ray.config import find_embedding_conflict
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import Embedder, Engine, EngineSpec
 from mlcls_ray.errors import UsageError
+from mlcls_ray.field_types import EngineName, Precision, PrecisionOrAuto
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.features import converted_with_features
 from mlcls_ray.registry import EMBEDDING_ENGINES, ENGINES, load

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mlcls_ray.config import Precision
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import EngineSpec, Pixels, check_scores, unit_length
 from mlcls_ray.engines.onnxruntime_device import CUDA, Accelerator, DeviceSession, check_package, cuda_options
 from mlcls_ray.errors import UsageError
+from mlcls_ray.field_types import Precision
 from mlcls_ray.images.preprocess import to_tensor
 from mlcls_ray.models.artifact import Model
 from mlcls_ray.models.convert.device_graph import cached_device_graph

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlcls_ray.config import Precision
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import score_batches
 from mlcls_ray.engines.export import check_new
 from mlcls_ray.engines.load import load_engine
 from mlcls_ray.errors import RunError
+from mlcls_ray.field_types import Precision
 from mlcls_ray.labels.metrics import mean_average_precision
 from mlcls_ray.models.artifact import INT8, Model, label_files, load_model
 from mlcls_ray.models.convert.int8 import check_nncf, to_int8

@@ -10,7 +10,6 @@ from functools import partial
 
 import numpy as np
 
-from mlcls_ray.config import BatchSizeOrAuto, EngineName, EngineOrAuto, Precision, PrecisionOrAuto
 from mlcls_ray.devices import Device
 from mlcls_ray.engines.base import Engine, Pixels
 from mlcls_ray.engines.engine_config import Trial, fixed_batch
@@ -20,6 +19,7 @@ from mlcls_ray.engines.load import LoadEngine, load_engine
 from mlcls_ray.engines.onnxruntime_device import put_on_card
 from mlcls_ray.engines.reference import golden_reference
 from mlcls_ray.errors import short_message
+from mlcls_ray.field_types import BatchSizeOrAuto, EngineName, EngineOrAuto, Precision, PrecisionOrAuto
 from mlcls_ray.models.artifact import Model
 
 TRIAL_S = 1.5

@@ -10,10 +10,10 @@ import socket
 import sys
 from typing import Any, NamedTuple
 
-from mlcls_ray.config import EngineOrAuto
 from mlcls_ray.devices import DEVICE_KINDS, Device
 from mlcls_ray.engines.devices import check_device, check_paddle_device, count_devices
 from mlcls_ray.errors import RunError, UsageError, short_message
+from mlcls_ray.field_types import EngineOrAuto
 from mlcls_ray.job.surroundings import check_surroundings, needs_own_token
 from mlcls_ray.terminal import SILENT, Steps, own_sigterm_handler, suppress_native_output
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator
 
-from mlcls_ray.config import EngineOrAuto, PrecisionOrAuto
 from mlcls_ray.config_file import make_config, read_mapping
 from mlcls_ray.devices import parse_device
 from mlcls_ray.engines.engine_config import USUAL_ENGINES
 from mlcls_ray.errors import UsageError, suggest
+from mlcls_ray.field_types import EngineOrAuto, PrecisionOrAuto
 
 PIPELINES = ("multi_label_image_classification", "image_multilabel_classification")
 """The pipeline's name in PaddleX 3.0 beta, and in 3.x."""

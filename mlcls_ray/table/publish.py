@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 
 from mlcls_ray import registry, schema
-from mlcls_ray.config import TableFormat
 from mlcls_ray.errors import UsageError
+from mlcls_ray.field_types import TableFormat
 from mlcls_ray.storage.store import Store
 from mlcls_ray.storage.uris import is_local, path_of_uri, redact_url
 from mlcls_ray.table.formats.base import RunRows, Table

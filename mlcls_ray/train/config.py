@@ -15,8 +15,8 @@ from pydantic import (
     PositiveInt,
 )
 
-from mlcls_ray.config import ParsedDevice
 from mlcls_ray.devices import Device
+from mlcls_ray.field_types import ParsedDevice
 from mlcls_ray.registry import NETWORKS
 from mlcls_ray.train.sizes import by_size
 

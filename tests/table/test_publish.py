@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mlcls_ray.config import S3Options, TableFormat
+from mlcls_ray.config import S3Options
 from mlcls_ray.errors import UsageError
+from mlcls_ray.field_types import TableFormat
 from mlcls_ray.job.label import label
 from mlcls_ray.storage.store import Store
 from mlcls_ray.table import layout

@@ -36,6 +36,7 @@ VALUES = {
     "labels": ["dog", "person"],
     "limit": 5,
     "min_score": 0.1,
+    "unlabeled": False,
     "model": "m",
     "per_status": 2,
     "preprocess": "p",
