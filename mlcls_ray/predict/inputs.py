@@ -94,7 +94,7 @@ def expand(inputs: Any) -> Iterator[Source]:
 def _expand_path(text: str) -> Iterator[Source]:
     suffixes = SUFFIXES | {".pdf"}
     try:
-        path = os.path.abspath(path_of_uri(text)) if scheme_of(text) == LOCAL else ""
+        path = os.path.abspath(path_of_uri(text)) if scheme_of(text) == LOCAL and path_of_uri(text) else ""
     except UsageError:
         path = ""  # reading it fails with this message, and its result has it
     if os.path.isdir(path):

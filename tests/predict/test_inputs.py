@@ -120,7 +120,8 @@ def test_globs_are_those_of_a_job(folder: Path) -> None:
         for page in read_inputs([str(folder / "b" / "*"), str(folder / "**" / "x?1?.jpg"), str(folder / "x[1].jpg")])
     ]
     assert [path and Path(path).name for path in paths] == ["1.jpg", "2.png", "x[1].jpg", "x[1].jpg"]
-    assert getattr(read_one(str(folder / "*.bmp")).error, "status", None) is Status.MISSING
+    for text in (str(folder / "*.bmp"), ""):
+        assert getattr(read_one(text).error, "status", None) is Status.MISSING
 
 
 def test_an_unreadable_file_does_not_affect_its_neighbours(folder: Path) -> None:

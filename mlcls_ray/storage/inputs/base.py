@@ -26,7 +26,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from mlcls_ray.config import S3Options
-from mlcls_ray.errors import UsageError
+from mlcls_ray.errors import UsageError, short_message
 from mlcls_ray.images.decode import SUFFIXES as IMAGE_SUFFIXES
 from mlcls_ray.storage.inputs.left_out import LeftOut
 from mlcls_ray.storage.inputs.scan import Match, expand_glob
@@ -153,7 +153,7 @@ def is_image_name(name: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool
 
 def cannot_list(text: str, error: Exception) -> UsageError:
     """Make the error for an input whose filesystem failed."""
-    return UsageError(f"input '{redact_url(text)}' cannot be listed: {type(error).__name__}: {error}")
+    return UsageError(f"input '{redact_url(text)}' cannot be listed: {type(error).__name__}: {short_message(error)}")
 
 
 def mtime_of(info: dict[str, Any]) -> datetime | None:

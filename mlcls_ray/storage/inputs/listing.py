@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from mlcls_ray.config import S3Options
-from mlcls_ray.errors import UsageError
+from mlcls_ray.errors import MlclsError, UsageError
 from mlcls_ray.registry import INPUT_KINDS, load
-from mlcls_ray.storage.connection import is_connection_failure
 from mlcls_ray.storage.inputs.base import InputEntry, InputKind, cannot_list, has_suffix
 from mlcls_ray.storage.inputs.containers import Container
 from mlcls_ray.storage.inputs.left_out import LeftOut
@@ -17,8 +16,10 @@ from mlcls_ray.storage.uris import (
     HTTP,
     LOCAL,
     MemberUri,
+    is_local,
     looks_like_glob,
     open_filesystem,
+    path_of_uri,
     redact_url,
     scheme_of,
     without_query,
@@ -51,11 +52,15 @@ def check_inputs(inputs: Sequence[str], s3: S3Options) -> None:
         raise UsageError("no input: give a folder, a file, a glob, a list of uris, or an s3:// or http(s):// uri")
     for text in inputs:
         scheme = scheme_of(text)
+        if (
+            scheme == LOCAL and not path_of_uri(text).strip()
+        ):  # it would be this process's folder, perhaps for an unset variable
+            raise UsageError(f"input '{text}' is empty; the folder that you are in is '.'")
         _check_name(text, scheme, s3)
         if scheme in HTTP:
             continue
         filesystem, path = open_filesystem(text, s3)
-        if not path.strip("/"):
+        if not path.strip("/") or (scheme != LOCAL and path.startswith("/")):
             raise UsageError(f"input '{text}' names no bucket")
         if scheme != LOCAL or looks_like_glob(text, filesystem, path):
             continue
@@ -101,11 +106,17 @@ def list_inputs(
     """
     kinds, counts = input_kinds(), LeftOut() if left_out is None else left_out
     for text in inputs:
-        kind = next(kind for kind in kinds if kind.takes(text, s3, uri_column))  # local, http and remote take any uri
         try:
+            kind = next(
+                kind for kind in kinds if kind.takes(text, s3, uri_column)
+            )  # local, http and remote take any uri
             yield from kind.list_entries(text, s3, uri_column, counts)
-        except Exception as error:
-            if not is_connection_failure(error):
+        except MlclsError:
+            raise
+        except (
+            Exception
+        ) as error:  # the package of each object store has a family of its own: no credentials, for example
+            if is_local(text):
                 raise
             raise cannot_list(text, error) from error
 

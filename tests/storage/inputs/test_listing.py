@@ -12,7 +12,7 @@ from mlcls_ray.errors import UsageError
 from mlcls_ray.registry import INPUT_KINDS
 from mlcls_ray.storage.inputs.listing import check_inputs, find_container, input_kinds, list_inputs
 from mlcls_ray.storage.uris import parse_member
-from tests.storage.inputs.samples import make_folder, uris_of, write_parquet, write_tar
+from tests.storage.inputs.samples import entries_of, make_folder, uris_of, write_parquet, write_tar
 
 S3 = S3Options()
 
@@ -71,6 +71,9 @@ def test_listing_is_lazy(tmp_path: Path) -> None:
         ("gs://bucket", r"gcsfs.*mlcls-ray\[gcs\]"),
         ("http://[::1", r"input 'http://\[::1' is not a valid URL"),
         ("S3://", "names no bucket"),
+        ("", "input '' is empty; the folder that you are in is '.'"),
+        ("file://", "input 'file://' is empty"),
+        ("s3:///key.jpg", "names no bucket"),
         ("list.csv.gz", "a compressed list cannot be read; unpack it"),
         ("https://u:pw@h/list.json?sig=1", r"input 'https://h/list.json' cannot be read; lists are .txt, .csv, .tsv"),
         ("https://h/x.tar", "not over http"),
@@ -79,6 +82,17 @@ def test_listing_is_lazy(tmp_path: Path) -> None:
 def test_inputs_are_checked_before_anything_starts(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         check_inputs([text], S3)
+
+
+@pytest.mark.parametrize("text", ["S3://b/a.jpg", "s3://b/x.parquet", "s3://b/x.tar", "s3://b/*.txt", "s3://b/prefix/"])
+def test_an_object_store_that_refuses_is_named(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    nobody = S3Options(endpoint_url="http://127.0.0.1:9", profile=None, region="nowhere-1")
+    with pytest.raises(UsageError, match=r"cannot be (listed|read): .*[Cc]redentials"):
+        entries_of(text, s3=nobody)
 
 
 def test_no_input() -> None:
