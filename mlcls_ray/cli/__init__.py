@@ -228,6 +228,10 @@ def _leave(code: int, message: str = "", is_verbose: bool = False) -> NoReturn:
         import traceback
 
         traceback.print_exc()
+    if "://" in message:  # the last net: what a library says may repeat a URL with its password and signature
+        from mlcls_ray.storage.uris import redact_urls
+
+        message = redact_urls(message)
     if message:
         print(f"mlcls: {plain(' '.join(message.splitlines()))}", file=sys.stderr)
     try:

@@ -35,7 +35,7 @@ from mlcls_ray.models.artifact import (
 )
 from mlcls_ray.models.zoo import MIRROR_VARIABLE, MODEL_NAMES, PUBLISHED, STARTER, STARTER_FOLDER, archive_url
 from mlcls_ray.storage.connection import patiently
-from mlcls_ray.storage.uris import is_local, open_filesystem, path_of_uri, redact_url, scheme_of
+from mlcls_ray.storage.uris import is_local, open_filesystem, path_of_uri, redact_url, redact_urls, scheme_of
 
 HOME_VARIABLE = "MLCLS_HOME"
 TRAINED = Path("best_model/inference")
@@ -163,7 +163,7 @@ def pull(name: str, progress: Progress | None = None) -> Path:
             digest = patiently(lambda: _download(url, archive, progress))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise UsageError(
-                f"model '{name}' cannot be fetched from {redact_url(url)}: {error}. Set {MIRROR_VARIABLE} to a mirror, or run "
+                f"model '{name}' cannot be fetched from {redact_url(url)}: {redact_urls(error)}. Set {MIRROR_VARIABLE} to a mirror, or run "
                 f"`mlcls models pull {name}` on a machine with network and copy {home() / 'models' / name} here, "
                 f"or give a local model folder"
             ) from None
@@ -182,7 +182,9 @@ def _pull_folder(uri: str, s3: S3Options) -> Path:
         present = [name for name in FILES if filesystem.exists(f"{path}/{name}")]
         details = [filesystem.info(f"{path}/{name}") for name in present]
     except Exception as error:  # each filesystem has its own errors
-        raise UsageError(f"model '{redact_url(uri)}' cannot be reached: {type(error).__name__}: {error}") from None
+        raise UsageError(
+            f"model '{redact_url(uri)}' cannot be reached: {type(error).__name__}: {redact_urls(error)}"
+        ) from None
     if CONFIG not in present or PARAMETERS not in present:
         raise UsageError(
             f"model '{redact_url(uri)}' holds no {CONFIG} and {PARAMETERS}: it is not a Paddle inference folder"
@@ -203,7 +205,9 @@ def _copy(filesystem: fsspec.AbstractFileSystem, source: str, destination: Path)
     try:
         patiently(lambda: filesystem.get_file(source, str(destination)))
     except Exception as error:  # each filesystem has its own errors
-        raise UsageError(f"'{source}' cannot be fetched: {type(error).__name__}: {error}") from None
+        raise UsageError(
+            f"'{redact_url(source)}' cannot be fetched: {type(error).__name__}: {redact_urls(error)}"
+        ) from None
 
 
 def _fetch_once(key: str, source: str, fill: Callable[[Path], str]) -> Path:

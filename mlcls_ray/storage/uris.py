@@ -38,6 +38,7 @@ EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "a
 """The extra of this package that reads a scheme."""
 
 _FILE_URI = re.compile(r"file://(localhost(?=/))?", re.IGNORECASE)
+_URL = re.compile(r"https?://[^\s'\"<>]+", re.IGNORECASE)
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _MEMBER = re.compile(r"(?s)(?P<container>.+\.\w+)#(?P<name>[^#?]+)(?:\?at=(?P<at>\d{1,18})&size=(?P<size>\d{1,18}))?")
 _PLACE = re.compile(r"(\.\w+#[^#?]+)\?at=\d+&size=\d+(?=\Z|#page=\d+\Z)")
@@ -160,6 +161,11 @@ def redact_url(uri: str) -> str:
     except ValueError:  # not a valid URL
         return _without_secrets(uri)
     return parts._replace(netloc=_without_user(parts.netloc), query="", fragment="").geturl()
+
+
+def redact_urls(text: object) -> str:
+    """Redact each URL in a text that a library made, such as the message of an error."""
+    return _URL.sub(lambda found: redact_url(found[0]), str(text))
 
 
 def strip_credentials(uri: str) -> str:

@@ -15,6 +15,7 @@ from mlcls_ray.storage.uris import (
     parse_member,
     path_of_uri,
     redact_url,
+    redact_urls,
     scheme_of,
     strip_credentials,
     uri_of_path,
@@ -107,3 +108,12 @@ def test_the_uri_in_the_table_opens_nothing(uri: str, public: str) -> None:
 def test_members(uri: str, member: MemberUri | None) -> None:
     assert parse_member(uri) == member
     assert member is None or str(member) == uri
+
+
+def test_urls_in_the_messages_of_libraries() -> None:
+    message = "404: 'https://u:pw@h/a.csv?sig=S', see http://u:pw@[bad/x?token=S\nand s3://b/k (https://h/b)"
+    redacted = redact_urls(message)
+    assert redacted.startswith("404: 'https://h/a.csv', see ")
+    assert redacted.endswith("\nand s3://b/k (https://h/b)")
+    assert "pw" not in redacted
+    assert "=S" not in redacted

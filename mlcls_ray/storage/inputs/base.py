@@ -30,7 +30,16 @@ from mlcls_ray.errors import UsageError, short_message
 from mlcls_ray.images.decode import SUFFIXES as IMAGE_SUFFIXES
 from mlcls_ray.storage.inputs.left_out import LeftOut
 from mlcls_ray.storage.inputs.scan import Match, expand_glob
-from mlcls_ray.storage.uris import HTTP, is_local, looks_like_glob, open_filesystem, path_of_uri, redact_url, scheme_of
+from mlcls_ray.storage.uris import (
+    HTTP,
+    is_local,
+    looks_like_glob,
+    open_filesystem,
+    path_of_uri,
+    redact_url,
+    redact_urls,
+    scheme_of,
+)
 
 
 class InputEntry(NamedTuple):
@@ -153,7 +162,9 @@ def is_image_name(name: str, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool
 
 def cannot_list(text: str, error: Exception) -> UsageError:
     """Make the error for an input whose filesystem failed."""
-    return UsageError(f"input '{redact_url(text)}' cannot be listed: {type(error).__name__}: {short_message(error)}")
+    return UsageError(
+        f"input '{redact_url(text)}' cannot be listed: {type(error).__name__}: {redact_urls(short_message(error))}"
+    )
 
 
 def mtime_of(info: dict[str, Any]) -> datetime | None:

@@ -33,6 +33,7 @@ from mlcls_ray.storage.uris import (
     is_local,
     open_filesystem,
     redact_url,
+    redact_urls,
     scheme_of,
     uri_of_path,
     without_query,
@@ -101,7 +102,7 @@ class UriList(InputKind):
                             _check_package(uri, name, readable)
                             yield _entry(_absolute(_bounded(uri), folder, text))
         except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-            raise UsageError(f"list '{name}' cannot be read: {error}") from None
+            raise UsageError(f"list '{name}' cannot be read: {redact_urls(error)}") from None
 
 
 class TextList(UriList):

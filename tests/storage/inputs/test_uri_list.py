@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 
 from mlcls_ray.config import S3Options
 from mlcls_ray.errors import Status, UsageError
+from tests.conftest import Handler, reply
 from tests.s3_servers import BUCKET, filesystem
 from tests.storage.inputs.samples import entries_of, make_folder, status_of, uris_of
 
@@ -139,6 +141,14 @@ def test_uris_that_are_stored_as_bytes_are_text(tmp_path: Path) -> None:
         assert uris == ["/a.jpg", "/ü.jpg"]
     pq.write_table(pa.table({"url": [bytes(range(16))]}), tmp_path / "list.parquet")
     assert uris_of(tmp_path / "list.parquet") == [f"{tmp_path}/list.parquet#url/0"], "bytes that are no text are images"
+
+
+@pytest.mark.parametrize("name", ["none.csv", "none.txt", "none.parquet"])
+def test_a_list_that_the_server_refuses_keeps_its_secrets(http_server: Callable[[Handler], str], name: str) -> None:
+    base = http_server(lambda request: reply(request, b"", 404)).replace("http://", "http://user:SECRET@")
+    with pytest.raises(UsageError, match=f"{name}' cannot be read") as caught:
+        uris_of(f"{base}/{name}?sig=SECRET")
+    assert "SECRET" not in str(caught.value)
 
 
 def test_a_tab_may_be_part_of_a_name(folder: Path) -> None:
