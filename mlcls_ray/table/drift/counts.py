@@ -38,7 +38,7 @@ COMPARED = """
            END AS class_ids
     FROM all_rows LEFT JOIN cuts USING (run_id)
 """
-"""The rows of all runs, each with the labels that it has at the thresholds of the run that is looked at."""
+"""The rows of all runs, each with the classes that it has at the thresholds of the run that is looked at, and without a label map."""
 HISTOGRAMS = """
     SELECT is_now, class_id, count(*) AS scores,
            CASE WHEN score IS NULL THEN $bins ELSE least(floor(score * $bins), $bins - 1) END::INT AS bin
@@ -173,8 +173,8 @@ def create_compared(database: duckdb.DuckDBPyConnection, compared: Compared) -> 
     now = compared.now.record
     thresholds = list(now.thresholds.values())
     database.execute(CUTS)
-    for run in compared.before:
-        if run.record.threshold_id != now.threshold_id:
+    for run in (*compared.before, compared.now):
+        if run.record.threshold_id != now.threshold_id or run.record.label_map:
             database.execute(
                 "INSERT INTO cuts VALUES ($run, $thresholds)", {"run": run.record.run_id, "thresholds": thresholds}
             )

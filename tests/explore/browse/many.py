@@ -43,8 +43,9 @@ def label_rows(
     """Rows of the label table, numbered from `first`; one in a thousand is missing."""
     count = len(uris)
     is_ok = np.arange(first, first + count) % 1000 != 999
-    selected = select(np.where(is_ok[:, None], scores, 0), np.array(list(record.thresholds.values()), np.float32))
-    names = pa.array(record.thresholds, pa.string()).take(pa.array(selected.class_ids))
+    thresholds, label_map = np.array(list(record.thresholds.values()), np.float32), record.resolved_map
+    selected = select(np.where(is_ok[:, None], scores, 0), thresholds, label_map.groups)
+    names = pa.array(label_map.names, pa.string()).take(pa.array(selected.class_ids))
     constants = {
         "attempts": 1, "width": 640, "height": 480, "format": "jpeg", "size_bytes": 100_000, "mtime": record.created_at, "etag": None,
         "error_message": None, "model": record.model, "model_fingerprint": record.model_fingerprint,

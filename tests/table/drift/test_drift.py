@@ -90,6 +90,18 @@ def test_a_label_that_moved(out: str) -> None:
     assert run_cli("drift", out, "--run-id", "night-2").stdout.splitlines()[-1].startswith("run night-2: nothing moved")
 
 
+def test_a_label_map_is_no_drift(out: str) -> None:
+    """The model's own classes are counted, whatever their labels are called."""
+    label_map = {"boat": None, "cat": "pet", "dog": "pet"}
+    write_night(out, "now", NOW, label_map=label_map, threshold_id="0.5+map-1")
+    report = drift(out)
+    assert (report.verdict, report.notes) == ("stable", ())
+    shifts = {label.name: label for label in report.labels}
+    for class_id, name in enumerate(CLASSES):
+        # of merged classes the labels' own scores are those of the best one: the others are rounded
+        assert abs(shifts[name].now - (NOW[:, class_id] > 0.5).sum()) <= 2
+
+
 def test_labels_are_counted_at_the_thresholds_of_the_run(out: str, tmp_path: Path) -> None:
     for threshold in (0.3, 0.7):
         copy = str(shutil.copytree(out, tmp_path / f"at {threshold}"))
