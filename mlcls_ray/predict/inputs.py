@@ -125,6 +125,8 @@ def _read_source(source: Source, fetcher: Fetcher) -> Page | _Document:
         return Page(source.path, None, to_rgb(content))
     if isinstance(content, str):
         is_local = scheme_of(content) == LOCAL
+        if is_local and not path_of_uri(content):  # it would be the current folder
+            raise ImageError(Status.MISSING, "an empty path")
         content = fetcher.fetch(uri_of_path(path_of_uri(content)) if is_local else content).image_bytes
     reader = find_reader(content)
     if reader and reader.pages:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mlcls_ray.config import FetchOptions
 from mlcls_ray.devices import Device
@@ -16,6 +16,9 @@ from mlcls_ray.storage.uris import is_local, path_of_uri, redact_url, uri_of_pat
 from mlcls_ray.table.label_table import LabelTable
 from mlcls_ray.table.records import read_record
 from mlcls_ray.terminal import SILENT, Steps
+
+if TYPE_CHECKING:
+    import duckdb
 
 EMBEDDING = "SELECT image.embedding, image.model_fingerprint FROM newest('all_rows') AS image WHERE image.uri = $uri"
 NEWEST_EMBEDDING = """
@@ -33,6 +36,12 @@ class Example(NamedTuple):
     model_fingerprint: str
 
 
+def labeled_example(database: duckdb.DuckDBPyConnection, uri: str) -> Example | None:
+    """Read the embedding of an image in the table; None if it has none."""
+    row = database.execute(EMBEDDING, {"uri": uri}).fetchone()
+    return None if row is None or row[0] is None else Example(uri, row[0], row[1])
+
+
 def find_example(table: LabelTable, text: str, steps: Steps = SILENT) -> Example:
     """Find the embedding of an image by its uri or path; of an image that the table does not have, compute it.
 
@@ -43,9 +52,8 @@ def find_example(table: LabelTable, text: str, steps: Steps = SILENT) -> Example
     if newest is None:
         raise UsageError("the table has no embeddings: label with --embeddings")
     for uri in dict.fromkeys((text, uri_of_path(path_of_uri(text)) if is_local(text) else text)):
-        row = table.database.execute(EMBEDDING, {"uri": uri}).fetchone()
-        if row is not None and row[0] is not None:
-            return Example(uri, row[0], row[1])
+        if (example := labeled_example(table.database, uri)) is not None:
+            return example
     run_id, fingerprint = newest
     steps.say("computing the image's embedding")
     return Example(text, _embed(table, text, run_id, fingerprint), fingerprint)

@@ -15,6 +15,7 @@ import duckdb
 from mlcls_ray.errors import UsageError
 from mlcls_ray.explore.browse.filters import Filter, Where, as_sql, score_of
 from mlcls_ray.explore.browse.index import Index
+from mlcls_ray.table.example import labeled_example
 from mlcls_ray.table.search import find_alike
 from mlcls_ray.table.sql import quoted
 
@@ -211,10 +212,14 @@ class Queries:
         rows = self.index.query("SELECT uri FROM browse.images WHERE id = $id", {"id": number})
         if not rows:
             raise UsageError("this image is not in the index")
-        matches = find_alike(cursor, rows[0]["uri"], [], [], -1.0, ALIKE)
+        uri = rows[0]["uri"]
+        example = labeled_example(cursor, uri)
+        if example is None:
+            raise UsageError(f"'{uri}' has no embedding: label with --embeddings")
+        matches = find_alike(cursor, example, [], [], -1.0, ALIKE)
         cursor.execute(f"CREATE TABLE {name} (id INTEGER, cosine FLOAT)")
         values = {
-            "uris": [rows[0]["uri"], *(uri for uri, _ in matches)],
+            "uris": [uri, *(uri for uri, _ in matches)],
             "cosines": [1.0, *(cosine for _, cosine in matches)],
         }
         cursor.execute(
