@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 SMOOTHING = 0.5
-"""Added to each count, so that an empty bin does not make PSI infinite."""
+"""Added to each count of the larger histogram, so that an empty bin does not make PSI infinite; to the other one its share of that, so
+that a bin that is empty in both adds nothing, whatever their sizes."""
 DEVIATIONS = 3.0
 """Standard deviations above its mean that PSI may reach by chance."""
 
@@ -15,11 +16,13 @@ def psi(before: Sequence[int], now: Sequence[int]) -> float:
     """Return the population stability index of two histograms over the same bins: Σ (q − p) ln(q / p).
 
     Source: N. Siddiqi, Credit Risk Scorecards (2006), with its rule of thumb: below 0.1 nothing has moved, above 0.25 much has. The
-    shares p and q are of counts to each of which one half was added.
+    shares p and q are of counts to which `SMOOTHING` was added.
     """
-    shares = [
-        [(count + SMOOTHING) / (sum(counts) + SMOOTHING * len(counts)) for count in counts] for counts in (before, now)
-    ]
+    largest = max(sum(before), sum(now), 1)
+    shares = []
+    for counts in (before, now):
+        added = SMOOTHING * max(sum(counts), 1) / largest
+        shares.append([(count + added) / (sum(counts) + added * len(counts)) for count in counts])
     return math.fsum((q - p) * math.log(q / p) for p, q in zip(*shares, strict=True))
 
 

@@ -25,12 +25,20 @@ def test_chance_alone_seldom_exceeds_the_noise(before: int, now: int) -> None:
     for one in shares:
         pair = random.multinomial(before, one).tolist(), random.multinomial(now, one).tolist()
         exceeded += psi(*pair) > psi_noise(*pair)
-    assert exceeded / len(shares) < 0.03
+    assert exceeded / len(shares) <= 0.03
     proportions = random.random(400)
     parts = random.binomial([[before], [now]], proportions)
     differences = np.abs(parts[0] / before - parts[1] / now)
     noise = [share_noise((int(old), before), (int(new), now)) for old, new in parts.T]
     assert (differences > noise).mean() < 0.02
+
+
+def test_a_small_night_against_a_long_history_is_no_drift() -> None:
+    """A label that no image has, and one that a few have: most bins are empty on both sides, or on the small one."""
+    assert psi([24_000, *[0] * 10], [100, *[0] * 10]) == pytest.approx(0)
+    assert psi([23_960, *[4] * 10], [100, *[0] * 10]) < 0.02
+    assert psi([24_000, *[0] * 10], [99, 1, *[0] * 9]) < 0.1
+    assert psi([24_000, *[0] * 10], [50, 50, *[0] * 9]) > 1
 
 
 def test_bins_that_are_empty_in_both_do_not_count() -> None:
