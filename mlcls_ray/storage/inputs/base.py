@@ -131,10 +131,10 @@ def container_files(
     if looks_like_glob(text, filesystem, path):
         is_asked = path.rpartition("/")[2].startswith(("_", "."))
         found: list[str] = []
-        for name, is_closed in _expanded(filesystem, path):
+        for (name, is_closed), is_directory in _expanded(filesystem, path):
             if is_closed:
                 found.append(name)
-            elif filesystem.isdir(name):
+            elif is_directory:
                 found += part_files(filesystem, name, suffixes)
             elif is_asked or _is_data(name, os.path.dirname(name)):
                 found.append(name)
@@ -142,11 +142,12 @@ def container_files(
     return part_files(filesystem, path, suffixes) if filesystem.isdir(path) else [path]
 
 
-def _expanded(filesystem: fsspec.AbstractFileSystem, pattern: str) -> list[Match]:
-    """List what a glob matches, sorted."""
+def _expanded(filesystem: fsspec.AbstractFileSystem, pattern: str) -> list[tuple[Match, bool]]:
+    """List what a glob matches, sorted, and whether each match is a folder. A store says so with its listing: it is not asked again."""
     if isinstance(filesystem, LocalFileSystem):
-        return sorted(expand_glob(pattern))
-    return [Match(name) for name in sorted(filesystem.glob(pattern))]
+        return [(match, os.path.isdir(match.path)) for match in sorted(expand_glob(pattern))]
+    found = sorted(filesystem.glob(pattern, detail=True).items())
+    return [(Match(name), info.get("type") == "directory") for name, info in found]
 
 
 def _is_data(name: str, root: str) -> bool:
