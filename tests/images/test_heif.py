@@ -14,15 +14,9 @@ from PIL import Image
 from mlcls_ray.errors import ImageError, Status
 from mlcls_ray.images.decode import decode
 from tests.conftest import encode, picture
+from tests.images.refused import status_of
 
 RGB = picture(96, 64)
-
-
-def status_of(data: bytes) -> Status:
-    with pytest.raises(ImageError) as caught:
-        decode(data)
-    assert str(caught.value)
-    return caught.value.status
 
 
 def difference(data: bytes, expected: Image.Image) -> float:

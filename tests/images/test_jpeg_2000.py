@@ -10,17 +10,11 @@ from PIL import Image, features
 from mlcls_ray.errors import ImageError, Status
 from mlcls_ray.images.decode import decode
 from tests.conftest import encode, picture
+from tests.images.refused import status_of
 
 pytestmark = pytest.mark.skipif(not features.check("jpg_2000"), reason="this build of Pillow has no JPEG 2000")
 
 RGB = picture(97, 64)
-
-
-def status_of(data: bytes) -> Status:
-    with pytest.raises(ImageError) as caught:
-        decode(data)
-    assert str(caught.value)
-    return caught.value.status
 
 
 def test_lossless_pixels_are_the_same() -> None:

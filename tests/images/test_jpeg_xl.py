@@ -11,6 +11,7 @@ from mlcls_ray.errors import ImageError, Status
 from mlcls_ray.images.decode import decode
 from mlcls_ray.images.jpeg_xl_header import CONTAINER, find_code_stream, read_header
 from tests.conftest import ROOT, picture
+from tests.images.refused import status_of
 
 RGB = picture(97, 64)
 PIXELS = np.asarray(RGB)
@@ -18,13 +19,6 @@ PIXELS = np.asarray(RGB)
 
 def lossless(samples: np.ndarray, **options: object) -> bytes:
     return bytes(imagecodecs.jpegxl_encode(samples, lossless=True, **options))
-
-
-def status_of(data: bytes) -> Status:
-    with pytest.raises(ImageError) as caught:
-        decode(data)
-    assert str(caught.value)
-    return caught.value.status
 
 
 def test_lossless_pixels_are_the_same() -> None:
