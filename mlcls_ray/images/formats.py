@@ -61,7 +61,7 @@ def find_reader(image_bytes: bytes) -> Reader | None:
 
 
 def find_pages(document: bytes) -> Pages:
-    """What can be done with the pages of a document.
+    """The functions for the pages of a document.
 
     Raises:
         ImageError: `missing`: it is of a format without pages.

@@ -24,7 +24,7 @@ MAX_LENGTH = 200
 """Characters of a label."""
 TEXT, NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 KINDS = {"tag:yaml.org,2002:bool": "true or false", "tag:yaml.org,2002:timestamp": "a date", NULL: "null"}
-"""What YAML takes a word for that has no quotes; anything else is a number."""
+"""The kinds of value that YAML takes a word without quotes for; anything else is a number."""
 MARKUP = "<>"
 
 

@@ -1,4 +1,4 @@
-"""How far a distribution has moved from an earlier one: the population stability index, and how much of it is chance."""
+"""The shift of a distribution from an earlier one: the population stability index, and the part of it that is chance."""
 
 from __future__ import annotations
 

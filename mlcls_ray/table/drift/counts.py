@@ -117,7 +117,7 @@ class Sides(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What was counted, by class id where it is of classes.
+    """The counts of both sides, by class id where they are of classes.
 
     `scores`: histograms over `BINS` bins and one for what was not kept; empty if no scores were kept. `labels`: images that have the
     label. `labels_per_image`: images by their number of labels, from 0 to `MOST_LABELS`. `statuses`: inputs that were tried for the

@@ -8,7 +8,7 @@ from mlcls_ray.config import Options
 
 
 class DriftOptions(Options):
-    """What to compare, and what counts as drift."""
+    """The runs to compare, and the shift that counts as drift."""
 
     run_id: str | None = Field(default=None, description="Run to look at. Default: the newest one that labeled images.")
     against: str = Field(

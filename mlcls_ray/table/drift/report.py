@@ -30,12 +30,8 @@ class Shift(BaseModel):
     moved: bool
 
 
-class LabelShift(BaseModel):
-    """One label: the images that have it, and how its scores have moved.
-
-    `scores`: counts in ten bins from 0 to 1, and one for scores that were not kept; if none were kept, the images with and without the
-    label. None if a side has no labeled image.
-    """
+class Share(BaseModel):
+    """The images or inputs with something before and now, and their shares of all."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -44,6 +40,15 @@ class LabelShift(BaseModel):
     now: int
     share_before: float
     share_now: float
+
+
+class LabelShift(Share):
+    """One label: the images that have it, and the shift of its scores.
+
+    `scores`: counts in ten bins from 0 to 1, and one for scores that were not kept; if none were kept, the images with and without the
+    label. None if a side has no labeled image.
+    """
+
     threshold: float
     scores: Shift | None
 
@@ -56,21 +61,14 @@ class LabelShift(BaseModel):
         return self.scores is not None and self.scores.moved
 
 
-class StatusShift(BaseModel):
+class StatusShift(Share):
     """One status: the inputs with it, among those that were tried for the first time."""
 
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    before: int
-    now: int
-    share_before: float
-    share_now: float
     rose: bool
 
 
 class DriftReport(BaseModel):
-    """What came in with one run, against what came in with runs before it.
+    """The comparison of one run with runs before it.
 
     `verdict` is "unknown" if there is too little to compare; `sentence` says why. `labels` are those that moved most first.
     `labels_per_image`: images with 0, 1 … 4, and 5 or more labels. `images_*` were labeled, `tried_*` were tried for the first time.
